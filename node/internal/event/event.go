@@ -1,0 +1,229 @@
+// Package event is the one schema of what a site tells: the same record is
+// logged, stored, shown by the commands, and exported. docs/events.md
+// documents it; a test holds the two together.
+//
+// A record is an envelope (version, id, time, site, kind) and exactly one body,
+// under the key that its kind names. Readers ignore keys that they do not know;
+// a key never changes meaning within one version.
+package event
+
+import (
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Version of the schema. It grows when a key changes its meaning or goes.
+const Version = 1
+
+// Kind names a record's body.
+type Kind string
+
+// Kinds.
+const (
+	KindFlow      Kind = "flow"
+	KindAlert     Kind = "alert"
+	KindIncident  Kind = "incident"
+	KindVerdict   Kind = "verdict"
+	KindBlock     Kind = "block"
+	KindIndicator Kind = "indicator"
+	KindModel     Kind = "model"
+	KindPeer      Kind = "peer"
+)
+
+// Kinds lists every kind in the order of the documentation.
+func Kinds() []Kind {
+	return []Kind{KindFlow, KindAlert, KindIncident, KindVerdict, KindBlock, KindIndicator, KindModel, KindPeer}
+}
+
+// Event is one record.
+type Event struct {
+	V    int       `json:"v"`
+	ID   string    `json:"id"`   // unique, sorts by time: 13 hex digits of ms, then 12 random ones
+	Time time.Time `json:"time"` // UTC
+	Site string    `json:"site"`
+	Kind Kind      `json:"kind"`
+
+	Flow      *Flow      `json:"flow,omitempty"`
+	Alert     *Alert     `json:"alert,omitempty"`
+	Incident  *Incident  `json:"incident,omitempty"`
+	Verdict   *Verdict   `json:"verdict,omitempty"`
+	Block     *Block     `json:"block,omitempty"`
+	Indicator *Indicator `json:"indicator,omitempty"`
+	Model     *Model     `json:"model,omitempty"`
+	Peer      *Peer      `json:"peer,omitempty"`
+}
+
+// Flow is a flow as far as it got.
+type Flow struct {
+	Proto     string  `json:"proto"`
+	Src       string  `json:"src"` // initiator address
+	SrcPort   uint16  `json:"src_port"`
+	Dst       string  `json:"dst"` // responder address
+	DstPort   uint16  `json:"dst_port"`
+	Direction string  `json:"direction"` // outbound, inbound, internal, external
+	Start     int64   `json:"start_ns"`
+	Duration  float64 `json:"duration_s"`
+	PktsOut   uint32  `json:"packets_from_initiator"`
+	PktsIn    uint32  `json:"packets_from_responder"`
+	BytesOut  uint64  `json:"bytes_from_initiator"`
+	BytesIn   uint64  `json:"bytes_from_responder"`
+	Validated bool    `json:"outside_validated"` // the outside end proved that it receives at its address
+	End       string  `json:"end"`               // open, fin, rst, idle, evicted
+	P         float64 `json:"p,omitempty"`       // p-value by the active model; absent when none could judge
+	Dropped   uint32  `json:"dropped,omitempty"`
+}
+
+// Reason is one cause of a verdict.
+type Reason struct {
+	Feature string  `json:"feature"` // name in the feature schema, or of the rule or indicator
+	Words   string  `json:"words"`   // "sent 3.1 MB to a peer that this host met for the first time"
+	Value   float64 `json:"value"`
+	Normal  float64 `json:"normal"` // this site's median
+	Weight  float64 `json:"weight"` // share of the score, 0..1
+}
+
+// Alert is one flow that does not fit.
+type Alert struct {
+	Incident string   `json:"incident"`
+	Host     string   `json:"host"` // the inside address, "" when unknown
+	Peer     string   `json:"peer"` // the outside address, "" when unknown
+	Service  string   `json:"service"`
+	Detector string   `json:"detector"` // self, attack, rule:<name>, indicator
+	P        float64  `json:"p"`
+	Model    string   `json:"model,omitempty"` // hash of the deciding model
+	Milest   uint32   `json:"at_packet"`
+	Sentence string   `json:"sentence"`
+	Reasons  []Reason `json:"reasons"`
+	Flow     Flow     `json:"flow"`
+	Label    string   `json:"label,omitempty"` // "", confirmed, dismissed
+}
+
+// Incident groups the alerts of one cause.
+type Incident struct {
+	Cause    string    `json:"cause"` // "peer 203.0.113.9" or "host 10.0.0.3 on tcp/8443"
+	State    string    `json:"state"` // open, confirmed, dismissed, closed
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Alerts   int       `json:"alerts"`
+	Hosts    int       `json:"hosts"`
+	Action   string    `json:"action"` // strongest action so far
+	Sentence string    `json:"sentence"`
+}
+
+// Verdict is a decision on one flow, peer or service.
+type Verdict struct {
+	Incident string    `json:"incident,omitempty"`
+	Target   string    `json:"target"`
+	Action   string    `json:"action"` // observe, rate-limit, suspend, block, release
+	Mode     string    `json:"mode"`   // monitor: counted only
+	Expires  time.Time `json:"expires"`
+	Evidence string    `json:"evidence"` // validated, spoofable, shared, operator
+	Sentence string    `json:"sentence"`
+	// DetectedNS to EnforcedNS are wall-clock times of the deciding packet
+	// and of the plane's confirmation; 0 when not measured.
+	DetectedNS int64 `json:"detected_ns,omitempty"`
+	EnforcedNS int64 `json:"enforced_ns,omitempty"`
+}
+
+// Block is a standing rule and what became of it.
+type Block struct {
+	Target   string    `json:"target"`
+	Action   string    `json:"action"`
+	State    string    `json:"state"`  // active, expired, lifted
+	Source   string    `json:"source"` // local, mesh:<site>, operator
+	Evidence string    `json:"evidence"`
+	Reason   string    `json:"reason"`
+	ReasonID uint32    `json:"reason_id"`
+	Conf     float64   `json:"confidence"`
+	Created  time.Time `json:"created"`
+	Expires  time.Time `json:"expires"`
+	Incident string    `json:"incident,omitempty"`
+	Hits     uint64    `json:"hits"`
+}
+
+// Indicator is shared intelligence, sent or received.
+type Indicator struct {
+	ID       string    `json:"id"`
+	Author   string    `json:"author"`    // site name
+	Op       string    `json:"op"`        // indicator, withdrawal
+	Type     string    `json:"indicator"` // address, service
+	Value    string    `json:"value"`
+	Score    float64   `json:"score"`
+	Conf     float64   `json:"confidence"`
+	Evidence string    `json:"evidence"`
+	Expires  time.Time `json:"expires"`
+	Sentence string    `json:"sentence"`
+	Outcome  string    `json:"outcome"` // sent, enforced, observed, refused
+	Why      string    `json:"why,omitempty"`
+	SentNS   int64     `json:"sent_ns,omitempty"`
+	DoneNS   int64     `json:"done_ns,omitempty"`
+}
+
+// Model is a step in a model's life.
+type Model struct {
+	Hash    string             `json:"hash"`
+	Parent  string             `json:"parent,omitempty"`
+	Origin  string             `json:"origin"` // local, round
+	Round   uint64             `json:"round,omitempty"`
+	State   string             `json:"state"` // trained, candidate, active, refused, retired
+	Flows   int                `json:"flows"` // normal flows in training
+	Attacks int                `json:"attacks"`
+	Metrics map[string]float64 `json:"metrics,omitempty"`
+	Why     string             `json:"why"`
+}
+
+// Peer is a change in what is known of another site.
+type Peer struct {
+	Name   string `json:"name"`
+	PeerID string `json:"peer_id"`
+	State  string `json:"state"` // connected, gone, refused
+	Why    string `json:"why,omitempty"`
+}
+
+// NewID returns an id for an event at t.
+func NewID(t time.Time) string {
+	var b [6]byte
+	_, _ = rand.Read(b[:]) // crypto/rand never fails on the platforms that Go supports
+	return fmt.Sprintf("%013x%x", t.UnixMilli(), b)
+}
+
+// Decode parses and checks one record.
+func Decode(b []byte) (*Event, error) {
+	var e Event
+	if err := json.Unmarshal(b, &e); err != nil {
+		return nil, fmt.Errorf("event: %v", err)
+	}
+	return &e, e.Validate()
+}
+
+// Validate checks the envelope and that exactly the named body is there.
+func (e *Event) Validate() error {
+	if e.V != Version {
+		return fmt.Errorf("event: v: %d: expected %d", e.V, Version)
+	}
+	if e.ID == "" || e.Time.IsZero() {
+		return errors.New("event: id and time are required")
+	}
+	bodies := map[Kind]bool{
+		KindFlow: e.Flow != nil, KindAlert: e.Alert != nil, KindIncident: e.Incident != nil,
+		KindVerdict: e.Verdict != nil, KindBlock: e.Block != nil, KindIndicator: e.Indicator != nil,
+		KindModel: e.Model != nil, KindPeer: e.Peer != nil,
+	}
+	there, known := bodies[e.Kind]
+	if !known {
+		return fmt.Errorf("event: kind: %q: expected one of %v", e.Kind, Kinds())
+	}
+	n := 0
+	for _, b := range bodies {
+		if b {
+			n++
+		}
+	}
+	if !there || n != 1 {
+		return fmt.Errorf("event: kind %q wants exactly one body under the key %q", e.Kind, e.Kind)
+	}
+	return nil
+}
