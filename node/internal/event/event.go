@@ -126,6 +126,9 @@ type Verdict struct {
 	// and of the plane's confirmation; 0 when not measured.
 	DetectedNS int64 `json:"detected_ns,omitempty"`
 	EnforcedNS int64 `json:"enforced_ns,omitempty"`
+	// FirstDropNS is the time of the first packet that the plane dropped for
+	// this verdict; a record with it follows the verdict's own.
+	FirstDropNS int64 `json:"first_drop_ns,omitempty"`
 }
 
 // Block is a standing rule and what became of it.
