@@ -1,0 +1,129 @@
+// Package api is how commands talk to a running daemon: HTTP and JSON over a
+// unix socket that only its owner and group may open. It holds no state and
+// decides nothing; Backend does. Bodies are bounded, unknown fields are
+// refused, and every error is one line under the key "error".
+package api
+
+import (
+	"context"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+)
+
+// Status is the site at a glance.
+type Status struct {
+	Site     string        `json:"site"`
+	Version  string        `json:"version"`
+	Started  time.Time     `json:"started"`
+	Mode     string        `json:"mode"`
+	Panic    bool          `json:"panic"`
+	Plane    PlaneStatus   `json:"plane"`
+	Learning Learning      `json:"learning"`
+	Mesh     Mesh          `json:"mesh"`
+	Open     int           `json:"open_incidents"`
+	Blocks   int           `json:"blocks"`
+	Store    StoreStatus   `json:"store"`
+	Warnings []string      `json:"warnings,omitempty"`
+	Uptime   time.Duration `json:"uptime_ns"`
+}
+
+// PlaneStatus is the packet path.
+type PlaneStatus struct {
+	Attach    string `json:"attach"` // native, generic, software, none
+	Interface string `json:"interface,omitempty"`
+	dataplane.Stats
+}
+
+// Learning says plainly how far the learner is.
+type Learning struct {
+	Enabled   bool      `json:"enabled"`
+	Seen      int       `json:"flows_seen"`
+	Needed    int       `json:"flows_needed"`
+	Judging   bool      `json:"judging"`
+	WaitS     float64   `json:"wait_s"` // estimate until it can judge; 0 when it can, or is unknown
+	Model     string    `json:"model,omitempty"`
+	Shared    string    `json:"shared,omitempty"` // hash of the shared part in use
+	TrainedAt time.Time `json:"trained_at,omitzero"`
+	Alpha     float64   `json:"alpha"`
+	Words     string    `json:"words"`
+}
+
+// Mesh is the consortium as this site sees it.
+type Mesh struct {
+	Enabled   bool     `json:"enabled"`
+	Preset    string   `json:"preset"`
+	Round     uint64   `json:"round"`
+	Adopted   uint64   `json:"adopted_round"`
+	Connected []string `json:"connected"`
+	ID        string   `json:"id"`
+	Addrs     []string `json:"addrs,omitempty"`
+}
+
+// StoreStatus is what the state costs.
+type StoreStatus struct {
+	Dir    string `json:"dir"`
+	Bytes  int64  `json:"bytes"`
+	Events int64  `json:"events"`
+	Flows  int64  `json:"flows"`
+}
+
+// Block is a standing rule with what the plane counted.
+type Block struct {
+	event.Block
+	Enforced bool `json:"enforced"` // the plane's own read-back lists it
+}
+
+// Peer is another site.
+type Peer struct {
+	Name      string    `json:"name"`
+	ID        string    `json:"id"`
+	Connected bool      `json:"connected"`
+	LatencyMS float64   `json:"latency_ms"`
+	LastHeard time.Time `json:"last_heard,omitzero"`
+	Words     string    `json:"words"`
+}
+
+// Model is one model of the registry.
+type Model struct {
+	event.Model
+	Created time.Time `json:"created"`
+	Active  bool      `json:"active"`
+}
+
+// Explanation is everything that is known of an alert, incident or block.
+type Explanation struct {
+	ID       string         `json:"id"`
+	Sentence string         `json:"sentence"`
+	Incident *event.Event   `json:"incident,omitempty"`
+	Alerts   []*event.Event `json:"alerts"`
+	Chain    []*event.Event `json:"chain"` // verdicts, blocks, indicators in time order
+	Undo     string         `json:"undo"`  // the command that undoes it
+}
+
+// Query selects records.
+type Query struct {
+	Kinds []event.Kind
+	Since time.Time
+	Limit int
+}
+
+// Backend is what a running site offers. Errors that wrap ErrNotFound or
+// ErrInvalid become 404 and 400.
+type Backend interface {
+	Status(ctx context.Context) (Status, error)
+	Events(ctx context.Context, q Query) ([]*event.Event, error)
+	Follow(ctx context.Context, q Query) (<-chan *event.Event, error)
+	Explain(ctx context.Context, id string) (*Explanation, error)
+	Label(ctx context.Context, id string, attack bool) error
+	Blocks(ctx context.Context) ([]Block, error)
+	Block(ctx context.Context, target string, d time.Duration, reason string) error
+	Unblock(ctx context.Context, target string) error
+	Allow(ctx context.Context, entry string, remove bool) ([]string, error)
+	SetMode(ctx context.Context, mode string) error
+	Panic(ctx context.Context, on bool) (int, error)
+	Peers(ctx context.Context) ([]Peer, error)
+	Models(ctx context.Context) ([]Model, error)
+	StartRound(ctx context.Context) (uint64, error)
+}

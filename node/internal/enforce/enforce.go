@@ -1,0 +1,146 @@
+// Package enforce decides. Machine is a pure state machine: flow events with
+// the learner's judgement, the mesh's answers, indicators and the operator's
+// commands go in, and effects come out (rules to apply, questions to ask,
+// indicators to share, records to keep). It has no clock, network, disk or
+// lock: the caller passes the time, serialises the calls and carries the
+// effects out in order. The gateway, the replay command, the tests and the
+// demo without root run this same code.
+//
+// The ladder, in the words of the product: a flow that does not fit is an
+// alert; alerts of one cause are an incident; the flow is suspended for
+// seconds and the mesh is asked once; a block needs validated evidence (the
+// peer proved that it receives at its address) and either a second flow of the
+// same cause, a rule's count, or another site that has seen the peer. Evidence
+// that anybody could forge leads to a rate limit on new flows and never leaves
+// the site.
+package enforce
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+)
+
+// Evidence classes, weakest first.
+const (
+	Spoofable = "spoofable" // anybody could have forged the source
+	Validated = "validated" // the peer answered what only a receiver at its address could know
+	Operator  = "operator"  // a person said so
+	Shared    = "shared"    // another site of the organisation, which validated it
+)
+
+// Sources of a block. Shared ones are "mesh:" and the site's name.
+const (
+	SourceLocal    = "local"
+	SourceOperator = "operator"
+	sourceMesh     = "mesh:"
+)
+
+// Judgement is what the learner says of a flow at one moment.
+type Judgement struct {
+	Judged   bool    // a model was there to judge
+	P        float64 // p-value under this site's normal, 0..1
+	Margin   float64 // raw score relative to the highest of held-out normal traffic; above 1 is beyond all of it
+	Detector string  // self, attack, memory
+	Model    string  // hash of the model
+}
+
+// Effect is one thing for the caller to do. Exactly one field group is set.
+type Effect struct {
+	// Apply: enforce Rule, then keep Block and tell Verdict with its
+	// EnforcedNS set. Block is nil for suspensions.
+	Apply *Apply
+	// Remove lifts a rule.
+	Remove *dataplane.Target
+	// SetMode switches the plane.
+	SetMode *dataplane.Mode
+	// Ask the mesh whether it has seen Value; hand the result to Answer.
+	Ask *Ask
+	// Share a validated indicator.
+	Share *Share
+	// Withdraw what was shared for an incident or target.
+	Withdraw string
+	// Emit a record.
+	Emit *event.Event
+	// Label the exemplars of an incident.
+	Label *Label
+}
+
+// Apply is a rule to enforce with the records that tell of it.
+type Apply struct {
+	Rule    dataplane.Rule
+	Block   *event.Event
+	Verdict *event.Event
+}
+
+// Ask is a question to the mesh.
+type Ask struct {
+	Incident string
+	Value    string
+}
+
+// Share is an indicator to publish. Key is what Withdraw names later.
+type Share struct {
+	Key      string
+	Type     string // address, service
+	Value    string
+	Conf     float64
+	Evidence string
+	Sentence string
+	Incident string
+	Expires  time.Time
+}
+
+// Label says what the flows of an incident were.
+type Label struct {
+	Incident string
+	Attack   bool
+	Family   string
+	Weight   float64
+	Peer     netip.Addr
+}
+
+// Options of a Machine. Zero durations and counts take the defaults in
+// brackets.
+type Options struct {
+	Site       string
+	Mode       dataplane.Mode
+	SuspendFor time.Duration // 30 s
+	BlockFor   time.Duration // 4 h
+	// Alpha is the p-value at or below which one flow is an alert and is
+	// suspended. Change it with SetAlpha as models come and go.
+	Alpha float64
+	// Rules turns the counting rules (scan, password guessing) on.
+	Rules bool
+	// May asks the policy guard whether a rule may be applied: never-block
+	// overlap, caps per hour, share of normal traffic. nil allows all.
+	May func(now time.Time, r dataplane.Rule) error
+	// MaxIncidents bounds memory (4096).
+	MaxIncidents int
+}
+
+// repeat is how many alerted flows of one cause make a block without the
+// mesh or a rule.
+const repeat = 2
+
+func (o *Options) defaults() {
+	if o.SuspendFor == 0 {
+		o.SuspendFor = 30 * time.Second
+	}
+	if o.BlockFor == 0 {
+		o.BlockFor = 4 * time.Hour
+	}
+	if o.MaxIncidents == 0 {
+		o.MaxIncidents = 4096
+	}
+}
+
+// endpointName is an address, or "" for none.
+func endpointName(a netip.Addr) string {
+	if !a.IsValid() {
+		return ""
+	}
+	return a.String()
+}

@@ -1,0 +1,381 @@
+package enforce
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+)
+
+// Errors that callers test.
+var (
+	ErrUnknown  = errors.New("not known")
+	ErrPanicked = errors.New("panic is on: learned and shared verdicts stay lifted until `hedgerow panic --off`")
+)
+
+// Received is an indicator that the mesh accepted from another site.
+type Received struct {
+	ID       string
+	Author   string // site name
+	Type     string // address, service
+	Value    string
+	Conf     float64
+	Sentence string
+	Expires  time.Time
+}
+
+// ParseTarget reads "203.0.113.9", "203.0.113.0/24" or "tcp 203.0.113.9:443".
+func ParseTarget(s string) (dataplane.Target, error) {
+	s = strings.TrimSpace(s)
+	if p, rest, ok := strings.Cut(s, " "); ok {
+		ap, err := netip.ParseAddrPort(strings.TrimSpace(rest))
+		if err != nil {
+			return dataplane.Target{}, fmt.Errorf("target %q: expected PROTOCOL ADDRESS:PORT, such as \"tcp 203.0.113.9:443\"", s)
+		}
+		proto, err := protoOf(p)
+		if err != nil {
+			return dataplane.Target{}, fmt.Errorf("target %q: %v", s, err)
+		}
+		t := dataplane.Peer(ap.Addr())
+		t.Port, t.Proto = ap.Port(), proto
+		return t, nil
+	}
+	// The form that Target prints: 203.0.113.9:443/tcp.
+	if i := strings.LastIndexByte(s, '/'); i > 0 {
+		if proto, err := protoOf(s[i+1:]); err == nil {
+			j := strings.LastIndexByte(s[:i], ':')
+			if j > 0 {
+				a, errA := netip.ParseAddr(strings.Trim(s[:j], "[]"))
+				port, errP := strconv.ParseUint(s[j+1:i], 10, 16)
+				if errA == nil && errP == nil {
+					t := dataplane.Peer(a)
+					t.Port, t.Proto = uint16(port), proto
+					return t, nil
+				}
+			}
+		}
+	}
+	if strings.Contains(s, "/") {
+		p, err := netip.ParsePrefix(s)
+		if err != nil {
+			return dataplane.Target{}, fmt.Errorf("target %q: expected an address, a prefix such as 203.0.113.0/24, or \"tcp 203.0.113.9:443\"", s)
+		}
+		return dataplane.Target{Prefix: p.Masked()}, nil
+	}
+	a, err := netip.ParseAddr(s)
+	if err != nil || a.Zone() != "" {
+		return dataplane.Target{}, fmt.Errorf("target %q: expected an address, a prefix such as 203.0.113.0/24, or \"tcp 203.0.113.9:443\"", s)
+	}
+	return dataplane.Peer(a), nil
+}
+
+func protoOf(s string) (uint8, error) {
+	switch strings.ToLower(s) {
+	case "tcp":
+		return flow.TCP, nil
+	case "udp":
+		return flow.UDP, nil
+	}
+	return 0, fmt.Errorf("protocol %q: expected tcp or udp", s)
+}
+
+// Indicator enforces what another site of the organisation validated. why is
+// set when it was refused.
+func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string) {
+	if m.panicked {
+		return nil, "panic is on"
+	}
+	t, err := ParseTarget(r.Value)
+	if err != nil {
+		return nil, err.Error()
+	}
+	if s := m.standing[t.String()]; s != nil && s.rule.Action == dataplane.Block && !s.rule.Expires.Before(r.Expires) {
+		return nil, "already blocked"
+	}
+	if until, ok := m.dismissed["peer "+t.String()]; ok && now.Before(until) {
+		return nil, "dismissed here by the operator"
+	}
+	exp := r.Expires
+	if limit := now.Add(7 * 24 * time.Hour); exp.After(limit) {
+		exp = limit
+	}
+	rule := dataplane.Rule{Target: t, Action: dataplane.Block, Expires: exp, Reason: m.reason()}
+	if err := rule.Validate(); err != nil {
+		return nil, err.Error()
+	}
+	if m.o.May != nil {
+		if err := m.o.May(now, rule); err != nil {
+			return nil, err.Error()
+		}
+	}
+	fx = m.apply(now, nil, rule, Shared, sourceMesh+r.Author, r.Sentence, r.Conf)
+	return fx, ""
+}
+
+// Withdrawn lifts what a site's indicator had blocked here, unless this site
+// has its own reason for it.
+func (m *Machine) Withdrawn(now time.Time, author, value string) []Effect {
+	t, err := ParseTarget(value)
+	if err != nil {
+		return nil
+	}
+	s := m.standing[t.String()]
+	if s == nil || s.block.Source != sourceMesh+author {
+		return nil
+	}
+	return m.lift(now, s, "lifted", "withdrawn by "+author)
+}
+
+func (m *Machine) lift(now time.Time, s *standing, state, why string) []Effect {
+	delete(m.standing, s.rule.Target.String())
+	t := s.rule.Target
+	b := s.block
+	b.State = state
+	if why != "" {
+		b.Reason = b.Reason + " (" + state + ": " + why + ")"
+	}
+	e := m.event(now, event.KindBlock)
+	e.Block = &b
+	fx := []Effect{{Remove: &t}, {Emit: e}}
+	if s.key != "" && state == "lifted" {
+		fx = append(fx, Effect{Withdraw: s.key})
+	}
+	return fx
+}
+
+// Confirm says that an incident (or the incident of an alert) was an attack.
+func (m *Machine) Confirm(now time.Time, id string) ([]Effect, error) {
+	in := m.find(id)
+	if in == nil {
+		return nil, fmt.Errorf("alert or incident %q: %w (`hedgerow alerts` lists them)", id, ErrUnknown)
+	}
+	in.label = "confirmed"
+	fam := in.family
+	if fam == "" {
+		fam = "confirmed"
+	}
+	fx := []Effect{
+		{Label: &Label{Incident: in.id, Attack: true, Family: fam, Weight: 1, Peer: in.peer}},
+		{Emit: in.record(m.o.Site, now)},
+	}
+	if !in.blocked && in.target.Prefix.IsValid() && in.validated && !m.panicked {
+		fx = append(fx, m.block(now, in, Validated, SourceLocal)...)
+	}
+	return fx, nil
+}
+
+// Dismiss says that an incident was harmless: everything that it caused is
+// undone, it is relabelled, withdrawn from the mesh, and not raised again for
+// a day.
+func (m *Machine) Dismiss(now time.Time, id string) ([]Effect, error) {
+	in := m.find(id)
+	if in == nil {
+		return nil, fmt.Errorf("alert or incident %q: %w (`hedgerow alerts` lists them)", id, ErrUnknown)
+	}
+	return m.undo(now, in, "dismissed"), nil
+}
+
+func (m *Machine) undo(now time.Time, in *incident, why string) []Effect {
+	in.label = "dismissed"
+	m.dismissed[in.cause] = now.Add(dismissal)
+	var fx []Effect
+	for k, s := range m.suspended {
+		if s.incident == in.id {
+			t := s.target
+			fx = append(fx, Effect{Remove: &t})
+			delete(m.suspended, k)
+		}
+	}
+	for _, k := range sortedKeys(m.standing) {
+		if s := m.standing[k]; s.block.Incident == in.id {
+			fx = append(fx, m.lift(now, s, "lifted", why)...)
+		}
+	}
+	in.blocked, in.limited = false, false
+	return append(fx,
+		Effect{Label: &Label{Incident: in.id, Attack: false, Weight: 1, Peer: in.peer}},
+		Effect{Emit: in.record(m.o.Site, now)})
+}
+
+// find resolves the id of an incident or of one of its alerts.
+func (m *Machine) find(id string) *incident {
+	if in := m.byID[id]; in != nil {
+		return in
+	}
+	for _, in := range m.incidents {
+		for _, a := range in.alertIDs {
+			if a == id {
+				return in
+			}
+		}
+	}
+	return nil
+}
+
+// Block is the operator's own block.
+func (m *Machine) Block(now time.Time, t dataplane.Target, d time.Duration, reason string) ([]Effect, error) {
+	if d <= 0 {
+		d = m.o.BlockFor
+	}
+	r := dataplane.Rule{Target: t, Action: dataplane.Block, Expires: now.Add(d), Reason: m.reason()}
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	if m.o.May != nil {
+		if err := m.o.May(now, r); err != nil {
+			return nil, err
+		}
+	}
+	if reason == "" {
+		reason = "blocked by the operator"
+	}
+	return m.apply(now, nil, r, Operator, SourceOperator, reason, 1), nil
+}
+
+// Unblock is the complete undo of whatever blocks a target: lifted, withdrawn
+// from the mesh, and where an incident led to it, dismissed.
+func (m *Machine) Unblock(now time.Time, t dataplane.Target) ([]Effect, error) {
+	s := m.standing[t.String()]
+	if s == nil {
+		return nil, fmt.Errorf("block on %s: %w (`hedgerow blocks` lists them)", t, ErrUnknown)
+	}
+	if in := m.byID[s.block.Incident]; in != nil {
+		return m.undo(now, in, "unblocked by the operator"), nil
+	}
+	m.dismissed["peer "+t.String()] = now.Add(dismissal)
+	return m.lift(now, s, "lifted", "unblocked by the operator"), nil
+}
+
+// SetMode switches between monitor and enforce.
+func (m *Machine) SetMode(_ time.Time, mode dataplane.Mode) []Effect {
+	m.o.Mode = mode
+	return []Effect{{SetMode: &mode}}
+}
+
+// Panic lifts every learned and shared verdict at once, and keeps new ones from
+// being made until it is switched off. What the operator blocked stays.
+func (m *Machine) Panic(now time.Time, on bool) []Effect {
+	m.panicked = on
+	if !on {
+		return nil
+	}
+	var fx []Effect
+	for _, k := range sortedKeys(m.suspended) {
+		t := m.suspended[k].target
+		fx = append(fx, Effect{Remove: &t})
+		delete(m.suspended, k)
+	}
+	for _, k := range sortedKeys(m.standing) {
+		s := m.standing[k]
+		if s.block.Source == SourceOperator {
+			continue
+		}
+		if in := m.byID[s.block.Incident]; in != nil {
+			in.blocked, in.limited = false, false
+		}
+		fx = append(fx, m.lift(now, s, "lifted", "panic")...)
+	}
+	return fx
+}
+
+// Tick expires what is due and closes quiet incidents. Call it about once a
+// second.
+func (m *Machine) Tick(now time.Time) []Effect {
+	var fx []Effect
+	for k, s := range m.suspended {
+		// A minute longer than the rule, so that a late report of its first
+		// drop still finds it.
+		if now.After(s.until.Add(time.Minute)) {
+			delete(m.suspended, k)
+		}
+	}
+	for _, k := range sortedKeys(m.standing) {
+		s := m.standing[k]
+		if now.Before(s.rule.Expires) {
+			continue
+		}
+		if in := m.byID[s.block.Incident]; in != nil {
+			in.blocked, in.limited = false, false
+		}
+		fx = append(fx, m.lift(now, s, "expired", "")...)
+	}
+	for _, c := range append([]string(nil), m.order...) {
+		if in := m.incidents[c]; in != nil && now.Sub(in.last) > quiet && !in.blocked {
+			m.forget(c)
+		}
+	}
+	for c, until := range m.dismissed {
+		if now.After(until) {
+			delete(m.dismissed, c)
+		}
+	}
+	return fx
+}
+
+// Restore takes back the standing blocks after a restart, and returns the
+// effects that enforce them again.
+func (m *Machine) Restore(now time.Time, blocks []event.Block) []Effect {
+	var fx []Effect
+	for _, b := range blocks {
+		t, err := ParseTarget(b.Target)
+		if err != nil || !now.Before(b.Expires) || b.State != "active" {
+			continue
+		}
+		a := dataplane.Block
+		r := dataplane.Rule{Target: t, Action: a, Expires: b.Expires, Reason: b.ReasonID}
+		if b.Action == dataplane.RateLimit.String() {
+			r.Action, r.Rate = dataplane.RateLimit, 1
+		}
+		if r.Validate() != nil {
+			continue
+		}
+		if b.ReasonID > m.nextID {
+			m.nextID = b.ReasonID
+		}
+		s := &standing{rule: r, block: b}
+		if b.Source == SourceLocal && r.Action == dataplane.Block {
+			s.key = t.String()
+		}
+		m.standing[t.String()] = s
+		fx = append(fx, Effect{Apply: &Apply{Rule: r}})
+	}
+	return fx
+}
+
+// Standing lists the rules that the machine wants enforced, by target.
+func (m *Machine) Standing() []event.Block {
+	out := make([]event.Block, 0, len(m.standing))
+	for _, k := range sortedKeys(m.standing) {
+		out = append(out, m.standing[k].block)
+	}
+	return out
+}
+
+// Seen says whether this site has itself seen validated bad behaviour of an
+// address: what another site's question is answered from.
+func (m *Machine) Seen(value string) (bool, int, time.Time) {
+	a, err := netip.ParseAddr(value)
+	if err != nil {
+		return false, 0, time.Time{}
+	}
+	for _, in := range m.incidents {
+		if in.peer == a && in.validated && in.alerts > 0 && in.label != "dismissed" {
+			return true, in.alerts, in.last
+		}
+	}
+	return false, 0, time.Time{}
+}
+
+// IncidentOf returns the incident's id for an alert or incident id, "" if unknown.
+func (m *Machine) IncidentOf(id string) string {
+	if in := m.find(id); in != nil {
+		return in.id
+	}
+	return ""
+}
