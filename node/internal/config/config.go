@@ -1,0 +1,142 @@
+// Package config reads a site's one TOML file into typed values. It checks
+// everything that can be checked without touching the system, and tells all
+// that is wrong at once: each error names the line, the key, what was found
+// and what was expected; a mistyped key is answered with the nearest known one.
+//
+// Duties: nothing below package node imports this one. node translates each
+// section into the Options of the package that it belongs to, so those
+// packages never learn that there is a file. schema.go is the single list of
+// keys; docs/configuration.md describes the same list, and a test holds the two
+// together.
+package config
+
+import (
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+)
+
+// Config is a whole configuration. Default returns one that is valid.
+type Config struct {
+	Site      Site
+	Dataplane Dataplane
+	Learner   Learner
+	Policy    Policy
+	Mesh      Mesh
+	Store     Store
+	Telemetry Telemetry
+}
+
+// Site says who this is and where it keeps things.
+type Site struct {
+	Name     string // lower-case letters, digits and hyphens, to 63; "" means the machine's host name
+	StateDir string // absolute path
+	Socket   string // absolute path of the control socket, at most 107 bytes
+}
+
+// Planes that may be asked for.
+const (
+	PlaneAuto = "auto" // xdp where possible, else soft is refused aloud by the caller
+	PlaneXDP  = "xdp"
+	PlaneSoft = "soft"
+	PlaneNone = "none"
+)
+
+// Roles of the interface.
+const (
+	RoleInside = "inside" // the protected hosts are behind it
+	RoleHost   = "host"   // it is this machine's own
+)
+
+// Dataplane is the packet path.
+type Dataplane struct {
+	Plane      string         // one of the Plane constants
+	Interface  string         // "" means: find the inside interface
+	Role       string         // one of the Role constants
+	Mode       dataplane.Mode // monitor or enforce
+	Inside     []netip.Prefix // networks of the protected side; empty means: those of the interface
+	PinDir     string         // absolute path inside a bpffs; "" pins nothing
+	MaxFlows   uint32         // 1024 to 16777216
+	NeverBlock []dataplane.Never
+}
+
+// Learner is what the site learns and when.
+type Learner struct {
+	Enabled         bool
+	WarmupFlows     int           // flows before the first training, 50 to 1000000
+	Warmup          time.Duration // longest wait for these flows, 0 to 30 d
+	Wait            time.Duration // age at which a flow may teach normal, 0 to 7 d
+	RetrainEvery    time.Duration // 10 s to 30 d
+	IncidentsPerDay float64       // false incidents that the operator accepts, above 0 to 1000
+	Seed            uint64        // 0 means: choose one and keep it
+}
+
+// Policy bounds what decisions may do.
+type Policy struct {
+	Suspend          time.Duration // 1 s to 1 h
+	Block            time.Duration // 1 min to 7 d, not below Suspend
+	MaxBlocksPerHour int           // 0 to 100000; 0 means that nothing is blocked by itself
+	MaxShare         float64       // share of normal hosts and services that blocks may touch, 0 to 1
+	Rules            bool          // the built-in rules (scan, brute force)
+}
+
+// Mesh is the site's neighbours. A site without peers is complete.
+type Mesh struct {
+	Organisation string
+	Listen       []string      // multiaddresses
+	RoundEvery   time.Duration // 5 s to 30 d
+	Gather       time.Duration // time for deltas to arrive in a round, 100 ms to 1 h, below RoundEvery
+	Peers        []Peer
+}
+
+// Peer is one other site of the same organisation.
+type Peer struct {
+	Name  string
+	ID    string   // identity, as `hedgerow id` prints it there
+	Addrs []string // multiaddresses; may be empty when the peer dials us
+}
+
+// Store bounds what the site keeps.
+type Store struct {
+	MaxBytes   int64         // 64 MiB to 16 TiB
+	KeepEvents time.Duration // 1 h to 10 years
+	KeepFlows  time.Duration // 1 min to 10 years
+}
+
+// Log formats.
+const (
+	LogText = "text"
+	LogJSON = "json"
+)
+
+// Telemetry is what the site tells of itself.
+type Telemetry struct {
+	Metrics   string // host:port of the metrics listener; "" means none
+	Log       slog.Level
+	LogFormat string // one of the Log constants
+}
+
+const day = 24 * time.Hour
+
+// Default returns the configuration of a solo site in monitor mode.
+func Default() Config {
+	return Config{
+		Site:      Site{StateDir: "/var/lib/hedgerow", Socket: "/run/hedgerow/hedgerow.sock"},
+		Dataplane: Dataplane{Plane: PlaneAuto, Role: RoleInside, PinDir: "/sys/fs/bpf/hedgerow", MaxFlows: 65536},
+		Learner: Learner{
+			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
+			RetrainEvery: time.Hour, IncidentsPerDay: 5,
+		},
+		Policy: Policy{
+			Suspend: 30 * time.Second, Block: 4 * time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true,
+		},
+		Mesh: Mesh{
+			Listen:     []string{"/ip4/0.0.0.0/tcp/4400", "/ip4/0.0.0.0/udp/4400/quic-v1"},
+			RoundEvery: 10 * time.Minute, Gather: 5 * time.Second,
+		},
+		Store:     Store{MaxBytes: 2 << 30, KeepEvents: 90 * day, KeepFlows: 30 * day},
+		Telemetry: Telemetry{Metrics: "127.0.0.1:9464", LogFormat: LogText},
+	}
+}
