@@ -1,0 +1,80 @@
+// Package planetest holds every packet path to one meaning. Run plays scripted
+// frames into a plane and looks at what passed, what was told, and what the
+// plane says that it enforces; dataplane/softplane runs it always,
+// dataplane/xdp as root against the loaded kernel programs. The frame builders
+// are exported because benchmarks, simulations and demonstrations need the same
+// packets.
+//
+// What the vocabulary in dataplane and dataplane/flow leaves open is decided
+// here:
+//
+//   - The initiator of a flow is who sent the packet that made it. Nothing
+//     corrects that later.
+//   - A packet that a rule drops, or in monitor mode would drop, makes no flow
+//     and changes nothing of one but Record.Dropped.
+//   - EventFirstDrop comes once for each applied rule; applying a rule again
+//     starts its hits and its first drop anew. Its record is the flow's, or,
+//     where no flow exists, one that holds the key, the sender as initiator,
+//     the time, and Dropped 1.
+//   - A TCP flow ends at a RST, which is accounted first, or with the packet
+//     after which both FINs are acknowledged. That packet emits EventEnd and no
+//     milestone. A RST that matches no flow makes none.
+//   - The initial sequence number of a side is that of its latest SYN. End X is
+//     validated by any segment of X whose ACK number is the other side's
+//     initial sequence number plus one.
+//   - Payload sizes of UDP and ICMP leave out eight header bytes; those of
+//     protocols without a known header are all that follows the IP headers.
+//   - Every matching rule counts, not the narrowest only: the strongest action
+//     wins, and among equals flow, service, address, prefix in this order.
+//   - A rule whose expiry has passed is not enforced and not listed; applying
+//     one removes its predecessor. Read back, an expiry may be off by a clock
+//     tick (1.1 s).
+//   - A fragment other than the first meets address rules only, is counted in
+//     Stats.NotAccountedFrag and belongs to no flow.
+//   - Malformed packets pass and belong to no flow; where the IP header was
+//     good, address rules apply all the same. Kinds: "eth" and "ipv4", "ipv6"
+//     for a cut or contradictory header, "ext" for IPv6 extension headers cut
+//     or more than six, "l4" for a transport header cut or contradictory.
+//   - Stats.Packets counts every frame, Stats.Bytes those bytes that belong to
+//     IP packets.
+package planetest
+
+import (
+	"testing"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+)
+
+// Fixture is a plane into which a test can put frames.
+type Fixture interface {
+	dataplane.Plane
+	// Inject shows the plane one Ethernet frame at a hook and tells whether it
+	// passed. Addresses of the suite's inside hosts are in 10.0.0.0/8 and fd00::/8.
+	Inject(hook dataplane.Hook, frame []byte) (passed bool, err error)
+	// Poll delivers all events that are pending now, in order.
+	Poll(handle func(*dataplane.Event)) error
+}
+
+// Run plays the suite. open returns a fresh plane with an empty flow table, no
+// rules, and at least 1,000 flows of room; it registers its own clean-up.
+func Run(t *testing.T, open func(t *testing.T, mode dataplane.Mode) Fixture) {
+	for _, c := range cases() {
+		t.Run(c.name, func(t *testing.T) {
+			c.run(t, &rig{Fixture: open(t, c.mode), t: t})
+		})
+	}
+}
+
+type testCase struct {
+	name string
+	mode dataplane.Mode
+	run  func(t *testing.T, r *rig)
+}
+
+func cases() []testCase {
+	var all []testCase
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases()} {
+		all = append(all, group...)
+	}
+	return all
+}
