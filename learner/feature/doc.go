@@ -1,0 +1,19 @@
+// Package feature turns a flow record into the numbers that a model reads.
+//
+// The schema is versioned and fixed: feature number i has the same meaning,
+// unit and scale at every site, so weights that were learnt at one site mean
+// the same at another. Every number is brought into [0, 1] (signed sizes into
+// [-1, 1]) by a transform that depends on the schema alone, never on data, and
+// that can be inverted: Value gives the natural unit back and Describe says it
+// in words. What cannot be known of a flow is absent: its value is 0 and its
+// bit in Vector.Has is clear.
+//
+// Most features are of the flow itself, as far as it got: they make sense at
+// every milestone (packet 4, 8, 16, ...) as well as at the end, and the number
+// of packets so far is itself a feature. The others are of the flow's context:
+// what its initiator did in the last minute, and how well this site knows the
+// peer, the service and the port. They come from Context, whose memory is
+// fixed when it is made; no flood can make it grow.
+//
+// An address, a port number or an absolute time is never a feature.
+package feature

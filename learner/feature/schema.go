@@ -1,0 +1,274 @@
+package feature
+
+import (
+	"encoding/binary"
+	"fmt"
+	"math"
+)
+
+// Version of the schema. It grows when a feature changes its place, meaning or scale.
+const Version = 1
+
+// Dim is the number of features.
+const Dim = 64
+
+// Vector is one flow, as far as it got.
+type Vector struct {
+	// X holds every feature in its fixed scale; an absent one is 0.
+	X [Dim]float32
+	// Has has bit i set when feature i is known.
+	Has uint64
+}
+
+// Feature describes one number of the schema.
+type Feature struct {
+	Name   string
+	Unit   string  // of the natural value
+	Lo, Hi float64 // natural range; values beyond are clamped
+	Absent string  // when the feature is absent
+	Why    string  // what it tells
+}
+
+// Indices into Vector.X. Their order is the schema: changing it changes Version.
+const (
+	iPackets = iota
+	iPacketsOut
+	iPacketsIn
+	iBytesOut
+	iBytesIn
+	iPayloadOut
+	iPayloadIn
+	iUploadShare
+	iPacketShare
+	iSizeMeanOut
+	iSizeMeanIn
+	iSizeDevOut
+	iSizeDevIn
+	iSizeMaxOut
+	iSizeMaxIn
+	iDuration
+	iRateOut
+	iRateIn
+	iGapDevOut
+	iGapMaxOut
+	iFirst1
+	iFirst2
+	iFirst3
+	iFirst4
+	iFirst5
+	iFirst6
+	iGap1
+	iGap2
+	iGap3
+	iGap4
+	iSyn
+	iReset
+	iFin
+	iPushShare
+	iRetransShare
+	iAnswered
+	iProvenInit
+	iProvenResp
+	iRTT
+	iTLS
+	iSSH
+	iHTTP
+	iWindow
+	iTTL
+	iTCP
+	iUDP
+	iICMP
+	iOutbound
+	iInbound
+	iPortLow
+	iPortHigh
+	iEnded
+	iHostFlows
+	iHostPeers
+	iHostPorts
+	iHostFailed
+	iPairFlows
+	iPairAlike
+	iContactDev
+	iContactGap
+	iPeerOut
+	iNovelPort
+	iNovelPeer
+	iNovelService
+	count
+)
+
+var _ = [1]struct{}{}[count-Dim] // the indices fill the vector exactly
+
+// A scale is how a natural value becomes a number of about [0, 1].
+type scale uint8
+
+const (
+	flag   scale = iota // 0 or 1
+	linear              // (v-lo) / (hi-lo)
+	logar               // log(1+v/grain) / log(1+hi/grain)
+	signed              // the same with the sign kept
+	novel               // 1 - log(1+v)/log(1+hi): 1 is never seen
+)
+
+// A form is how a number is said.
+type form uint8
+
+const (
+	plain form = iota
+	bytes
+	perSecond
+	seconds
+	percent
+)
+
+type spec struct {
+	Feature
+	scale scale
+	grain float64
+	form  form
+	words string // with %s for the number; of a flag: when set
+	not   string // of a flag: when clear
+}
+
+// Schema lists the features in the order of Vector.X.
+func Schema() []Feature {
+	out := make([]Feature, Dim)
+	for i := range out {
+		out[i] = specs[i].Feature
+	}
+	return out
+}
+
+// Name is the name of feature i, "" when there is none.
+func Name(i int) string {
+	if i < 0 || i >= Dim {
+		return ""
+	}
+	return specs[i].Name
+}
+
+// Index is the place of a named feature, -1 when there is none.
+func Index(name string) int {
+	for i := range specs {
+		if specs[i].Name == name {
+			return i
+		}
+	}
+	return -1
+}
+
+// IsFlag says whether feature i is either 0 or 1.
+func IsFlag(i int) bool { return i >= 0 && i < Dim && specs[i].scale == flag }
+
+// Known says whether feature i of the vector is present.
+func (v *Vector) Known(i int) bool { return v.Has>>uint(i)&1 == 1 }
+
+// Value is feature i in its natural unit, by inverting its scale; NaN when absent.
+func (v *Vector) Value(i int) float64 {
+	if i < 0 || i >= Dim || !v.Known(i) {
+		return math.NaN()
+	}
+	return Natural(i, v.X[i])
+}
+
+// set stores a natural value and marks it present.
+func (v *Vector) set(i int, natural float64) {
+	v.X[i] = Scaled(i, natural)
+	v.Has |= 1 << uint(i)
+}
+
+// setFlag stores a truth.
+func (v *Vector) setFlag(i int, b bool) {
+	if b {
+		v.X[i] = 1
+	}
+	v.Has |= 1 << uint(i)
+}
+
+// Scaled brings a natural value of feature i into its fixed scale. A value
+// beyond the schema's range is clamped; NaN counts as the lower end.
+func Scaled(i int, natural float64) float32 {
+	s := &specs[i]
+	if !(natural > s.Lo) { // also NaN
+		natural = s.Lo
+	}
+	natural = math.Min(natural, s.Hi)
+	switch s.scale {
+	case logar:
+		return float32(math.Log1p(natural/s.grain) / math.Log1p(s.Hi/s.grain))
+	case signed:
+		x := math.Log1p(math.Abs(natural)/s.grain) / math.Log1p(s.Hi/s.grain)
+		return float32(math.Copysign(x, natural))
+	case novel:
+		return float32(1 - math.Log1p(natural)/math.Log1p(s.Hi))
+	}
+	return float32((natural - s.Lo) / (s.Hi - s.Lo))
+}
+
+// Natural inverts Scaled.
+func Natural(i int, x float32) float64 {
+	s := &specs[i]
+	f := float64(x)
+	switch s.scale {
+	case logar:
+		return s.grain * math.Expm1(f*math.Log1p(s.Hi/s.grain))
+	case signed:
+		return math.Copysign(s.grain*math.Expm1(math.Abs(f)*math.Log1p(s.Hi/s.grain)), f)
+	case novel:
+		return math.Expm1((1 - f) * math.Log1p(s.Hi))
+	}
+	return s.Lo + f*(s.Hi-s.Lo)
+}
+
+// Valid says whether the vector could come from this schema: every number is
+// finite and in [-1, 1], and what is absent is 0.
+func (v *Vector) Valid() error {
+	for i, x := range v.X {
+		if !(x >= -1 && x <= 1) {
+			return fmt.Errorf("feature %s: %v: expected a number in [-1, 1]", specs[i].Name, x)
+		}
+		if x != 0 && !v.Known(i) {
+			return fmt.Errorf("feature %s: absent but not 0", specs[i].Name)
+		}
+	}
+	return nil
+}
+
+// EncodedSize is the length of an encoded vector in bytes.
+const EncodedSize = 1 + 8 + 4*Dim
+
+// AppendBinary appends the vector's encoding: the schema version, the mask and
+// the numbers, little endian, EncodedSize bytes in all. It never fails.
+func (v *Vector) AppendBinary(b []byte) ([]byte, error) {
+	b = append(b, Version)
+	b = binary.LittleEndian.AppendUint64(b, v.Has)
+	for _, x := range v.X {
+		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	}
+	return b, nil
+}
+
+// MarshalBinary encodes the vector; see AppendBinary.
+func (v *Vector) MarshalBinary() ([]byte, error) {
+	return v.AppendBinary(make([]byte, 0, EncodedSize))
+}
+
+// UnmarshalBinary decodes a vector of this schema version and checks it.
+func (v *Vector) UnmarshalBinary(b []byte) error {
+	if len(b) != EncodedSize {
+		return fmt.Errorf("decode vector: %d bytes: expected %d", len(b), EncodedSize)
+	}
+	if b[0] != Version {
+		return fmt.Errorf("decode vector: schema version %d: expected %d", b[0], Version)
+	}
+	w := Vector{Has: binary.LittleEndian.Uint64(b[1:])}
+	for i := range w.X {
+		w.X[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[9+4*i:]))
+	}
+	if err := w.Valid(); err != nil {
+		return fmt.Errorf("decode vector: %w", err)
+	}
+	*v = w
+	return nil
+}
