@@ -62,6 +62,7 @@ type Scenario struct {
 	WANRouter netip.Addr
 	Resolvers []netip.Addr
 	Web       []netip.Addr // serve HTTP, TLS, bulk and SSH
+	Fleet     []netip.Addr // where cedar's uploads go
 	Visitors  []netip.Addr // open connections to the sites' servers
 	Admins    []netip.Addr // log in at the sites' servers
 	Scanner   netip.Addr
@@ -89,6 +90,9 @@ func New(seed uint64) *Scenario {
 	web := rng.Perm(250)
 	for i := range 36 {
 		s.Web = append(s.Web, addr4(203, 0, 113, web[i]+2))
+	}
+	for i := 36; i < 200; i++ {
+		s.Fleet = append(s.Fleet, addr4(203, 0, 113, web[i]+2))
 	}
 	s.Resolvers = []netip.Addr{addr4(198, 51, 100, 10), addr4(198, 51, 100, 11)}
 	people := rng.Perm(200)
@@ -138,7 +142,7 @@ func (s *Scenario) Site(name string) *Site {
 // Outside lists every address outside the sites, each once.
 func (s *Scenario) Outside() []netip.Addr {
 	var all []netip.Addr
-	for _, group := range [][]netip.Addr{s.Resolvers, s.Web, s.Visitors, s.Admins, s.Hostile()} {
+	for _, group := range [][]netip.Addr{s.Resolvers, s.Web, s.Fleet, s.Visitors, s.Admins, s.Hostile()} {
 		all = append(all, group...)
 	}
 	return all
@@ -167,9 +171,11 @@ func (s *Scenario) Services() []Service {
 		out = append(out, Service{Addr: r, Port: PortDNS, Kind: DNS})
 	}
 	for _, site := range s.Sites {
-		for port, kind := range map[uint16]Kind{PortSSH: SSH, PortHTTP: HTTP, PortTLS: TLS} {
-			out = append(out, Service{Site: site.Name, Addr: site.Server.Addr, Port: port, Kind: kind})
-		}
+		at := site.Server.Addr
+		out = append(out,
+			Service{Site: site.Name, Addr: at, Port: PortSSH, Kind: SSH},
+			Service{Site: site.Name, Addr: at, Port: PortHTTP, Kind: HTTP},
+			Service{Site: site.Name, Addr: at, Port: PortTLS, Kind: TLS})
 	}
 	return out
 }
