@@ -20,6 +20,7 @@ func flowCases() []testCase {
 		{"handshake refused by RST", dataplane.Enforce, refused},
 		{"udp in both families", dataplane.Enforce, udpFlow},
 		{"seen midway", dataplane.Enforce, midway},
+		{"a late SYN names the initiator", dataplane.Enforce, lateSYN},
 		{"milestones", dataplane.Monitor, milestones},
 		{"a key used again is another flow", dataplane.Enforce, keyReused},
 		{"icmp and other protocols", dataplane.Enforce, portless},
@@ -202,6 +203,20 @@ func midway(t *testing.T, r *rig) {
 	same(t, "inside", [2]bool{rec.InitInside, rec.RespInside}, [2]bool{false, true})
 }
 
+func lateSYN(t *testing.T, r *rig) {
+	f := families()[0]
+	stray := NewSession(f.host, f.peer)
+	r.play(stray.Send(1, flow.ACK, []byte("stray of an earlier connection")))
+	s := NewSession(f.host, f.peer)
+	r.play(s.Open()...)
+	rec := one(t, r.events(), dataplane.EventMilestone).Record
+	same(t, "initiator", rec.Initiator(), f.host)
+	same(t, "inside", [2]bool{rec.InitInside, rec.RespInside}, [2]bool{true, false})
+	same(t, "packets", [2]uint32{rec.Dir[0].Packets, rec.Dir[1].Packets}, [2]uint32{2, 2})
+	same(t, "sizes", rec.Sizes, [flow.First]int16{-30})
+	same(t, "validated", rec.Validated, [2]bool{true, true})
+}
+
 func milestones(t *testing.T, r *rig) {
 	f := families()[0]
 	for range 260 {
@@ -260,7 +275,8 @@ func portless(t *testing.T, r *rig) {
 		}
 		rec = one(t, r.events(), dataplane.EventMilestone).Record
 		same(t, "protocol", rec.Key.Proto, 47)
-		same(t, "payload", rec.Dir[0].Payload, 120)
+		same(t, "payload", rec.Dir[0].Payload, 0)
+		same(t, "kept sizes", rec.NFirst, 0)
 	}
 }
 
@@ -273,6 +289,7 @@ func hints(t *testing.T, r *rig) {
 		{"\x16\x03\x01\x02\x00", 0, flow.HintTLS},
 		{"SSH-2.0-x\r\n", 1, flow.HintSSH},
 		{"POST /a", 0, flow.HintHTTP},
+		{"TRACE /a", 0, flow.HintHTTP},
 		{"220 mail", 1, flow.HintNone},
 		{"\x16\x03\x09\x02\x00", 0, flow.HintNone},
 		{"GET", 0, flow.HintNone},

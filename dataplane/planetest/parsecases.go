@@ -106,8 +106,8 @@ type badFrame struct {
 	frame []byte
 }
 
-// Malformed returns frames that are broken in every way that planes tell
-// apart, from src to dst of one family, by kind.
+// malformedFrames returns frames that are broken in every way that planes tell
+// apart, from the peer to the host of one family.
 func malformedFrames(f family) []badFrame {
 	udp := Packet{Src: f.peer, Dst: f.host, Proto: flow.UDP, Payload: []byte("payload")}
 	tcp := Packet{Src: f.peer, Dst: f.host, Proto: flow.TCP, Flags: flow.SYN}
@@ -119,18 +119,18 @@ func malformedFrames(f family) []badFrame {
 	if f.name == "v4" {
 		short := Packet{Src: f.peer, Dst: f.host, Proto: 253, Payload: make([]byte, 4)}
 		return []badFrame{
-			{"eth", append(make([]byte, 12), 0x81, 0x00)},
+			{"vlan", append(make([]byte, 12), 0x81, 0x00)},
 			{"ipv4", udp.Frame()[:14+19]},
 			{"ipv4", edit(udp, func(ip []byte) { ip[0] = 0x44 })},
 			{"ipv4", edit(udp, func(ip []byte) { ip[0] = 0x65 })},
 			{"ipv4", edit(udp, func(ip []byte) { binary.BigEndian.PutUint16(ip[2:], 19) })},
 			{"ipv4", edit(udp, func(ip []byte) { binary.BigEndian.PutUint16(ip[2:], 600) })},
 			{"ipv4", edit(udp, func(ip []byte) { ip[0] = 0x4f })},
-			{"l4", edit(short, func(ip []byte) { ip[9] = flow.UDP })},
-			{"l4", edit(short, func(ip []byte) { ip[9] = flow.ICMP })},
-			{"l4", edit(short, func(ip []byte) { ip[9] = flow.TCP })},
-			{"l4", edit(tcp, func(ip []byte) { ip[20+12] = 4 << 4 })},
-			{"l4", edit(tcp, func(ip []byte) { ip[20+12] = 15 << 4 })},
+			{"udp", edit(short, func(ip []byte) { ip[9] = flow.UDP })},
+			{"icmp", edit(short, func(ip []byte) { ip[9] = flow.ICMP })},
+			{"tcp", edit(short, func(ip []byte) { ip[9] = flow.TCP })},
+			{"tcp", edit(tcp, func(ip []byte) { ip[20+12] = 4 << 4 })},
+			{"tcp", edit(tcp, func(ip []byte) { ip[20+12] = 15 << 4 })},
 		}
 	}
 	long := udp
@@ -142,10 +142,10 @@ func malformedFrames(f family) []badFrame {
 		{"ipv6", udp.Frame()[:14+39]},
 		{"ipv6", edit(udp, func(ip []byte) { ip[0] = 0x50 })},
 		{"ipv6", edit(udp, func(ip []byte) { binary.BigEndian.PutUint16(ip[4:], 600) })},
-		{"ext", long.Frame()},
-		{"ext", edit(cut, func(ip []byte) { ip[6] = 60 })},
-		{"ext", edit(cut, func(ip []byte) { ip[6] = 44 })},
-		{"l4", edit(cut, func(ip []byte) { ip[6] = flow.UDP })},
+		{"ipv6-ext", long.Frame()},
+		{"ipv6-ext", edit(cut, func(ip []byte) { ip[6] = 60 })},
+		{"ipv6-ext", edit(cut, func(ip []byte) { ip[6] = 44 })},
+		{"udp", edit(cut, func(ip []byte) { ip[6] = flow.UDP })},
 	}
 }
 
@@ -168,7 +168,7 @@ func malformedBlocked(t *testing.T, r *rig) {
 		r.apply(block(dataplane.Peer(f.peer.Addr()), 1))
 		for k, bad := range malformedFrames(f) {
 			passed := r.inject(Step{dataplane.ToInside, bad.frame})
-			if want := bad.kind != "ext" && bad.kind != "l4"; passed != want {
+			if want := bad.kind == "vlan" || bad.kind == "ipv4" || bad.kind == "ipv6"; passed != want {
 				t.Errorf("%s frame %d (%s): passed %v, expected %v", f.name, k, bad.kind, passed, want)
 			}
 		}

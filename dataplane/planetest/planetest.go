@@ -8,22 +8,23 @@
 // What the vocabulary in dataplane and dataplane/flow leaves open is decided
 // here:
 //
-//   - The initiator of a flow is who sent the packet that made it. Nothing
-//     corrects that later.
+//   - The initiator of a flow is who sent the packet that made it. Only a SYN
+//     without ACK that comes later, the first of its flow, corrects that: its
+//     sender becomes the initiator, and all that is told by end is swapped.
 //   - A packet that a rule drops, or in monitor mode would drop, makes no flow
 //     and changes nothing of one but Record.Dropped.
-//   - EventFirstDrop comes once for each applied rule; applying a rule again
-//     starts its hits and its first drop anew. Its record is the flow's, or,
-//     where no flow exists, one that holds the key, the sender as initiator,
-//     the time, and Dropped 1.
+//   - EventFirstDrop comes once for each rule and mode. Its record is the
+//     flow's, or, where no flow exists, one that holds the key, the sender as
+//     initiator, the time, and Dropped 1. A rule that replaces one of the same
+//     target keeps the hits.
 //   - A TCP flow ends at a RST, which is accounted first, or with the packet
 //     after which both FINs are acknowledged. That packet emits EventEnd and no
 //     milestone. A RST that matches no flow makes none.
 //   - The initial sequence number of a side is that of its latest SYN. End X is
 //     validated by any segment of X whose ACK number is the other side's
 //     initial sequence number plus one.
-//   - Payload sizes of UDP and ICMP leave out eight header bytes; those of
-//     protocols without a known header are all that follows the IP headers.
+//   - Payload sizes of UDP and ICMP leave out eight header bytes; protocols
+//     other than TCP, UDP and ICMP have no payload.
 //   - Every matching rule counts, not the narrowest only: the strongest action
 //     wins, and among equals flow, service, address, prefix in this order.
 //   - A rule whose expiry has passed is not enforced and not listed; applying
@@ -32,9 +33,9 @@
 //   - A fragment other than the first meets address rules only, is counted in
 //     Stats.NotAccountedFrag and belongs to no flow.
 //   - Malformed packets pass and belong to no flow; where the IP header was
-//     good, address rules apply all the same. Kinds: "eth" and "ipv4", "ipv6"
-//     for a cut or contradictory header, "ext" for IPv6 extension headers cut
-//     or more than six, "l4" for a transport header cut or contradictory.
+//     good, address rules apply all the same. Kinds: "ethernet", "vlan", "ipv4",
+//     "ipv6", "tcp", "udp", "icmp" for a header cut or contradictory, and
+//     "ipv6-ext" for extension headers cut or more than six.
 //   - Stats.Packets counts every frame, Stats.Bytes those bytes that belong to
 //     IP packets.
 package planetest
