@@ -7,11 +7,11 @@ import (
 	"time"
 )
 
-// attack draws the parameters of one attack; the same seed, attack and site
-// give the same sessions.
-func (s *Scenario) attack(kind Attack, site *Site) (*rand.Rand, func(Session) Session) {
+// attack draws the parameters of one attack; the same seed, attack, site and
+// hostile address give the same sessions.
+func (s *Scenario) attack(kind Attack, site *Site, who netip.Addr) (*rand.Rand, func(Session) Session) {
 	salt := uint64(0x626164)
-	for _, c := range string(kind) + site.Name {
+	for _, c := range string(kind) + site.Name + who.String() {
 		salt = salt*131 + uint64(c)
 	}
 	rng := rand.New(rand.NewPCG(s.Seed, salt))
@@ -27,7 +27,7 @@ func (s *Scenario) attack(kind Attack, site *Site) (*rand.Rand, func(Session) Se
 // 20 to 45 ms, nearly all of them closed. Behind a masquerading gateway only
 // the forwarded ports can be reached, so there it is those.
 func (s *Scenario) ScanOf(site *Site) []Timed {
-	rng, mark := s.attack(Scan, site)
+	rng, mark := s.attack(Scan, site, s.Scanner)
 	var out []Timed
 	for _, port := range scanPorts(rng, site) {
 		out = append(out, Timed{
@@ -69,7 +69,7 @@ func isOpen(port uint16) bool { return port == PortSSH || port == PortHTTP || po
 // BruteOf is the guesser at a site's SSH server: sessions of three wrong
 // passwords each, four to six a second.
 func (s *Scenario) BruteOf(site *Site) []Timed {
-	rng, mark := s.attack(Brute, site)
+	rng, mark := s.attack(Brute, site, s.Guesser)
 	var out []Timed
 	for range 45 {
 		var guesses []string
@@ -90,7 +90,7 @@ func (s *Scenario) BruteOf(site *Site) []Timed {
 // BeaconOf is an inside host that leaks through TLS: about once a second it
 // sends 8 to 64 KB to its master and gets a few bytes back.
 func (s *Scenario) BeaconOf(site *Site, host, master netip.Addr) []Timed {
-	rng, mark := s.attack(Beacon, site)
+	rng, mark := s.attack(Beacon, site, master)
 	period := 900*time.Millisecond + time.Duration(rng.IntN(200))*time.Millisecond
 	var out []Timed
 	for range 20 {
@@ -109,7 +109,7 @@ func (s *Scenario) BeaconOf(site *Site, host, master netip.Addr) []Timed {
 // SpurtOf is an inside host that pours megabytes of encrypted traffic to a port
 // that it never used: three connections of about 4 MB.
 func (s *Scenario) SpurtOf(site *Site, host netip.Addr) []Timed {
-	rng, mark := s.attack(Spurt, site)
+	rng, mark := s.attack(Spurt, site, s.Sink)
 	var out []Timed
 	for range 3 {
 		var script []Exchange
