@@ -391,9 +391,9 @@ func evidenceOf(in *incident) string {
 	return Spoofable
 }
 
-// ServiceValue is the wire form of a service: "tcp 198.51.100.7:443".
+// ServiceValue is a service as sites write it: "198.51.100.7 tcp/443".
 func ServiceValue(t dataplane.Target) string {
-	return fmt.Sprintf("%s %s", flow.ProtoName(t.Proto), netip.AddrPortFrom(t.Prefix.Addr(), t.Port))
+	return fmt.Sprintf("%s %s/%d", t.Prefix.Addr(), flow.ProtoName(t.Proto), t.Port)
 }
 
 // firstDrop tells when the plane first dropped for a rule.

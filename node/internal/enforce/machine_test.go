@@ -126,7 +126,7 @@ func TestLadderOfAnOutboundBeacon(t *testing.T) {
 	want(t, fx, "emit alert", "emit incident",
 		"apply suspend tcp 10.0.0.3:40001<>198.51.100.7:443",
 		"apply block 198.51.100.7:443/tcp",
-		"share service tcp 198.51.100.7:443 validated", "emit incident")
+		"share service 198.51.100.7 tcp/443 validated", "emit incident")
 }
 
 func TestTheMeshsAnswerIsEnoughWithOneFlow(t *testing.T) {
@@ -134,7 +134,7 @@ func TestTheMeshsAnswerIsEnoughWithOneFlow(t *testing.T) {
 	_, id := m.Flow(t0, fl{id: 1, from: "10.0.0.3:1", to: "198.51.100.7:443", validated: true}.event(), odd, why)
 	fx := m.Answer(t0, id, []string{"birch"})
 	want(t, fx, "apply block 198.51.100.7:443/tcp",
-		"share service tcp 198.51.100.7:443 validated", "emit incident")
+		"share service 198.51.100.7 tcp/443 validated", "emit incident")
 	if s := fx[0].Apply.Block.Block.Reason; !strings.Contains(s, "also seen by birch") {
 		t.Fatalf("reason %q does not name who has seen it", s)
 	}
@@ -232,7 +232,7 @@ func TestUndoIsComplete(t *testing.T) {
 			if how == "dismiss" {
 				fx, err = m.Dismiss(t0, id)
 			} else {
-				tg, perr := ParseTarget("tcp 198.51.100.7:443")
+				tg, perr := ParseTarget("198.51.100.7 tcp/443")
 				if perr != nil {
 					t.Fatal(perr)
 				}
@@ -251,7 +251,7 @@ func TestUndoIsComplete(t *testing.T) {
 					t.Fatalf("after the undo: %s", say(fx))
 				}
 			}
-			if _, refused := m.Indicator(t0, Received{Author: "birch", Value: "tcp 198.51.100.7:443", Expires: t0.Add(time.Hour)}); refused == "" {
+			if _, refused := m.Indicator(t0, Received{Author: "birch", Value: "198.51.100.7 tcp/443", Expires: t0.Add(time.Hour)}); refused == "" {
 				t.Fatal("another site's indicator overrides the operator's undo")
 			}
 		})
@@ -352,7 +352,7 @@ func TestMemoryIsBounded(t *testing.T) {
 func TestParseTarget(t *testing.T) {
 	for in, want := range map[string]string{
 		"203.0.113.9": "203.0.113.9", "203.0.113.77/24": "203.0.113.0/24", "2001:db8::1": "2001:db8::1",
-		"tcp 203.0.113.9:443": "203.0.113.9:443/tcp", "udp [2001:db8::1]:53": "2001:db8::1:53/udp",
+		"203.0.113.9 tcp/443": "203.0.113.9:443/tcp", "2001:db8::1 udp/53": "2001:db8::1:53/udp",
 		"203.0.113.9:443/tcp": "203.0.113.9:443/tcp", "2001:db8::1:53/udp": "2001:db8::1:53/udp", "::ffff:203.0.113.9": "203.0.113.9",
 	} {
 		got, err := ParseTarget(in)
@@ -360,7 +360,7 @@ func TestParseTarget(t *testing.T) {
 			t.Errorf("%q: %v, %v; want %s", in, got, err, want)
 		}
 	}
-	for _, bad := range []string{"", "host", "1.2.3", "sctp 1.2.3.4:5", "tcp 1.2.3.4", "1.2.3.4/99", "fe80::1%eth0"} {
+	for _, bad := range []string{"", "host", "1.2.3", "1.2.3.4 sctp/5", "1.2.3.4 tcp/0", "1.2.3.4 tcp/99999", "1.2.3.4/99", "fe80::1%eth0"} {
 		if got, err := ParseTarget(bad); err == nil {
 			t.Errorf("%q parsed as %v", bad, got)
 		}

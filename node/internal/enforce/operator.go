@@ -30,49 +30,45 @@ type Received struct {
 	Expires  time.Time
 }
 
-// ParseTarget reads "203.0.113.9", "203.0.113.0/24" or "tcp 203.0.113.9:443".
+const targetForms = "expected an address, a prefix such as 203.0.113.0/24, or a service such as \"203.0.113.9 tcp/443\""
+
+// ParseTarget reads an address, a prefix, or a service as "203.0.113.9 tcp/443"
+// or "203.0.113.9:443/tcp".
 func ParseTarget(s string) (dataplane.Target, error) {
 	s = strings.TrimSpace(s)
-	if p, rest, ok := strings.Cut(s, " "); ok {
-		ap, err := netip.ParseAddrPort(strings.TrimSpace(rest))
-		if err != nil {
-			return dataplane.Target{}, fmt.Errorf("target %q: expected PROTOCOL ADDRESS:PORT, such as \"tcp 203.0.113.9:443\"", s)
-		}
-		proto, err := protoOf(p)
-		if err != nil {
-			return dataplane.Target{}, fmt.Errorf("target %q: %v", s, err)
-		}
-		t := dataplane.Peer(ap.Addr())
-		t.Port, t.Proto = ap.Port(), proto
-		return t, nil
+	if addr, svc, ok := strings.Cut(s, " "); ok {
+		proto, port, _ := strings.Cut(strings.TrimSpace(svc), "/")
+		return serviceTarget(s, addr, port, proto)
 	}
-	// The form that Target prints: 203.0.113.9:443/tcp.
 	if i := strings.LastIndexByte(s, '/'); i > 0 {
-		if proto, err := protoOf(s[i+1:]); err == nil {
-			j := strings.LastIndexByte(s[:i], ':')
-			if j > 0 {
-				a, errA := netip.ParseAddr(strings.Trim(s[:j], "[]"))
-				port, errP := strconv.ParseUint(s[j+1:i], 10, 16)
-				if errA == nil && errP == nil {
-					t := dataplane.Peer(a)
-					t.Port, t.Proto = uint16(port), proto
-					return t, nil
-				}
+		if _, err := protoOf(s[i+1:]); err == nil {
+			if j := strings.LastIndexByte(s[:i], ':'); j > 0 {
+				return serviceTarget(s, strings.Trim(s[:j], "[]"), s[j+1:i], s[i+1:])
 			}
 		}
-	}
-	if strings.Contains(s, "/") {
 		p, err := netip.ParsePrefix(s)
 		if err != nil {
-			return dataplane.Target{}, fmt.Errorf("target %q: expected an address, a prefix such as 203.0.113.0/24, or \"tcp 203.0.113.9:443\"", s)
+			return dataplane.Target{}, fmt.Errorf("target %q: %s", s, targetForms)
 		}
 		return dataplane.Target{Prefix: p.Masked()}, nil
 	}
 	a, err := netip.ParseAddr(s)
 	if err != nil || a.Zone() != "" {
-		return dataplane.Target{}, fmt.Errorf("target %q: expected an address, a prefix such as 203.0.113.0/24, or \"tcp 203.0.113.9:443\"", s)
+		return dataplane.Target{}, fmt.Errorf("target %q: %s", s, targetForms)
 	}
 	return dataplane.Peer(a), nil
+}
+
+func serviceTarget(s, addr, port, proto string) (dataplane.Target, error) {
+	a, err := netip.ParseAddr(addr)
+	n, errPort := strconv.ParseUint(port, 10, 16)
+	p, errProto := protoOf(proto)
+	if err != nil || errPort != nil || errProto != nil || n == 0 || a.Zone() != "" {
+		return dataplane.Target{}, fmt.Errorf("target %q: %s", s, targetForms)
+	}
+	t := dataplane.Peer(a)
+	t.Port, t.Proto = uint16(n), p
+	return t, nil
 }
 
 func protoOf(s string) (uint8, error) {
