@@ -1,0 +1,139 @@
+package learner
+
+import (
+	"errors"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/learner/calibrate"
+	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
+)
+
+// Detector is the part that spoke.
+type Detector uint8
+
+// Detectors.
+const (
+	Self   Detector = iota // unlike this site's normal
+	Attack                 // like a behaviour that the classifier learnt
+	Recall                 // like a behaviour in Memory
+)
+
+// String is self, attack or memory.
+func (d Detector) String() string {
+	switch d {
+	case Attack:
+		return "attack"
+	case Recall:
+		return "memory"
+	}
+	return "self"
+}
+
+// Score is a model's opinion of one vector.
+type Score struct {
+	Self, Attack   float64 // raw: higher is stranger, or more like an attack
+	PSelf, PAttack float64 // each part's p-value
+	// P is valid whichever part speaks: twice the smaller of the two, at most
+	// 1 (Bonferroni); while no attack is known it is PSelf alone.
+	P  float64
+	By Detector
+}
+
+// Meta says where a model comes from.
+type Meta struct {
+	Schema    int       // of feature vectors
+	Hash      string    // hex SHA-256 of the encoded model
+	Parent    string    // hash of the model it grew from, "" for the first
+	Normal    int       // normal vectors in its training
+	Attacks   int       // attack examples in its training on this site
+	Seed      uint64    //
+	TrainedAt time.Time // as given by the caller
+	// KnowsAttacks says that the attack part was trained by anybody; while it
+	// was not, it says nothing and costs nothing.
+	KnowsAttacks bool
+}
+
+// Shapes of the two networks.
+var (
+	selfShape   = infer.Shape{feature.Dim, 32, 12, 32, feature.Dim}
+	attackShape = infer.Shape{feature.Dim, 32, 16, 2}
+)
+
+// Model is immutable; its methods are safe for concurrent use.
+type Model struct {
+	meta   Meta
+	self   selfPart
+	attack attackPart
+	// normals are typical normal vectors of this site, one for each kind of
+	// traffic; explanations compare with the nearest.
+	normals []feature.Vector
+}
+
+// Scratch is the working memory of one goroutine's scoring.
+type Scratch struct {
+	self, attack *infer.Scratch
+	z, e         [feature.Dim]float32
+}
+
+// NewScratch makes working memory for Score and Explain.
+func NewScratch() *Scratch {
+	return &Scratch{self: infer.NewScratch(selfShape), attack: infer.NewScratch(attackShape)}
+}
+
+// Meta tells where the model comes from.
+func (m *Model) Meta() Meta { return m.meta }
+
+// Score judges one vector. It allocates nothing.
+func (m *Model) Score(v *feature.Vector, s *Scratch) Score {
+	out := Score{Self: m.self.raw(v, s), PAttack: 1}
+	out.PSelf = m.self.scale.P(out.Self)
+	if !m.meta.KnowsAttacks {
+		out.P = out.PSelf
+		return out
+	}
+	out.Attack = m.attack.raw(v, s)
+	out.PAttack = m.attack.scale.P(out.Attack)
+	if out.PAttack < out.PSelf {
+		out.By = Attack
+	}
+	out.P = min(1, 2*min(out.PSelf, out.PAttack))
+	return out
+}
+
+// Floor is the smallest P that the model can say; an alarm level below it can
+// never be reached.
+func (m *Model) Floor() float64 {
+	if !m.meta.KnowsAttacks {
+		return m.self.scale.Floor()
+	}
+	return 2 * min(m.self.scale.Floor(), m.attack.scale.Floor())
+}
+
+// attackPart is the shared classifier with this site's calibration.
+type attackPart struct {
+	net   *infer.Net
+	scale *calibrate.Scale
+}
+
+// raw is the log-odds of attack.
+func (a *attackPart) raw(v *feature.Vector, s *Scratch) float64 {
+	out := a.net.Forward(v.X[:], s.attack)
+	return float64(out[1]) - float64(out[0])
+}
+
+// knows says whether the last layer ever moved from the zeros it starts with.
+func (a *attackPart) knows() bool {
+	w := a.net.Weights()
+	last := attackShape[len(attackShape)-2] * attackShape[len(attackShape)-1]
+	last += attackShape[len(attackShape)-1]
+	for _, x := range w[len(w)-last:] {
+		if x != 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// ErrTooFew says that there is not enough traffic to learn from.
+var ErrTooFew = errors.New("too few normal vectors")
