@@ -28,6 +28,10 @@ type Response struct {
 	Blob    []byte   // for Fetch: a sealed Delta, or parameters as EncodeParams writes them
 	Items   [][]byte // for Sync: sealed messages the asker lacks, oldest first, then what the open round needs
 	More    bool     // for Sync: there are more; ask again with a fresh digest
+	// Own, in the last answer to a Sync, is the highest intel sequence that the
+	// answering site has used: with the items, the asker then has all of that
+	// author's that are still alive.
+	Own uint64
 }
 
 type requestBody struct {
@@ -63,6 +67,7 @@ type responseBody struct {
 	Blob    []byte      `cbor:"4,keyasint,omitempty"`
 	Items   [][]byte    `cbor:"5,keyasint,omitempty"`
 	More    bool        `cbor:"6,keyasint,omitempty"`
+	Own     uint64      `cbor:"7,keyasint,omitempty"`
 }
 
 type answerBody struct {
@@ -205,7 +210,7 @@ func EncodeResponse(r *Response) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	b := responseBody{Version: Version, Refused: string(r.Refused), Blob: r.Blob, Items: r.Items, More: r.More}
+	b := responseBody{Version: Version, Refused: string(r.Refused), Blob: r.Blob, Items: r.Items, More: r.More, Own: r.Own}
 	if r.Answer != nil {
 		b.Answer = &answerBody{Seen: r.Answer.Seen, Count: r.Answer.Count}
 		if !r.Answer.Last.IsZero() {
@@ -235,7 +240,7 @@ func DecodeResponse(in []byte) (*Response, error) {
 	if len(b.Refused) > 32 {
 		return nil, Refuse(BadField, "refused: %d bytes: expected at most 32", len(b.Refused))
 	}
-	r := &Response{Refused: Reason(b.Refused), Blob: b.Blob, Items: b.Items, More: b.More}
+	r := &Response{Refused: Reason(b.Refused), Blob: b.Blob, Items: b.Items, More: b.More, Own: b.Own}
 	if b.Answer != nil {
 		r.Answer = &Answer{Seen: b.Answer.Seen, Count: b.Answer.Count}
 		if b.Answer.Last != 0 {
@@ -259,6 +264,9 @@ func (r *Response) check() error {
 		if len(it) == 0 || len(it) > MaxSmall {
 			return Refuse(Oversized, "items: %d bytes: expected 1 to %d", len(it), MaxSmall)
 		}
+	}
+	if r.Own > MaxSeq {
+		return Refuse(BadField, "own: %d: expected at most %d", r.Own, uint64(MaxSeq))
 	}
 	if len(r.Blob) > MaxDelta {
 		return Refuse(Oversized, "blob: %d bytes: expected at most %d", len(r.Blob), MaxDelta)
