@@ -42,7 +42,6 @@ const (
 type Judgement struct {
 	Judged   bool    // a model was there to judge
 	P        float64 // p-value under this site's normal, 0..1
-	Margin   float64 // raw score relative to the highest of held-out normal traffic; above 1 is beyond all of it
 	Detector string  // self, attack, memory
 	Model    string  // hash of the model
 }
@@ -117,6 +116,9 @@ type Options struct {
 	// May asks the policy guard whether a rule may be applied: never-block
 	// overlap, caps per hour, share of normal traffic. nil allows all.
 	May func(now time.Time, r dataplane.Rule) error
+	// Void says that the never-block list makes a block of the operator's
+	// empty. The operator is not held to the caps. nil allows all.
+	Void func(t dataplane.Target) error
 	// MaxIncidents bounds memory (4096).
 	MaxIncidents int
 }

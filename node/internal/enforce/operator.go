@@ -223,8 +223,8 @@ func (m *Machine) Block(now time.Time, t dataplane.Target, d time.Duration, reas
 	if err := r.Validate(); err != nil {
 		return nil, err
 	}
-	if m.o.May != nil {
-		if err := m.o.May(now, r); err != nil {
+	if m.o.Void != nil {
+		if err := m.o.Void(t); err != nil {
 			return nil, err
 		}
 	}
@@ -353,6 +353,26 @@ func (m *Machine) Standing() []event.Block {
 	return out
 }
 
+// Rules lists the standing rules, by target.
+func (m *Machine) Rules() []dataplane.Rule {
+	out := make([]dataplane.Rule, 0, len(m.standing))
+	for _, k := range sortedKeys(m.standing) {
+		out = append(out, m.standing[k].rule)
+	}
+	return out
+}
+
+// Open counts the incidents that nobody has labelled and that are not quiet.
+func (m *Machine) Open() int {
+	n := 0
+	for _, in := range m.incidents {
+		if in.label == "" {
+			n++
+		}
+	}
+	return n
+}
+
 // Seen says whether this site has itself seen validated bad behaviour of an
 // address: what another site's question is answered from.
 func (m *Machine) Seen(value string) (bool, int, time.Time) {
@@ -366,6 +386,15 @@ func (m *Machine) Seen(value string) (bool, int, time.Time) {
 		}
 	}
 	return false, 0, time.Time{}
+}
+
+// AlertsOf lists the alerts of an incident, named by its id or that of one of
+// its alerts.
+func (m *Machine) AlertsOf(id string) []string {
+	if in := m.find(id); in != nil {
+		return append([]string(nil), in.alertIDs...)
+	}
+	return nil
 }
 
 // IncidentOf returns the incident's id for an alert or incident id, "" if unknown.
