@@ -84,9 +84,9 @@ func builtIn(p *Packet) bool {
 	}
 	switch p.Proto {
 	case flow.ICMPv6:
-		return p.Src.Is6() && (p.Type == 2 || p.Type >= 133 && p.Type <= 137)
+		return p.Type == 2 || p.Type >= 133 && p.Type <= 137
 	case flow.ICMP:
-		return p.Src.Is4() && p.Type == 3 && p.Code == 4
+		return p.Type == 3 && p.Code == 4
 	case flow.UDP:
 		return within(p, 67, 68) || within(p, 546, 547)
 	}
