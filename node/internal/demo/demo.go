@@ -31,7 +31,7 @@ type Status struct {
 	Wait      time.Duration // until it can judge, by its own estimate; 0 unknown or done
 	Judging   bool          // a model is active
 	Model     string        // hash of the active model, "" when none
-	Champion  string        // hash of the shared part in use, "" when none
+	Shared    string        // hash of the shared part in use, "" when none
 	Round     uint64        // last round of shared models that was adopted
 	Connected []string      // names of the other sites it is connected to
 }
@@ -49,12 +49,9 @@ type Site interface {
 	SetMode(ctx context.Context, mode string) error
 	// Confirm labels an alert as a true attack.
 	Confirm(ctx context.Context, alertID string) error
-	// StartRound begins the next round of shared models now.
-	StartRound(ctx context.Context) error
-	// Block adds a rule by the operator's hand (an address, CIDR, or
-	// addr:port/proto) and Unblock undoes a rule completely.
-	Block(ctx context.Context, target string, expiry time.Duration, reason string) error
-	Unblock(ctx context.Context, target string) error
+	// StartRound begins the next round of shared models now and returns its
+	// number.
+	StartRound(ctx context.Context) (uint64, error)
 }
 
 // Network runs sessions. Run returns when the session has ended, failed or
@@ -68,10 +65,13 @@ type Options struct {
 	Scenario *scenario.Scenario
 	Network  Network
 	Sites    []Site // in the scenario's order
-	Attacks  []scenario.Attack
-	Learner  bool      // false: beacon and spurt must be missed
-	Out      io.Writer // the narration
-	JSON     bool      // the report as JSON instead of the table
-	Verbose  bool      // every alert and verdict as it comes
+	// Where says in a few words what the packets run through; it is printed.
+	Where    string
+	Attacks  []scenario.Attack // which of them happen, in the story's order
+	Learner  bool              // false: beacon and spurt must be missed
+	Out      io.Writer         // the narration and the table
+	JSON     bool              // only the report, as JSON
+	Verbose  bool              // every alert and verdict as it comes
 	Log      *slog.Logger
+	LearnFor time.Duration // how long learning may take; 0 is two minutes
 }

@@ -24,22 +24,32 @@ func (s *Scenario) attack(kind Attack, site *Site, who netip.Addr) (*rand.Rand, 
 }
 
 // ScanOf is the scanner's tour over the ports of a site's server: a probe each
-// 20 to 45 ms, nearly all of them closed. Behind a masquerading gateway only
-// the forwarded ports can be reached, so there it is those.
+// 20 to 45 ms, nearly all of them closed, and then it comes back to the open
+// ones, once a second or so. Behind a masquerading gateway only the forwarded
+// ports can be reached, so there it is those.
 func (s *Scenario) ScanOf(site *Site) []Timed {
 	rng, mark := s.attack(Scan, site, s.Scanner)
 	var out []Timed
-	for _, port := range scanPorts(rng, site) {
+	probe := func(after time.Duration, port uint16) {
 		out = append(out, Timed{
-			After: 20*time.Millisecond + time.Duration(rng.IntN(25))*time.Millisecond,
+			After: after,
 			Session: mark(Session{
 				Kind: Probe, Inbound: true, From: s.Scanner, To: site.Server.Addr, Port: port,
 				Closed: !isOpen(port), Timeout: 1500 * time.Millisecond,
 			}),
 		})
 	}
+	for _, port := range scanPorts(rng, site) {
+		probe(20*time.Millisecond+time.Duration(rng.IntN(25))*time.Millisecond, port)
+	}
+	for i := range returns {
+		probe(1100*time.Millisecond+time.Duration(rng.IntN(300))*time.Millisecond, site.Forwarded()[i%3])
+	}
 	return out
 }
+
+// returns is how often the scanner comes back to open ports.
+const returns = 9
 
 func scanPorts(rng *rand.Rand, site *Site) []uint16 {
 	open := site.Forwarded()
@@ -58,7 +68,7 @@ func scanPorts(rng *rand.Rand, site *Site) []uint16 {
 	// The open ones turn up after the scan has shown itself, as a scanner
 	// that goes through ports in random order meets them.
 	for i, p := range open {
-		at := 14 + 12*i + rng.IntN(8)
+		at := 30 + 12*i + rng.IntN(8)
 		ports[at] = p
 	}
 	return ports

@@ -1,0 +1,57 @@
+package demo
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+)
+
+// maxRounds is how many rounds the story gives the sites until the one that
+// needs the shared model has taken it.
+const maxRounds = 3
+
+// round runs rounds of shared models until cedar has adopted one.
+func (t *teller) round(ctx context.Context) error {
+	r := &RoundReport{Adopted: map[string]time.Duration{}, Refused: map[string]string{}}
+	t.report.Round = r
+	began := time.Now()
+	for r.Rounds < maxRounds {
+		from := t.journal.mark()
+		n, err := t.o.Sites[0].StartRound(ctx)
+		if err != nil {
+			return fmt.Errorf("start a round at %s: %w", t.o.Sites[0].Name(), err)
+		}
+		r.Rounds++
+		t.voice.say(t.o.Sites[0].Name(), fmt.Sprintf("starts round %d", n))
+		for _, s := range t.o.Sites {
+			if err := t.outcome(ctx, s.Name(), from, n, began, r); err != nil {
+				return err
+			}
+		}
+		if _, ok := r.Adopted[scenario.Cedar]; ok {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s refused the model of %d rounds: %s", scenario.Cedar, r.Rounds, r.Refused[scenario.Cedar])
+}
+
+// outcome waits for what became of a round's model at one site.
+func (t *teller) outcome(ctx context.Context, site string, from int, n uint64, began time.Time, r *RoundReport) error {
+	e, err := t.journal.wait(ctx, from, 30*time.Second, fmt.Sprintf("round %d decided at %s", n, site), func(e *event.Event) bool {
+		return e.Kind == event.KindModel && e.Site == site && e.Model.Origin == "round" && e.Model.Round >= n &&
+			(e.Model.State == "active" || e.Model.State == "refused")
+	})
+	if err != nil {
+		return err
+	}
+	if e.Model.State == "refused" {
+		r.Refused[site] = e.Model.Why
+		return nil
+	}
+	delete(r.Refused, site)
+	r.Adopted[site], r.Hash = e.Time.Sub(began), e.Model.Hash
+	return nil
+}
