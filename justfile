@@ -1,0 +1,68 @@
+# Everything that a person runs here. `just` lists it; CI runs .ci/run, and so does `just ci`.
+
+set shell := ["bash", "-euo", "pipefail", "-c"]
+
+clang := "19"
+
+_default:
+    @just --list --unsorted
+
+# Build the gateway into bin/hedgerow: one static binary
+[group('build')]
+build:
+    CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/ ./node/cmd/hedgerow
+
+# Compile the BPF programs and regenerate what is committed
+[group('build')]
+gen:
+    BPF2GO_CC=clang-{{ clang }} BPF2GO_STRIP=llvm-strip-{{ clang }} go generate ./...
+
+# Fail if a committed generated file is stale
+[group('check')]
+gen-check:
+    .ci/run generated
+
+# Format the code
+[group('check')]
+fmt:
+    git ls-files -co --exclude-standard -z -- '*.go' | xargs -0 gofmt -w
+    just --fmt --unstable
+
+# Static checks: format, go vet, linters
+[group('check')]
+lint:
+    .ci/run tools format vet lint
+
+# Unit and simulation tests; `just test Never ./dataplane/...` runs what matches there
+[group('test')]
+test name='.' pkg='./...':
+    go test -race -shuffle=on -run '{{ name }}' {{ pkg }}
+
+# Tests that need root: XDP in the kernel, network namespaces
+[group('test')]
+test-kernel:
+    .ci/run kernel
+
+# Fuzz every target of the packages, each for a while
+[group('test')]
+fuzz time='20s' pkg='./...':
+    .ci/fuzz {{ time }} {{ pkg }}
+
+# Tell the product's whole story: in the kernel as root, in software otherwise
+[group('run')]
+demo *args: build
+    bin/hedgerow demo {{ args }}
+
+# What takes longer than CI may: 200 kills, the demo over five seeds, a round of fuzzing
+[group('check')]
+verify: build
+    HEDGEROW_LONG=1 go test -count=1 -timeout 60m ./node/internal/store/...
+    for seed in 1 2 3 4 5; do bin/hedgerow demo --seed $seed; done
+    bin/hedgerow demo --attack none
+    bin/hedgerow demo --learner off
+    just fuzz 60s
+
+# What CI runs, in its order; `just ci lint test` runs the named steps
+[group('check')]
+ci *steps:
+    .ci/run {{ steps }}
