@@ -4,8 +4,8 @@
 // A Member publishes and receives signed indicators (federation/intel decides
 // what becomes of them), takes part in model rounds (federation/round), answers
 // "have you seen this?", and keeps up with the others by pulling what gossip lost.
-// One goroutine owns all state; transports, timers and callers hand it work. The
-// member never sees a packet or a model: an update is a vector of float32 under a
+// One lock guards the machines; nothing is sent, fetched, trained or called back
+// while it is held. The member never sees a packet or a model: an update is a vector of float32 under a
 // schema name, and what a site does about an indicator is the node's business.
 //
 // Scope: the sites of one organisation, which trust each other directly by a
@@ -136,13 +136,13 @@ type Options struct {
 	Storage   Storage   // nil means memory
 	Trainer   Trainer   // nil: intel only, no rounds
 
-	Schema        string    // feature and model schema; required with a Trainer
-	ParamDim      int       // parameters of the model; required with a Trainer
-	Init          []float32 // the genesis model, equal at every site; nil means zeros
-	RoundEvery    time.Duration
-	DeltaDeadline time.Duration
-	Clip          float64 // Euclidean norm above which a delta is shortened; 0 means round.DefaultClip
-	SyncEvery     time.Duration
+	Schema        string        // feature and model schema; required with a Trainer
+	ParamDim      int           // parameters of the model; required with a Trainer
+	Init          []float32     // the genesis model, equal at every site; nil means zeros
+	RoundEvery    time.Duration // from one model to the next round; 0 means 10 min, negative: only StartRound
+	DeltaDeadline time.Duration // for the sites' deltas; 0 means 30 s
+	Clip          float64       // Euclidean norm above which a delta is shortened; 0 means round.DefaultClip
+	SyncEvery     time.Duration // between pulls from one connected site; 0 means 30 s
 
 	Log  *slog.Logger
 	Now  func() time.Time

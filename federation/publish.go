@@ -1,0 +1,212 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/intel"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
+)
+
+// How a question is asked.
+const (
+	askAfter = 300 * time.Millisecond
+	askSites = 5
+	askRate  = 10
+	askBurst = 30
+)
+
+// Publish signs an indicator of ours, stores it, and sends it to every site. ID
+// is set here; Value is brought to its canonical form and Sentence sanitised;
+// zero First and Last mean now, zero Expires means wire.DefaultLife from now,
+// empty TLP means amber. The same value published again is a refresh. When it
+// returns without an error, the indicator survives a crash and reaches every site
+// that is, or comes, within reach while it lives.
+func (m *Member) Publish(_ context.Context, ind wire.Indicator) (id string, err error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now := m.opt.Now()
+	m.complete(&ind, now)
+	if err := m.say(now, &ind); err != nil {
+		return "", fmt.Errorf("federation: publish %s: %w", ind.Value, err)
+	}
+	return ind.ID, nil
+}
+
+func (m *Member) complete(ind *wire.Indicator, now time.Time) {
+	ind.Value = canonical(ind.Type, ind.Value)
+	ind.Sentence = wire.Sanitise(ind.Sentence)
+	ind.ID = wire.IndicatorID(m.self(), ind.Type, ind.Value)
+	if ind.Last.IsZero() {
+		ind.Last = now
+	}
+	if ind.First.IsZero() {
+		ind.First = ind.Last
+	}
+	if ind.Expires.IsZero() {
+		ind.Expires = now.Add(wire.DefaultLife)
+	}
+	if ind.TLP == "" {
+		ind.TLP = wire.TLPAmber
+	}
+	// What goes out is what comes back: whole nanoseconds of UTC, no monotonic part.
+	ind.First, ind.Last, ind.Expires = ind.First.UTC().Round(0), ind.Last.UTC().Round(0), ind.Expires.UTC().Round(0)
+}
+
+// canonical helps a caller that writes 2001:DB8::1 or 203.0.113.77/24; what it
+// cannot read stays and is refused by the check.
+func canonical(typ wire.Type, s string) string {
+	addr, rest, service := strings.Cut(s, " ")
+	if p, err := netip.ParsePrefix(addr); err == nil && !service {
+		if p.IsSingleIP() {
+			return p.Addr().String()
+		}
+		return p.Masked().String()
+	}
+	a, err := netip.ParseAddr(addr)
+	if err != nil {
+		return s
+	}
+	a = a.Unmap()
+	if service && typ == wire.TypeService {
+		return a.String() + " " + rest
+	}
+	if service {
+		return s
+	}
+	return a.String()
+}
+
+// Withdraw takes back an indicator of ours.
+func (m *Member) Withdraw(_ context.Context, id string) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if _, ok := m.intel.Find(m.self(), id); !ok {
+		return fmt.Errorf("federation: withdraw %q: %w: no indicator of ours with this id is in force", id, ErrNotFound)
+	}
+	if err := m.say(m.opt.Now(), &wire.Withdrawal{ID: id}); err != nil {
+		return fmt.Errorf("federation: withdraw %q: %w", id, err)
+	}
+	return nil
+}
+
+// say signs, stores and queues a message of ours. m.mu is held.
+func (m *Member) say(now time.Time, p wire.Payload) error {
+	n, err := m.seq.next(m.opt.Storage, streamIntel)
+	if err != nil {
+		return err
+	}
+	msg, err := wire.Seal(m.opt.Key, n, now, p)
+	if err != nil {
+		return err
+	}
+	// Gossip, not Own: our budget is the one that the others hold us to.
+	if err := m.apply(now, m.intel.Step(now, msg, intel.Gossip), opOf(p.Kind()), msg); err != nil {
+		return err
+	}
+	b, err := m.intel.Snapshot(true)
+	if err == nil {
+		err = m.opt.Storage.Save(keyOwn, b)
+	}
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	m.out.push(outgoing{TopicIntel, msg.Raw})
+	m.wake()
+	return nil
+}
+
+// Ask asks whether the sites have seen an address ("203.0.113.9") or a service
+// ("203.0.113.9 tcp/8443"). It answers from shared indicators first and then asks
+// at most five connected sites that these do not speak for, within 300 ms;
+// sites that do not answer in time are left out. ErrRateLimited comes together
+// with what is known here. An answer of "not seen" is no sign of innocence.
+func (m *Member) Ask(ctx context.Context, value string) ([]Answer, error) {
+	q := &wire.Query{Type: wire.TypeAddress}
+	if strings.Contains(value, " ") {
+		q.Type = wire.TypeService
+	}
+	q.Value = canonical(q.Type, value)
+	m.mu.Lock()
+	claims, err := m.intel.Seen(q.Type, q.Value)
+	if err != nil {
+		m.mu.Unlock()
+		return nil, fmt.Errorf("federation: ask: %w", err)
+	}
+	answers, known := m.fromClaims(claims)
+	whom := m.chooseAsked(known)
+	allowed := len(whom) == 0 || m.asks.take(m.opt.Now(), askRate, askBurst)
+	m.mu.Unlock()
+	if !allowed {
+		return answers, ErrRateLimited
+	}
+	return append(answers, m.askAll(ctx, whom, q)...), nil
+}
+
+// fromClaims makes one answer of each author's claims.
+func (m *Member) fromClaims(claims []intel.Claim) (answers []Answer, known map[identity.ID]bool) {
+	known = make(map[identity.ID]bool)
+	at := make(map[identity.ID]int)
+	for _, c := range claims {
+		if c.Author == m.self() {
+			continue
+		}
+		i, ok := at[c.Author]
+		if !ok {
+			i = len(answers)
+			at[c.Author], known[c.Author] = i, true
+			answers = append(answers, Answer{Site: m.names[c.Author], Seen: true})
+		}
+		answers[i].Count++
+		answers[i].Last = later(answers[i].Last, c.Indicator.Last)
+	}
+	return answers, known
+}
+
+// chooseAsked draws the sites to ask. m.mu is held.
+func (m *Member) chooseAsked(known map[identity.ID]bool) []identity.ID {
+	whom := slices.DeleteFunc(m.connected(), func(id identity.ID) bool { return known[id] })
+	m.rng.Shuffle(len(whom), func(i, j int) { whom[i], whom[j] = whom[j], whom[i] })
+	return whom[:min(len(whom), askSites)]
+}
+
+func (m *Member) askAll(ctx context.Context, whom []identity.ID, q *wire.Query) []Answer {
+	got := make(chan Answer, len(whom))
+	for _, id := range whom {
+		go func() { // ends within askAfter: request has its own deadline
+			resp, err := m.request(ctx, id, &wire.Request{Query: q}, askAfter)
+			if err == nil && resp.Answer == nil {
+				err = errNoAnswer
+			}
+			if err != nil {
+				m.opt.Log.Debug("a site did not answer", "site", m.nameOf(id), "error", err)
+				got <- Answer{}
+				return
+			}
+			got <- Answer{Site: m.nameOf(id), Seen: resp.Answer.Seen, Count: resp.Answer.Count, Last: resp.Answer.Last}
+		}()
+	}
+	var out []Answer
+	for range whom {
+		if a := <-got; a.Site != "" {
+			out = append(out, a)
+		}
+	}
+	slices.SortFunc(out, func(a, b Answer) int { return strings.Compare(a.Site, b.Site) })
+	return out
+}
+
+// Refusal returns the named reason inside an error of this package, if it has one.
+func Refusal(err error) (wire.Reason, bool) {
+	var r *wire.Refusal
+	if errors.As(err, &r) {
+		return r.Reason, true
+	}
+	return "", false
+}

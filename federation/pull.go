@@ -1,0 +1,153 @@
+package federation
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/intel"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
+)
+
+// Limits of one pull.
+const (
+	pullRounds   = 64
+	pullBytes    = 512 << 10
+	requestAfter = 10 * time.Second
+)
+
+// pullFromOne pulls from a random connected site. m.mu is held.
+func (m *Member) pullFromOne() {
+	up := m.connected()
+	if len(up) > 0 {
+		m.pullFrom(up[m.rng.IntN(len(up))])
+	}
+}
+
+func (m *Member) connected() []identity.ID {
+	if m.opt.Transport == nil {
+		return nil
+	}
+	var up []identity.ID
+	for _, p := range m.opt.Transport.Peers() {
+		if p.Connected && m.member(p.ID) && p.ID != m.self() {
+			up = append(up, p.ID)
+		}
+	}
+	return up
+}
+
+// pullFrom starts a pull unless one from that site is under way. m.mu is held.
+func (m *Member) pullFrom(id identity.ID) {
+	p := m.peers[id]
+	if p.pulling {
+		return
+	}
+	m.spawn(func(ctx context.Context) {
+		err := m.pull(ctx, id)
+		m.mu.Lock()
+		p.pulling = false
+		m.mu.Unlock()
+		if err != nil && ctx.Err() == nil {
+			m.opt.Log.Debug("pull failed; it will be tried again", "site", m.nameOf(id), "error", err)
+		}
+	})
+	p.pulling = m.running != nil
+}
+
+// pull asks a site for what we lack until it has nothing more, or until what it
+// sends brings us no further.
+func (m *Member) pull(ctx context.Context, id identity.ID) error {
+	for range pullRounds {
+		m.mu.Lock()
+		have := m.intel.Digest()
+		m.mu.Unlock()
+		resp, err := m.request(ctx, id, &wire.Request{Sync: &wire.Sync{Have: have}}, requestAfter)
+		if err != nil {
+			return err
+		}
+		fresh := 0
+		for _, raw := range resp.Items {
+			if m.takePulled(id, raw) {
+				fresh++
+			}
+		}
+		if !resp.More {
+			m.mu.Lock()
+			m.intel.Complete(id, resp.Own)
+			m.mu.Unlock()
+			return nil
+		}
+		if fresh == 0 {
+			return fmt.Errorf("%d messages, none of them new", len(resp.Items))
+		}
+	}
+	return nil
+}
+
+// takePulled opens and steps one message and says whether it was news. Only
+// what an honest site would not have sent is counted as refused.
+func (m *Member) takePulled(from identity.ID, raw []byte) bool {
+	now := m.opt.Now()
+	msg, err := wire.Open(raw, now, m.member)
+	if err == nil && topicOf(msg.Kind()) == "" {
+		err = wire.Refuse(wire.WrongTopic, "%s among pulled messages", msg.Kind())
+	}
+	if err == nil && msg.Author == m.self() {
+		return false // ours, on its way back
+	}
+	if err == nil {
+		err = m.step(now, msg, intel.Pulled)
+	}
+	if err != nil && (wire.ReasonOf(err).Penal() || wire.ReasonOf(err) == wire.OverBudget) {
+		m.refuse(from, err)
+	}
+	return err == nil
+}
+
+// answerSync is the other half of pull. m.mu is held.
+func (m *Member) answerSync(s *wire.Sync) *wire.Response {
+	items, more := m.intel.Missing(s.Have, wire.MaxItems/2, pullBytes)
+	resp := &wire.Response{Items: items, More: more}
+	if more {
+		return resp
+	}
+	resp.Own = m.intel.Highest(m.self())
+	if m.rounds == nil {
+		return resp
+	}
+	left := pullBytes / 2
+	for _, msg := range m.rounds.Current() {
+		if left -= len(msg.Raw); left < 0 || len(resp.Items) == wire.MaxItems {
+			break
+		}
+		resp.Items = append(resp.Items, msg.Raw)
+	}
+	return resp
+}
+
+// request asks one site, within a time, and checks the answer's form.
+func (m *Member) request(ctx context.Context, id identity.ID, req *wire.Request, within time.Duration) (*wire.Response, error) {
+	if m.opt.Transport == nil {
+		return nil, ErrUnreachable
+	}
+	b, err := wire.EncodeRequest(req)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	out, err := m.opt.Transport.Request(ctx, id, b)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := wire.DecodeResponse(out)
+	if err != nil {
+		if wire.ReasonOf(err).Penal() {
+			m.refuse(id, err)
+		}
+		return nil, err
+	}
+	return resp, nil
+}

@@ -1,0 +1,264 @@
+package federation
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/intel"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
+)
+
+// handler is the Member's face to the transport.
+type handler Member
+
+// Receive implements Handler.
+func (h *handler) Receive(_ context.Context, topic Topic, from identity.ID, b []byte) Verdict {
+	m := (*Member)(h)
+	if from == m.self() {
+		return Accept // our own, on its way out
+	}
+	if len(b) > wire.MaxSmall {
+		return m.refuse(from, wire.Refuse(wire.Oversized, "%d bytes on topic %s: expected at most %d", len(b), topic, wire.MaxSmall))
+	}
+	now := m.opt.Now()
+	msg, err := wire.Open(append([]byte(nil), b...), now, m.member)
+	if err != nil {
+		return m.refuse(from, err)
+	}
+	if msg.Author != from {
+		return m.refuse(from, wire.Refuse(wire.NotSender, "author %s, sent by %s", msg.Author.Short(), from.Short()))
+	}
+	if topicOf(msg.Kind()) != topic {
+		return m.refuse(from, wire.Refuse(wire.WrongTopic, "%s on topic %s", msg.Kind(), topic))
+	}
+	if err := m.step(now, msg, intel.Gossip); err != nil {
+		return m.refuse(from, err)
+	}
+	return Accept
+}
+
+func topicOf(k wire.Kind) Topic {
+	switch k {
+	case wire.KindIndicator, wire.KindWithdrawal:
+		return TopicIntel
+	case wire.KindBegin, wire.KindOffer, wire.KindList, wire.KindState:
+		return TopicModels
+	}
+	return "" // deltas are fetched, never broadcast
+}
+
+// step hands an opened message to its machine and carries out what follows. It
+// returns the refusal, if any.
+func (m *Member) step(now time.Time, msg *wire.Message, src intel.Source) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer m.wake()
+	if p := m.peers[msg.Author]; p != nil && src == intel.Gossip {
+		p.lastSeen = now
+	}
+	if topicOf(msg.Kind()) == TopicIntel {
+		return m.apply(now, m.intel.Step(now, msg, src), opOf(msg.Kind()), msg)
+	}
+	if m.rounds == nil {
+		return nil
+	}
+	err := m.rounds.Step(now, msg)
+	m.drain(now)
+	return err
+}
+
+func opOf(k wire.Kind) string {
+	if k == wire.KindWithdrawal {
+		return "withdrawal"
+	}
+	return "indicator"
+}
+
+// apply turns effects of the intelligence into events; the last one's refusal,
+// which is that of msg, is returned. m.mu is held.
+func (m *Member) apply(now time.Time, effects []intel.Effect, op string, msg *wire.Message) error {
+	var refusal *wire.Refusal
+	for i, e := range effects {
+		of := op
+		if msg == nil || (i < len(effects)-1 && e.Why == "expired") {
+			of = "expiry"
+		}
+		if e.Op == intel.Refuse {
+			refusal = &wire.Refusal{Reason: e.Reason, Detail: e.Why}
+		}
+		m.tell(now, e, of, msg)
+	}
+	if len(effects) > 0 || msg != nil {
+		m.dirty = true
+	}
+	if refusal != nil {
+		return refusal
+	}
+	return nil
+}
+
+// tell queues the event of an effect. Echoes are no news, and neither is what
+// we said ourselves.
+func (m *Member) tell(now time.Time, e intel.Effect, op string, msg *wire.Message) {
+	switch e.Reason {
+	case wire.Duplicate, wire.Replayed, wire.Superseded, wire.Withdrawn:
+		return
+	}
+	if m.opt.OnIndicator == nil || (e.Author == m.self() && op != "expiry") {
+		return
+	}
+	ev := IndicatorEvent{
+		Author: m.names[e.Author], AuthorID: e.Author, Op: op, Effect: effectOf(e.Op),
+		Reason: e.Reason, Why: e.Why, SentAt: e.Sent, ReceivedAt: now,
+	}
+	if e.Indicator != nil {
+		ev.Indicator = *e.Indicator
+	} else if msg != nil {
+		if w, ok := msg.Payload.(*wire.Withdrawal); ok {
+			ev.Indicator.ID = w.ID
+		}
+	}
+	m.events.push(func() { m.opt.OnIndicator(ev) })
+}
+
+func effectOf(op intel.Op) Effect {
+	switch op {
+	case intel.Enforce:
+		return Enforce
+	case intel.Observe:
+		return Observe
+	case intel.Lift:
+		return Lift
+	case intel.Keep:
+		return Keep
+	}
+	return Refused
+}
+
+// refuse counts a refusal under its reason and its sender, logs the first of a
+// kind and then ever more rarely, and says how the transport should take it.
+func (m *Member) refuse(from identity.ID, err error) Verdict {
+	reason := wire.ReasonOf(err)
+	m.mu.Lock()
+	m.refused[reason]++
+	n := m.refused[reason]
+	if p := m.peers[from]; p != nil {
+		p.refused++
+		p.reasons[reason]++
+		n = p.reasons[reason]
+	}
+	m.mu.Unlock()
+	if n&(n-1) == 0 && reason != wire.Duplicate {
+		m.opt.Log.Warn("a message was refused", "site", m.nameOf(from), "reason", string(reason), "detail", err.Error(), "times", n)
+	}
+	if reason.Penal() {
+		return Reject
+	}
+	return Ignore
+}
+
+func (m *Member) nameOf(id identity.ID) string {
+	if n := m.names[id]; n != "" {
+		return n
+	}
+	return string(id)
+}
+
+// PeerChanged implements Handler.
+func (h *handler) PeerChanged(p PeerInfo) {
+	m := (*Member)(h)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.member(p.ID) || p.ID == m.self() {
+		return
+	}
+	if m.opt.OnPeer != nil {
+		ev := PeerEvent{Site: m.names[p.ID], Peer: p}
+		m.events.push(func() { m.opt.OnPeer(ev) })
+	}
+	if p.Connected {
+		m.pullFrom(p.ID)
+	}
+}
+
+// Serve implements Handler.
+func (h *handler) Serve(_ context.Context, from identity.ID, b []byte) ([]byte, error) {
+	m := (*Member)(h)
+	if !m.member(from) {
+		m.refuse(from, wire.Refuse(wire.NotMember, "%s", from))
+		return wire.EncodeResponse(&wire.Response{Refused: wire.NotMember})
+	}
+	req, err := wire.DecodeRequest(b)
+	if err != nil {
+		m.refuse(from, err)
+		return wire.EncodeResponse(&wire.Response{Refused: wire.ReasonOf(err)})
+	}
+	resp, err := m.answer(from, req)
+	if err != nil {
+		m.refuse(from, err)
+		resp = &wire.Response{Refused: wire.ReasonOf(err)}
+	}
+	return wire.EncodeResponse(resp)
+}
+
+func (m *Member) answer(from identity.ID, req *wire.Request) (*wire.Response, error) {
+	now := m.opt.Now()
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	p := m.peers[from]
+	if !p.serve.take(now, 50, 500) {
+		return nil, wire.Refuse(wire.OverBudget, "more than 50 requests per second")
+	}
+	switch {
+	case req.Query != nil:
+		if !p.queries.take(now, 20, 100) {
+			return nil, wire.Refuse(wire.OverBudget, "more than 20 questions per second")
+		}
+		m.mu.Unlock() // OnAsk is not ours
+		defer m.mu.Lock()
+		return m.answerQuery(req.Query)
+	case req.Fetch != nil:
+		if m.rounds != nil {
+			if blob := m.rounds.Serve(*req.Fetch); blob != nil {
+				return &wire.Response{Blob: blob}, nil
+			}
+		}
+		return &wire.Response{Refused: wire.NotFound}, nil
+	}
+	return m.answerSync(req.Sync), nil
+}
+
+// answerQuery tells what this site itself knows: its history and its own claims.
+// Claims of others are known to everybody; to repeat them would make one
+// voice sound like many.
+func (m *Member) answerQuery(q *wire.Query) (*wire.Response, error) {
+	a := new(wire.Answer)
+	m.mu.Lock()
+	claims, err := m.intel.Seen(q.Type, q.Value)
+	m.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	for _, c := range claims {
+		if c.Author == m.self() {
+			a.Seen, a.Count, a.Last = true, a.Count+1, later(a.Last, c.Indicator.Last)
+		}
+	}
+	if m.opt.OnAsk != nil {
+		if seen, count, last := m.opt.OnAsk(q.Type, q.Value); seen {
+			a.Seen, a.Count, a.Last = true, a.Count+count, later(a.Last, last)
+		}
+	}
+	return &wire.Response{Answer: a}, nil
+}
+
+func later(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
+var errNoAnswer = errors.New("the site answered something else than was asked")
