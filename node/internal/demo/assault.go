@@ -80,7 +80,7 @@ func (t *teller) catch(a assault) func(context.Context) error {
 		if err != nil {
 			return fmt.Errorf("%s at %s from %s: %w", a.attack, a.site.Name, a.addr, err)
 		}
-		c.Flows = begunBy(done, alert.Time.Add(c.Blocked))
+		c.Flows = begunBy(done, time.Unix(0, c.blockedNS))
 		if err := t.closed(ctx, a, c); err != nil {
 			return err
 		}
@@ -119,7 +119,7 @@ func (t *teller) stopped(ctx context.Context, a assault, from int) (*Caught, *ev
 		Attack: string(a.attack), Site: a.site.Name, Address: a.addr.String(), Detector: by,
 		FirstRule: since(first.Verdict.DetectedNS, first.Verdict.EnforcedNS),
 		Blocked:   since(block.Verdict.DetectedNS, block.Verdict.EnforcedNS),
-		Elsewhere: map[string]time.Duration{},
+		Elsewhere: map[string]time.Duration{}, blockedNS: block.Verdict.EnforcedNS,
 	}
 	for _, other := range t.o.Sites {
 		if other.Name() == a.site.Name {
@@ -162,17 +162,18 @@ func (t *teller) closed(ctx context.Context, a assault, c *Caught) error {
 func (t *teller) miss(a assault, n int, why string) func(context.Context) error {
 	return func(ctx context.Context) error {
 		from := t.journal.mark()
-		for _, r := range play(ctx, t.o.Network, a.sessions[:n]) {
-			if !r.OK {
-				return fmt.Errorf("%s was expected to go through, but failed: %s", a.attack, describe(r))
-			}
-		}
+		results := play(ctx, t.o.Network, a.sessions[:n])
 		if err := pause(ctx, time.Second); err != nil { // what the last sessions raise is told by then
 			return err
 		}
 		if e, _ := t.journal.find(from, a.alerted); e != nil {
 			return fmt.Errorf("%s to %s was expected to go unseen, but %s raised an alert: %s",
 				a.attack, a.addr, e.Alert.Detector, e.Alert.Sentence)
+		}
+		for _, r := range results {
+			if !r.OK {
+				return fmt.Errorf("%s was expected to go through, but failed: %s", a.attack, describe(r))
+			}
 		}
 		t.voice.say(a.site.Name, fmt.Sprintf("%d sessions to %s went through unseen: %s", n, a.addr, why))
 		t.report.Missed = append(t.report.Missed, Missed{
@@ -225,7 +226,7 @@ func (t *teller) site(name string) Site {
 func begunBy(rs []scenario.Result, at time.Time) int {
 	n := 0
 	for _, r := range rs {
-		if r.Start.Before(at) {
+		if !r.Start.After(at) {
 			n++
 		}
 	}

@@ -58,6 +58,8 @@ type Caught struct {
 	// from them, after the block was there.
 	Tried   int `json:"tried_elsewhere"`
 	Through int `json:"through_elsewhere"`
+
+	blockedNS int64
 }
 
 // Missed is an attack that went through, as this story expects.

@@ -117,13 +117,13 @@ func (s *Scenario) BeaconOf(site *Site, host, master netip.Addr) []Timed {
 }
 
 // SpurtOf is an inside host that pours megabytes of encrypted traffic to a port
-// that it never used: three connections of about 4 MB.
+// that it never used: six connections of about 3 MB.
 func (s *Scenario) SpurtOf(site *Site, host netip.Addr) []Timed {
 	rng, mark := s.attack(Spurt, site, s.Sink)
 	var out []Timed
-	for range 3 {
+	for range 6 {
 		var script []Exchange
-		for range 16 {
+		for range 12 {
 			script = append(script, Exchange{
 				Think: time.Duration(10+rng.IntN(30)) * time.Millisecond,
 				Up:    200_000 + rng.IntN(120_000), Down: 30 + rng.IntN(50),
