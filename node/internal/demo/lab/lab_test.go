@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -22,7 +23,76 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(victimDir); dir != "" {
+		victim(dir)
+		return
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// victimDir makes the test binary a process that builds a lab and waits to be
+// killed.
+const victimDir = "HEDGEROW_TEST_LAB_VICTIM"
+
+func victim(dir string) {
+	l, err := Up(scenario.New(1), Options{Dir: dir})
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	p, err := l.Gateway(scenario.Alder).Start("/bin/sleep", []string{"600"}, nil, nil)
+	if err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(l.Gateway(scenario.Alder).space.net, &st); err != nil {
+		fmt.Println(err)
+		os.Exit(1)
+	}
+	fmt.Println(p.Pid(), st.Ino)
+	select {}
+}
+
+// A demo that is killed takes its processes and namespaces with it at once;
+// its folder goes with the next run.
+func TestKilledDemoLeavesOnlyItsFolder(t *testing.T) {
+	needRoot(t)
+	dir := t.TempDir()
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), victimDir+"="+dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var pid int
+	var ino uint64
+	_, err = fmt.Fscan(out, &pid, &ino)
+	killed := cmd.Process.Kill()
+	_ = cmd.Wait() // its error is the kill
+	if err != nil || killed != nil {
+		t.Fatal(err, killed)
+	}
+	waitFor(t, "the gateway's process to die", func() bool { return errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) || zombie(pid) })
+	waitFor(t, "the namespace to be released", func() bool { return holders(ino) == 0 })
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
+		t.Errorf("on disk: %v %v: expected the run's folder", left, err)
+	}
+	removeStale(dir, slog.New(slog.DiscardHandler))
+	if left, err := os.ReadDir(dir); err != nil || len(left) != 0 {
+		t.Errorf("on disk after the next start: %v %v", left, err)
+	}
+}
+
+// zombie says whether a process is dead and only waits for its new parent.
+func zombie(pid int) bool {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && strings.Contains(string(b), ") Z ")
+}
 
 func needRoot(t *testing.T) {
 	t.Helper()
