@@ -275,8 +275,8 @@ func portless(t *testing.T, r *rig) {
 		}
 		rec = one(t, r.events(), dataplane.EventMilestone).Record
 		same(t, "protocol", rec.Key.Proto, 47)
-		same(t, "payload", rec.Dir[0].Payload, 0)
-		same(t, "kept sizes", rec.NFirst, 0)
+		same(t, "payload", rec.Dir[0].Payload, 120)
+		same(t, "kept sizes", rec.NFirst, 4)
 	}
 }
 

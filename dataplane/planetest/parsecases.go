@@ -79,6 +79,7 @@ func fragments(t *testing.T, r *rig) {
 		r.expect(true, "its rest, which names no port", rest)
 		r.apply(block(dataplane.Peer(f.peer.Addr()), 1))
 		r.expect(false, "any fragment of a blocked address", first, rest)
+		same(t, "later fragments, dropped or not", r.stats().NotAccountedFrag-before.NotAccountedFrag, 4)
 	}
 	// A fragment header on a whole packet (RFC 6946) changes nothing.
 	f := families()[1]

@@ -13,25 +13,25 @@
 //     sender becomes the initiator, and all that is told by end is swapped.
 //   - A packet that a rule drops, or in monitor mode would drop, makes no flow
 //     and changes nothing of one but Record.Dropped.
-//   - EventFirstDrop comes once for each rule and mode. Its record is the
-//     flow's, or, where no flow exists, one that holds the key, the sender as
-//     initiator, the time, and Dropped 1. A rule that replaces one of the same
-//     target keeps the hits.
+//   - EventFirstDrop comes once for each applied rule and mode. Its record is
+//     the flow's, or, where no flow exists, one that holds the key, the sender
+//     as initiator, the time, and Dropped 1. A rule that replaces one of the
+//     same target and action keeps the hits and starts its first drop anew.
 //   - A TCP flow ends at a RST, which is accounted first, or with the packet
 //     after which both FINs are acknowledged. That packet emits EventEnd and no
 //     milestone. A RST that matches no flow makes none.
 //   - The initial sequence number of a side is that of its latest SYN. End X is
 //     validated by any segment of X whose ACK number is the other side's
 //     initial sequence number plus one.
-//   - Payload sizes of UDP and ICMP leave out eight header bytes; protocols
-//     other than TCP, UDP and ICMP have no payload.
+//   - Payload sizes of UDP and ICMP leave out eight header bytes; for protocols
+//     without a known header, payload is all that follows the IP headers.
 //   - Every matching rule counts, not the narrowest only: the strongest action
 //     wins, and among equals flow, service, address, prefix in this order.
 //   - A rule whose expiry has passed is not enforced and not listed; applying
 //     one removes its predecessor. Read back, an expiry may be off by a clock
 //     tick (1.1 s).
 //   - A fragment other than the first meets address rules only, is counted in
-//     Stats.NotAccountedFrag and belongs to no flow.
+//     Stats.NotAccountedFrag, dropped or not, and belongs to no flow.
 //   - Malformed packets pass and belong to no flow; where the IP header was
 //     good, address rules apply all the same. Kinds: "ethernet", "vlan", "ipv4",
 //     "ipv6", "tcp", "udp", "icmp" for a header cut or contradictory, and

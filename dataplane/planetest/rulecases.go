@@ -116,6 +116,11 @@ func firstDrop(t *testing.T, r *rig) {
 	if d := time.Since(time.Unix(0, e.At)); d < -time.Second || d > time.Minute {
 		t.Errorf("time of the drop: %s ago, expected just now", d)
 	}
+	r.apply(block(dataplane.Peer(f.peer.Addr()), 79))
+	r.expect(false, "blocked anew", in(f, f.peer), in(f, f.peer))
+	same(t, "reason of the rule applied anew", r.only(dataplane.EventFirstDrop).Reason, 79)
+	h, _ := r.listed(dataplane.Peer(f.peer.Addr()))
+	same(t, "hits of both", h.Packets, 5)
 	r.apply(block(dataplane.Peer(f.stranger.Addr()), 78))
 	r.expect(false, "a peer without a flow", in(f, f.stranger))
 	e = r.only(dataplane.EventFirstDrop)

@@ -54,12 +54,15 @@ func TestReplacedRuleKeepsHits(t *testing.T) {
 			t.Fatal(err)
 		}
 		v := table.Decide(udp("192.0.2.1:1", "10.0.0.1:2"), start.UnixNano(), dataplane.Enforce)
-		if !v.Drop || v.First != (i == 0) {
-			t.Errorf("packet %d: got %+v, expected a drop, the first only at packet 0", i, v)
+		if !v.Drop || !v.First {
+			t.Errorf("packet %d: got %+v, expected the first drop of a rule applied anew", i, v)
+		}
+		if v = table.Decide(udp("192.0.2.1:1", "10.0.0.1:2"), start.UnixNano(), dataplane.Enforce); !v.Drop || v.First {
+			t.Errorf("packet %d again: got %+v, expected a drop that is not the first", i, v)
 		}
 	}
-	if h := table.Rules(start); len(h) != 1 || h[0].Packets != 3 || h[0].Bytes != 300 {
-		t.Errorf("rules: got %+v, expected one with 3 packets of 300 bytes", h)
+	if h := table.Rules(start); len(h) != 1 || h[0].Packets != 6 || h[0].Bytes != 600 {
+		t.Errorf("rules: got %+v, expected one with 6 packets of 600 bytes", h)
 	}
 	// Monitor tells its own first drop.
 	if v := table.Decide(udp("192.0.2.1:1", "10.0.0.1:2"), start.UnixNano(), dataplane.Monitor); !v.First {

@@ -93,7 +93,7 @@ func canonical(t dataplane.Target) dataplane.Target {
 }
 
 // Apply puts rules in force, each in place of an older one of its target, whose
-// hits it keeps. A rule that has expired by now only removes. If one rule is
+// hits it keeps when the action is the same. A rule that has expired by now only removes. If one rule is
 // invalid, or there is no room for all (dataplane.ErrFull), none is applied.
 func (t *Table) Apply(now time.Time, rules ...dataplane.Rule) error {
 	fresh := map[dataplane.Target]bool{}
@@ -125,11 +125,8 @@ func (t *Table) put(now time.Time, r dataplane.Rule) {
 		return
 	}
 	e := &entry{rule: r, expires: r.Expires.UnixNano()}
-	if old != nil {
-		e.packets, e.bytes = old.packets, old.bytes
-		if old.rule.Reason == r.Reason && old.rule.Action == r.Action {
-			e.told, e.budget = old.told, old.budget
-		}
+	if old != nil && old.rule.Action == r.Action {
+		e.packets, e.bytes, e.budget = old.packets, old.bytes, old.budget
 	}
 	e.budget.rate, e.budget.burst = int64(r.Rate), int64(r.Rate)
 	t.all[r.Target] = e

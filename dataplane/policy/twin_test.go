@@ -19,6 +19,11 @@ type twin struct {
 
 func (w *twin) apply(now time.Time, rules ...dataplane.Rule) {
 	for _, r := range rules {
+		for _, old := range w.rules {
+			if old.Target == r.Target && old.Action != r.Action {
+				delete(w.hits, r.Target)
+			}
+		}
 		w.remove(r.Target)
 		if r.Expires.After(now) {
 			w.rules = append(w.rules, r)

@@ -22,23 +22,23 @@ type state struct {
 // side is the TCP state of one direction.
 type side struct {
 	isn, high, finEnd           uint32
-	sawSYN, sawAny, fin, finAck bool // finAck: this side acknowledged the other's FIN
+	synAt                       int64 // of the latest SYN
+	sawSYN, sawAny, fin, finAck bool  // finAck: this side acknowledged the other's FIN
 }
 
 // account counts a packet at time t and says how the flow stands after it.
 func (s *state) account(q *parsed, t int64) flow.End {
 	r := &s.rec
 	d := s.dir(q)
+	t = max(t, r.Last)
+	r.Last = t
 	if q.Proto == flow.TCP && q.flags&(flow.SYN|flow.ACK) == flow.SYN && !s.sawSYN {
 		s.sawSYN = true
-		s.synAt = t
 		if d == 1 {
 			s.swap()
 			d = 0
 		}
 	}
-	t = max(t, r.Last)
-	r.Last = t
 	count(&r.Dir[d], q, t)
 	s.firsts(q, d, t)
 	if q.Proto != flow.TCP {
@@ -148,7 +148,7 @@ func (s *state) tcp(q *parsed, d int, t int64) flow.End {
 	}
 	end := q.seq + uint32(q.payload)
 	if q.flags&flow.SYN != 0 {
-		me.isn, me.sawSYN = q.seq, true
+		me.isn, me.sawSYN, me.synAt = q.seq, true, t
 		end++
 	}
 	if q.flags&flow.FIN != 0 {
@@ -178,10 +178,10 @@ func (s *state) acked(q *parsed, d int, t int64) {
 	proof := other.sawSYN && q.ack == other.isn+1
 	r.Validated[d] = r.Validated[d] || proof
 	switch {
-	case d == 1 && q.flags&flow.SYN != 0 && s.sawSYN && s.synAckAt == 0:
-		s.synAckAt = t
-		r.SynAckUS = max(1, flow.SaturateUS(t-s.synAt))
-	case d == 0 && proof && s.synAckAt != 0 && r.AckUS == 0:
-		r.AckUS = max(1, flow.SaturateUS(t-s.synAckAt))
+	case !proof:
+	case d == 1 && q.flags&flow.SYN != 0 && r.SynAckUS == 0:
+		r.SynAckUS = max(1, flow.SaturateUS(t-other.synAt))
+	case d == 0 && r.AckUS == 0:
+		r.AckUS = max(1, flow.SaturateUS(t-other.synAt))
 	}
 }

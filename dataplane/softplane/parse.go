@@ -247,7 +247,7 @@ func (q *parsed) fragment() { q.later, q.NoPorts = true, true }
 // transport reads the transport header from b; rest is the length on the wire
 // of that header and the payload.
 func (q *parsed) transport(b []byte, rest int) {
-	hdr, ok := rest, true
+	hdr, ok := 0, true
 	switch q.Proto {
 	case flow.TCP:
 		hdr, ok = q.tcp(b, rest)
@@ -288,7 +288,7 @@ func (q *parsed) tcp(b []byte, rest int) (hdr int, ok bool) {
 	q.bad = fine
 	q.SrcPort, q.DstPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	q.seq, q.ack = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
-	q.flags = b[13]
+	q.flags = b[13] & 0x3f // the flags that package flow names
 	q.window = binary.BigEndian.Uint16(b[14:])
 	return hdr, true
 }

@@ -190,6 +190,9 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 		return true
 	}
 	p.stats.Bytes += uint64(q.Size)
+	if q.later {
+		p.stats.NotAccountedFrag++
+	}
 	var s *state
 	if !q.NoPorts {
 		s = p.lookup(q, t)
@@ -201,9 +204,6 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 		return p.drop(q, s, inside, v, t)
 	case v.Saved:
 		p.stats.NeverSaved++
-	}
-	if q.later {
-		p.stats.NotAccountedFrag++
 	}
 	if q.NoPorts || s == nil && !q.New {
 		return true
