@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What the programs share with userspace. Every layout is free of implicit
+ * padding; a change here changes the ABI hash and with it the pin folder.
+ */
+#ifndef HEDGEROW_TYPES_H
+#define HEDGEROW_TYPES_H
+
+#include "kernel.h"
+
+enum { MODE_MONITOR, MODE_ENFORCE };
+enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK };
+enum { FROM_INSIDE, TO_INSIDE };
+enum { EV_MILESTONE, EV_END, EV_FIRST_DROP };
+enum { END_OPEN, END_FIN, END_RST };
+enum { HINT_NONE, HINT_TLS, HINT_SSH, HINT_HTTP };
+enum { CLASS_BLOCK, CLASS_OBSERVE };
+enum { BAD_NONE, BAD_ETH, BAD_VLAN, BAD_IPV4, BAD_IPV6, BAD_EXT, BAD_TCP, BAD_UDP, BAD_ICMP, N_BAD };
+
+#define FIRST 8		/* payload packets whose size and gap are kept */
+#define NEVER_TUPLES 16
+
+/* 16 bytes in network order; IPv4 as ::ffff:a.b.c.d. */
+struct addr {
+	__u64 hi, lo;
+};
+
+#define V4_LOW 0xffff0000ULL /* 00 00 ff ff, bytes 8 to 11 of an IPv4-mapped address */
+
+/* Ports in host order, addresses ordered as in Go's flow.NewKey. */
+struct flow_key {
+	struct addr a, b;
+	__u16 aport, bport;
+	__u8 proto, pad[3];
+};
+
+/* dir.marks */
+#define M_SEQ 1		/* seq_high is set */
+#define M_ISN 2		/* isn is set */
+#define M_FIN 4		/* fin_end is set */
+#define M_ACKED_FIN 8	/* this side acknowledged the other's FIN */
+#define M_SENDER_IN 16	/* sender seen on the protected side */
+#define M_RECEIVER_IN 32 /* receiver seen on the protected side */
+
+/* One direction, written only by packets of that direction. */
+struct dir {
+	__u64 bytes, payload, size_sq, gap_sq;
+	__u64 first, last, syn_at;
+	__u32 packets, gap_max, seq_high, isn, fin_end;
+	__u16 size_min, size_max, syn, fin, rst, psh, retrans, window;
+	__u8 flags, ttl, marks, validated;
+};
+
+/* d[0] is the direction from the key's a to b; sizes are positive from a. */
+struct flow {
+	struct dir d[2];
+	__u64 id, start, last_payload;
+	__u32 packets, dropped, n_first, ended;
+	__u32 synack_us, ack_us;
+	__s16 sizes[FIRST];
+	__u32 gaps[FIRST];
+	__u8 init_b, init_sure, hint, pad[5];	/* init_sure: a pure SYN was seen */
+};
+
+/*
+ * word and cover: action in the low 8 bits, expiry in the upper 56, in
+ * microseconds of boot time, so that both change in one store. cover is that
+ * of the covering prefix that lives longest, for when this one has expired.
+ */
+struct rule {
+	__u64 word, cover;
+	__u64 packets, bytes;
+	__u64 tat;	/* rate limit: when the bucket will be full again */
+	__u32 reason, cover_reason;
+	__u32 rate, told;
+};
+
+struct rule_key {
+	struct addr addr;
+	__u16 port;
+	__u8 proto, pad[5];
+};
+
+struct prefix_key {
+	__u32 bits;	/* 32 for class and family, then those of the address */
+	__u16 class, family;
+	struct addr addr;
+};
+
+struct never_key {
+	__u32 bits, family;
+	struct addr addr;
+};
+
+struct never_tuple {
+	__u16 port;
+	__u8 proto, any_side;
+};
+
+struct never {
+	__u32 n, pad;
+	struct never_tuple t[NEVER_TUPLES];
+};
+
+/* Counts let the programs skip empty tables. */
+struct config {
+	__u64 swept;	/* flows that userspace deleted */
+	__u32 mode, event_rate;
+	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
+};
+
+struct counters {
+	__u64 packets, bytes, dropped, would_drop, never_saved;
+	__u64 flows_total, flows_ended, flows_failed, events_lost, later_fragments;
+	__u64 bad[N_BAD];
+	__u64 event_tat;
+};
+
+struct event {
+	struct flow_key key;
+	__u64 at;
+	__u32 reason;
+	__u8 kind, mode, end, pad;
+	struct flow flow;
+};
+
+/* Where the rule that decided was found. */
+enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX };
+
+/* What the rules say of a packet. */
+struct match {
+	__u64 now, now_us;
+	__u32 action, reason, by, told;
+	__u32 rate, rate_reason, rate_told, pad;
+};
+
+/* A packet as parsed. */
+#define HAVE_IP 1	/* addresses are known */
+#define HAVE_L4 2	/* ports are known: may be accounted */
+#define LATER_FRAG 4
+struct pkt {
+	struct flow_key key;
+	struct addr src, dst;
+	__u32 ip_len, hdr_len, payload;
+	__u32 seq, ack, first4;
+	__u32 segs, mss;
+	__u32 linear, unused;
+	__u16 sport, dport, window;
+	__u8 proto, flags, ttl, from_b;
+	__u8 icmp_type, icmp_code, have, bad, hook, pad;
+};
+
+#endif

@@ -1,0 +1,176 @@
+package xdp
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/netip"
+	"sync/atomic"
+	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+)
+
+// Values of bpf/types.h that the code generator does not carry over.
+const (
+	markSenderIn   = 16
+	markReceiverIn = 32
+	classBlock     = 0
+	classObserve   = 1
+	v4Bits         = 96 // of ::ffff:0:0/96
+)
+
+// malformedKinds name the indexes of kernelCounters.Bad.
+var malformedKinds = [...]string{1: "ethernet", 2: "vlan", 3: "ipv4", 4: "ipv6", 5: "ipv6-ext", 6: "tcp", 7: "udp", 8: "icmp"}
+
+// bootClock converts between the kernel's boot time, which never jumps, and
+// Unix time, which may. The difference is taken anew when the wall clock was set.
+type bootClock struct{ offset atomic.Int64 }
+
+func bootNow() int64 {
+	var ts unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_BOOTTIME, &ts); err != nil {
+		return 0 // cannot fail on Linux with this clock
+	}
+	return ts.Nano()
+}
+
+// adjust follows the wall clock when it was set; jitter of reading two clocks
+// is ignored, so that a converted time stays the same.
+func (c *bootClock) adjust() {
+	now := time.Now().UnixNano() - bootNow()
+	if d := now - c.offset.Load(); d > int64(time.Millisecond) || d < -int64(time.Millisecond) {
+		c.offset.Store(now)
+	}
+}
+
+func (c *bootClock) unix(boot uint64) int64 {
+	if boot == 0 {
+		return 0
+	}
+	return int64(boot) + c.offset.Load()
+}
+
+// bootMicros is a wall-clock time in microseconds of boot time, 0 when before boot.
+func (c *bootClock) bootMicros(t time.Time) uint64 {
+	ns := t.UnixNano() - c.offset.Load()
+	if ns < 0 {
+		return 0
+	}
+	return uint64(ns) / 1000
+}
+
+func (c *bootClock) fromMicros(us uint64) time.Time {
+	return time.Unix(0, int64(us*1000)+c.offset.Load())
+}
+
+func toKernel(a netip.Addr) kernelAddr {
+	b := a.As16()
+	return kernelAddr{Hi: binary.NativeEndian.Uint64(b[:8]), Lo: binary.NativeEndian.Uint64(b[8:])}
+}
+
+func fromKernel(a kernelAddr) netip.Addr {
+	var b [16]byte
+	binary.NativeEndian.PutUint64(b[:8], a.Hi)
+	binary.NativeEndian.PutUint64(b[8:], a.Lo)
+	return netip.AddrFrom16(b).Unmap()
+}
+
+func flowKey(k flow.Key) kernelFlowKey {
+	return kernelFlowKey{A: toKernel(k.A), B: toKernel(k.B), Aport: k.APort, Bport: k.BPort, Proto: k.Proto}
+}
+
+func fromFlowKey(k *kernelFlowKey) flow.Key {
+	return flow.Key{A: fromKernel(k.A), B: fromKernel(k.B), APort: k.Aport, BPort: k.Bport, Proto: k.Proto}
+}
+
+// family is 4 or 6; bits are those of the 16-byte form.
+func family(p netip.Prefix) (fam uint16, bits uint32) {
+	if p.Addr().Is4() {
+		return 4, uint32(p.Bits()) + v4Bits
+	}
+	return 6, uint32(p.Bits())
+}
+
+func fromPrefix(fam uint16, bits uint32, a kernelAddr) netip.Prefix {
+	if fam == 4 {
+		bits -= v4Bits
+	}
+	return netip.PrefixFrom(fromKernel(a), int(bits))
+}
+
+// decodeEvent copies one sample of the ring buffer into ev.
+func decodeEvent(raw []byte, clock *bootClock, ev *dataplane.Event) error {
+	if len(raw) < int(unsafe.Sizeof(kernelEvent{})) {
+		return fmt.Errorf("event: %d bytes: expected %d", len(raw), unsafe.Sizeof(kernelEvent{}))
+	}
+	var e kernelEvent
+	// The generated struct has the kernel's layout; copying spares any claim on alignment.
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&e)), unsafe.Sizeof(e)), raw)
+	*ev = dataplane.Event{
+		Kind:   dataplane.EventKind(e.Kind),
+		Reason: e.Reason,
+		Mode:   dataplane.Mode(e.Mode),
+	}
+	if ev.Kind == dataplane.EventFirstDrop {
+		ev.At = clock.unix(e.At)
+	}
+	fillRecord(&e.Key, &e.Flow, clock, &ev.Record)
+	ev.Record.End = flow.End(e.End)
+	return nil
+}
+
+// fillRecord turns the kernel's flow, kept by the key's sides, into a record
+// kept by initiator and responder.
+func fillRecord(k *kernelFlowKey, f *kernelFlow, clock *bootClock, r *flow.Record) {
+	i := 0
+	if f.InitB != 0 {
+		i = 1
+	}
+	*r = flow.Record{
+		Key:      fromFlowKey(k),
+		ID:       f.Id,
+		InitB:    i == 1,
+		Start:    clock.unix(f.Start),
+		SynAckUS: f.SynackUs,
+		AckUS:    f.AckUs,
+		Hint:     flow.Hint(f.Hint),
+		Dropped:  f.Dropped,
+		NFirst:   uint8(min(f.N_first, flow.First)),
+	}
+	for e := range 2 {
+		d := &f.D[i^e]
+		other := &f.D[i^e^1]
+		fillDir(f, i^e, clock, &r.Dir[e])
+		inside := d.Marks&markSenderIn != 0 || other.Marks&markReceiverIn != 0
+		if e == 0 {
+			r.InitInside = inside
+		} else {
+			r.RespInside = inside
+		}
+		r.Validated[e] = d.Validated != 0
+	}
+	r.Last = max(r.Start, r.Dir[0].Last, r.Dir[1].Last)
+	for n := range int(r.NFirst) {
+		r.Sizes[n] = f.Sizes[n]
+		if i == 1 {
+			r.Sizes[n] = -f.Sizes[n]
+		}
+		r.Gaps[n] = f.Gaps[n]
+	}
+}
+
+func fillDir(f *kernelFlow, side int, clock *bootClock, out *flow.Dir) {
+	d := &f.D[side]
+	*out = flow.Dir{
+		Packets: d.Packets, Bytes: d.Bytes, Payload: d.Payload, SizeSq: d.SizeSq,
+		SizeMin: d.SizeMin, SizeMax: d.SizeMax,
+		First: clock.unix(d.First), Last: clock.unix(d.Last),
+		GapSq: d.GapSq, GapMax: d.GapMax,
+		Flags: d.Flags, SYN: d.Syn, FIN: d.Fin, RST: d.Rst, PSH: d.Psh,
+		Retrans: d.Retrans, Window: d.Window, TTL: d.Ttl,
+	}
+}

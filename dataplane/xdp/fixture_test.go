@@ -1,0 +1,68 @@
+package xdp
+
+import (
+	"fmt"
+	"net"
+	"testing"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest"
+)
+
+// fixture is a plane that is loaded but hooked nowhere: packets come by test runs.
+type fixture struct{ *Plane }
+
+func newFixture(tb testing.TB, o Options) fixture {
+	tb.Helper()
+	needKernel(tb)
+	if o.Interface == "" {
+		o.Interface = "lo"
+	}
+	o = o.withDefaults()
+	var undo undoStack
+	p, err := load(o, &net.Interface{Index: 1, Name: o.Interface}, pins{}, &undo)
+	if err != nil {
+		undo.run(o.Log)
+		tb.Fatalf("%+v", err)
+	}
+	tb.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			tb.Errorf("close: %v", err)
+		}
+	})
+	return fixture{p}
+}
+
+// Inject runs the program of the hook that packets of this direction meet.
+func (f fixture) Inject(hook dataplane.Hook, frame []byte) (bool, error) {
+	xdpHook, _ := f.o.Role.hooks()
+	if hook == xdpHook {
+		ret, err := runOn(f.objs.HedgerowXdp, frame)
+		return ret == 2, err
+	}
+	ret, err := runOn(f.objs.HedgerowTcx, frame)
+	return int32(ret) == -1, err
+}
+
+func runOn(prog *ebpf.Program, frame []byte) (uint32, error) {
+	ret, err := prog.Run(&ebpf.RunOptions{Data: frame})
+	if err != nil {
+		return 0, fmt.Errorf("test run of %d bytes: %w", len(frame), err)
+	}
+	return ret, nil
+}
+
+func (f fixture) Poll(handle func(*dataplane.Event)) error { return f.poll(handle) }
+
+func TestConformance(t *testing.T) {
+	needKernel(t)
+	for _, role := range []Role{Inside, Host} {
+		t.Run(role.String(), func(t *testing.T) {
+			planetest.Run(t, func(t *testing.T, mode dataplane.Mode) planetest.Fixture {
+				return newFixture(t, Options{Mode: mode, Role: role})
+			})
+		})
+	}
+}

@@ -1,0 +1,118 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+)
+
+const neverTuples = len(kernelNever{}.T)
+
+// SetNever implements [dataplane.Plane]: entries replace all earlier ones. The
+// kernel finds the narrowest prefix of an address only, so each prefix also
+// carries the entries of those around it: at most 16 together, else
+// [dataplane.ErrFull].
+func (p *Plane) SetNever(entries []dataplane.Never) error {
+	want, err := flatten(entries)
+	if err != nil {
+		return fmt.Errorf("never-block list: %w", err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	if len(want) > 0 && p.cfg.Nevers == 0 {
+		p.cfg.Nevers = 1
+		if err := p.writeConfig(); err != nil {
+			return err
+		}
+	}
+	// New ones first: at no moment is an entry of both lists missing.
+	for k, v := range want {
+		if err := p.objs.Nevers.Put(k, v); err != nil {
+			return fmt.Errorf("never-block list: %w", full(err))
+		}
+	}
+	if err := p.pruneNevers(want); err != nil {
+		return fmt.Errorf("never-block list: %w", err)
+	}
+	p.cfg.Nevers = uint32(min(len(want), 1))
+	return p.writeConfig()
+}
+
+func (p *Plane) pruneNevers(want map[kernelNeverKey]kernelNever) error {
+	var k kernelNeverKey
+	var v kernelNever
+	var stale []kernelNeverKey
+	it := p.objs.Nevers.Iterate()
+	for it.Next(&k, &v) {
+		if _, ok := want[k]; !ok {
+			stale = append(stale, k)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	for _, k := range stale {
+		if err := p.objs.Nevers.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return err
+		}
+	}
+	return nil
+}
+
+// flatten merges the entries of equal and of covering prefixes.
+func flatten(entries []dataplane.Never) (map[kernelNeverKey]kernelNever, error) {
+	byPrefix := make(map[netip.Prefix][]dataplane.Never)
+	for _, n := range entries {
+		switch {
+		case !n.Prefix.IsValid() || n.Prefix != n.Prefix.Masked():
+			return nil, fmt.Errorf("prefix %s: expected a prefix without host bits", n.Prefix)
+		case n.Prefix.Addr().Is4In6():
+			return nil, fmt.Errorf("prefix %s: IPv4-mapped IPv6 address: expected plain IPv4", n.Prefix)
+		}
+		byPrefix[n.Prefix] = append(byPrefix[n.Prefix], n)
+	}
+	out := make(map[kernelNeverKey]kernelNever, len(byPrefix))
+	for pfx := range byPrefix {
+		var v kernelNever
+		for _, n := range covering(byPrefix, pfx) {
+			if int(v.N) == neverTuples {
+				return nil, fmt.Errorf("prefix %s: more than %d entries with those of wider prefixes: %w", pfx, neverTuples, dataplane.ErrFull)
+			}
+			t := &v.T[v.N]
+			t.Port, t.Proto = n.Port, n.Proto
+			if n.AnySide {
+				t.AnySide = 1
+			}
+			v.N++
+		}
+		fam, bits := family(pfx)
+		out[kernelNeverKey{Bits: 32 + bits, Family: uint32(fam), Addr: toKernel(pfx.Addr())}] = v
+	}
+	return out, nil
+}
+
+// covering are the entries of pfx and of all wider prefixes, without repeats.
+func covering(byPrefix map[netip.Prefix][]dataplane.Never, pfx netip.Prefix) []dataplane.Never {
+	var all []dataplane.Never
+	for bits := pfx.Bits(); bits >= 0; bits-- {
+		wide, err := pfx.Addr().Prefix(bits)
+		if err != nil {
+			break
+		}
+		for _, n := range byPrefix[wide] {
+			n.Prefix = pfx
+			if !slices.Contains(all, n) {
+				all = append(all, n)
+			}
+		}
+	}
+	return all
+}

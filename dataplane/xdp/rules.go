@@ -1,0 +1,125 @@
+package xdp
+
+import (
+	"fmt"
+	"net/netip"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+)
+
+// Apply implements [dataplane.Plane]. When a table is full it returns an error
+// that wraps [dataplane.ErrFull]; rules before the one that did not fit are
+// enforced, those after it are not.
+func (p *Plane) Apply(rules ...dataplane.Rule) error {
+	for _, r := range rules {
+		if err := r.Validate(); err != nil {
+			return fmt.Errorf("apply: %w", err)
+		}
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	p.clock.adjust()
+	now := time.Now()
+	var changed []netip.Prefix
+	var failed error
+	for _, r := range rules {
+		r.Target = canonical(r.Target)
+		if isWide(r.Target) {
+			changed = append(changed, r.Target.Prefix)
+		}
+		if failed = p.apply(r, now); failed != nil {
+			break
+		}
+	}
+	if err := p.refreshCovers(changed); err != nil && failed == nil {
+		failed = err
+	}
+	if failed != nil {
+		return fmt.Errorf("apply: %w", failed)
+	}
+	return nil
+}
+
+func (p *Plane) apply(r dataplane.Rule, now time.Time) error {
+	if r.Expires.After(now) {
+		return p.put(r)
+	}
+	if old, ok := p.rules[r.Target]; ok {
+		return p.drop(r.Target, old)
+	}
+	return nil
+}
+
+func isWide(t dataplane.Target) bool { return !t.IsFlow() && !t.Prefix.IsSingleIP() }
+
+// Remove implements [dataplane.Plane]. Unknown targets are no error.
+func (p *Plane) Remove(targets ...dataplane.Target) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	var changed []netip.Prefix
+	for _, t := range targets {
+		t = canonical(t)
+		e, ok := p.rules[t]
+		if !ok {
+			continue
+		}
+		if err := p.drop(t, e); err != nil {
+			return err
+		}
+		if isWide(t) {
+			changed = append(changed, t.Prefix)
+		}
+	}
+	return p.refreshCovers(changed)
+}
+
+// Rules implements [dataplane.Plane]: it reads the kernel's tables, not what
+// was asked for. Expiry is exact to the microsecond.
+func (p *Plane) Rules() ([]dataplane.Hit, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, dataplane.ErrClosed
+	}
+	p.clock.adjust()
+	now := uint64(bootNow()) / 1000
+	var hits []dataplane.Hit
+	for f, err := range p.inKernel() {
+		if err != nil {
+			return nil, fmt.Errorf("rules: %w", err)
+		}
+		if f.value.Word>>8 <= now {
+			continue
+		}
+		hits = append(hits, dataplane.Hit{
+			Rule: dataplane.Rule{
+				Target: f.target, Action: dataplane.Action(f.value.Word & 0xff),
+				Expires: p.clock.fromMicros(f.value.Word >> 8), Reason: f.value.Reason, Rate: f.value.Rate,
+			},
+			Packets: f.value.Packets,
+			Bytes:   f.value.Bytes,
+		})
+	}
+	return hits, nil
+}
+
+// SetMode implements [dataplane.Plane].
+func (p *Plane) SetMode(m dataplane.Mode) error {
+	if m > dataplane.Enforce {
+		return fmt.Errorf("mode %d: expected monitor or enforce", m)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	p.cfg.Mode = uint32(m)
+	return p.writeConfig()
+}

@@ -1,0 +1,169 @@
+package xdp
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/ringbuf"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+)
+
+// Run implements [dataplane.Plane]. Idle flows end, and expired rules leave
+// the tables, only while it runs. It returns [dataplane.ErrClosed] when the
+// plane is closed. Only one Run at a time.
+func (p *Plane) Run(ctx context.Context, handle func(*dataplane.Event)) error {
+	if !p.running.CompareAndSwap(false, true) {
+		return errors.New("run: the plane runs already")
+	}
+	defer p.running.Store(false)
+	stop := context.AfterFunc(ctx, func() { _ = p.reader.Flush() })
+	defer stop()
+
+	var rec ringbuf.Record
+	var ev dataplane.Event
+	next := time.Now().Add(p.o.SweepEvery)
+	for ctx.Err() == nil {
+		p.reader.SetDeadline(next)
+		err := p.reader.ReadInto(&rec)
+		switch {
+		case errors.Is(err, ringbuf.ErrClosed):
+			return dataplane.ErrClosed
+		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, ringbuf.ErrFlushed):
+		case err != nil:
+			return fmt.Errorf("run: read event: %w", err)
+		default:
+			p.deliver(rec.RawSample, &ev, handle)
+		}
+		if now := time.Now(); !now.Before(next) {
+			if err := p.sweep(ctx, handle); err != nil {
+				return err
+			}
+			next = time.Now().Add(p.o.SweepEvery)
+		}
+	}
+	return nil
+}
+
+func (p *Plane) deliver(raw []byte, ev *dataplane.Event, handle func(*dataplane.Event)) {
+	if err := decodeEvent(raw, &p.clock, ev); err != nil {
+		p.log.Warn("an event of the kernel is unreadable", "error", err)
+		return
+	}
+	handle(ev)
+}
+
+// poll delivers what is in the ring now.
+func (p *Plane) poll(handle func(*dataplane.Event)) error {
+	p.reader.SetDeadline(time.Unix(1, 0))
+	var rec ringbuf.Record
+	var ev dataplane.Event
+	for {
+		err := p.reader.ReadInto(&rec)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("poll: %w", err)
+		}
+		p.deliver(rec.RawSample, &ev, handle)
+	}
+}
+
+// sweep ends idle flows and removes expired rules. handle is called without
+// the lock, so that it may apply rules.
+func (p *Plane) sweep(ctx context.Context, handle func(*dataplane.Event)) error {
+	p.clock.adjust()
+	idle, err := p.idleFlows()
+	if err != nil {
+		return err
+	}
+	var ev dataplane.Event
+	for _, k := range idle {
+		if ctx.Err() != nil {
+			return nil
+		}
+		ok, err := p.endIdle(&k, &ev)
+		if err != nil {
+			return err
+		}
+		if ok {
+			handle(&ev)
+		}
+	}
+	return p.finishSweep(len(idle) > 0)
+}
+
+// idleFlows are the keys of flows that were silent too long.
+func (p *Plane) idleFlows() ([]kernelFlowKey, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return nil, dataplane.ErrClosed
+	}
+	now := bootNow()
+	var idle []kernelFlowKey
+	for k, v := range dump[kernelFlowKey, kernelFlow](p.objs.Flows) {
+		if v.err != nil {
+			return nil, fmt.Errorf("sweep flows: %w", v.err)
+		}
+		if p.isIdle(&k, &v.value, now) {
+			idle = append(idle, k)
+		}
+	}
+	return idle, nil
+}
+
+func (p *Plane) isIdle(k *kernelFlowKey, f *kernelFlow, now int64) bool {
+	limit := p.o.Idle.Other
+	if k.Proto == flow.TCP {
+		limit = p.o.Idle.TCP
+		if f.D[0].Packets == 0 || f.D[1].Packets == 0 {
+			limit = p.o.Idle.Unanswered
+		}
+	}
+	last := max(f.Start, f.D[0].Last, f.D[1].Last)
+	return now-int64(last) > int64(limit)
+}
+
+// endIdle takes one flow out of the table and makes its last event. A packet
+// may have come since the flow was found idle; it is then part of the record,
+// and the flow's next packet starts a new one.
+func (p *Plane) endIdle(k *kernelFlowKey, ev *dataplane.Event) (bool, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return false, dataplane.ErrClosed
+	}
+	var f kernelFlow
+	if err := p.objs.Flows.LookupAndDelete(k, &f); errors.Is(err, ebpf.ErrKeyNotExist) {
+		return false, nil
+	} else if err != nil {
+		return false, fmt.Errorf("end idle flow: %w", err)
+	}
+	p.cfg.Swept++
+	*ev = dataplane.Event{Kind: dataplane.EventEnd, Mode: dataplane.Mode(p.cfg.Mode)}
+	fillRecord(k, &f, &p.clock, &ev.Record)
+	ev.Record.End = flow.EndIdle
+	return true, nil
+}
+
+func (p *Plane) finishSweep(swept bool) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return dataplane.ErrClosed
+	}
+	if err := p.expire(time.Now()); err != nil {
+		return fmt.Errorf("sweep rules: %w", err)
+	}
+	if swept {
+		return p.writeConfig()
+	}
+	return nil
+}
