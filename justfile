@@ -2,8 +2,6 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
-clang := "19"
-
 _default:
     @just --list --unsorted
 
@@ -12,10 +10,10 @@ _default:
 build:
     CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/ ./node/cmd/hedgerow
 
-# Compile the BPF programs and regenerate what is committed
+# Compile the BPF programs (clang-19) and regenerate what is committed
 [group('build')]
 gen:
-    BPF2GO_CC=clang-{{ clang }} BPF2GO_STRIP=llvm-strip-{{ clang }} go generate ./...
+    go generate ./...
 
 # Fail if a committed generated file is stale
 [group('check')]
