@@ -112,6 +112,8 @@ func (p *parser) table(prefix string, t map[string]any) {
 		switch sub, isTable := t[k].(map[string]any); {
 		case isTable && isSection(key):
 			p.table(key+".", sub)
+		case isSection(key):
+			p.problem(key, "%s", mismatch(t[k], "a table, ["+key+"]"))
 		case key == "mesh.peer":
 			p.peers(t[k])
 		default:
@@ -181,11 +183,11 @@ func (p *parser) peer(key string, t map[string]any) {
 func (p *parser) cross() {
 	c := &p.cfg
 	if c.Policy.Block < c.Policy.Suspend {
-		p.problem("policy.block", "found %s: expected at least policy.suspend, %s",
+		p.problem("policy.block", "found %q: expected at least policy.suspend, %s",
 			FormatDuration(c.Policy.Block), FormatDuration(c.Policy.Suspend))
 	}
 	if c.Mesh.Gather >= c.Mesh.RoundEvery {
-		p.problem("mesh.gather", "found %s: expected less than mesh.round_every, %s",
+		p.problem("mesh.gather", "found %q: expected less than mesh.round_every, %s",
 			FormatDuration(c.Mesh.Gather), FormatDuration(c.Mesh.RoundEvery))
 	}
 	if len(c.Mesh.Peers) > 0 && c.Mesh.Organisation == "" {

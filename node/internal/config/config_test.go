@@ -1,0 +1,332 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"os"
+	"reflect"
+	"regexp"
+	"strings"
+	"testing"
+	"testing/quick"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+)
+
+const whole1 = `
+[site]
+name = "alder"
+state_dir = "/tmp/a"
+socket = "/tmp/a/s"
+[dataplane]
+plane = "soft"
+interface = "lan0"
+role = "host"
+mode = "enforce"
+inside = ["10.1.0.0/24", "fd00::/64"]
+pin_dir = ""
+max_flows = 2048
+never_block = ["192.0.2.1 tcp/443", "198.51.100.0/24", "2001:db8::1 udp/53 any-side"]
+[learner]
+enabled = false
+warmup_flows = 60
+warmup = "10m"
+wait = "1d12h"
+retrain_every = "30s"
+incidents_per_day = 2
+seed = 7
+[policy]
+suspend = "5s"
+block = "1h"
+max_blocks_per_hour = 3
+max_share = 0.5
+rules = false
+[mesh]
+organisation = "grove"
+listen = ["/ip6/::/tcp/0"]
+round_every = "20s"
+gather = "500ms"
+[[mesh.peer]]
+name = "birch"
+id = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo"
+addrs = ["/dns4/gw.example.org/tcp/4400"]
+[[mesh.peer]]
+name = "cedar"
+id = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp"
+[store]
+max_bytes = "1.5GiB"
+keep_events = "7d"
+keep_flows = "36h"
+[telemetry]
+metrics = ""
+log = "debug"
+log_format = "json"
+`
+
+func parse(s string) (*Config, error) { return Parse(strings.NewReader(s), "hedgerow.toml") }
+
+func TestEmptyFileIsTheDefault(t *testing.T) {
+	c, err := parse("")
+	if err != nil || !reflect.DeepEqual(*c, Default()) {
+		t.Fatalf("found %+v, %v", c, err)
+	}
+}
+
+func TestEveryKeyIsRead(t *testing.T) {
+	c, err := parse(whole1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	never := func(p string, proto uint8, port uint16, any bool) dataplane.Never {
+		return dataplane.Never{Prefix: netip.MustParsePrefix(p), Proto: proto, Port: port, AnySide: any}
+	}
+	want := Config{
+		Site: Site{"alder", "/tmp/a", "/tmp/a/s"},
+		Dataplane: Dataplane{PlaneSoft, "lan0", RoleHost, dataplane.Enforce,
+			[]netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")}, "", 2048,
+			[]dataplane.Never{never("192.0.2.1/32", flow.TCP, 443, false), never("198.51.100.0/24", 0, 0, false), never("2001:db8::1/128", flow.UDP, 53, true)}},
+		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 30 * time.Second, 2, 7},
+		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false},
+		Mesh: Mesh{"grove", []string{"/ip6/::/tcp/0"}, 20 * time.Second, 500 * time.Millisecond, []Peer{
+			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},
+			{"cedar", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp", nil}}},
+		Store:     Store{3 << 29, 7 * day, 36 * time.Hour},
+		Telemetry: Telemetry{"", slog.LevelDebug, LogJSON},
+	}
+	if !reflect.DeepEqual(*c, want) {
+		t.Fatalf("found\n%+v\nwant\n%+v", *c, want)
+	}
+	for _, f := range fields() {
+		if !strings.Contains(whole1, "\n"+f.key[strings.Index(f.key, ".")+1:]+" = ") {
+			t.Errorf("%s is not in this test", f.key)
+		}
+	}
+}
+
+// Each mistake is answered on its line, by its key, with what was found and
+// what was expected.
+func TestMistakes(t *testing.T) {
+	id := strings.Repeat("a", 52)
+	tests := []struct{ text, want string }{
+		{"[policy]\nsuspnd = \"1s\"", "hedgerow.toml:2: policy.suspnd: is not a known key: did you mean policy.suspend?"},
+		{"[polcy]\nsuspend = \"1s\"", "hedgerow.toml:1: polcy: is not a known key: did you mean policy?"},
+		{"[site]\nsuspend = \"1s\"", "hedgerow.toml:2: site.suspend: is not a known key: did you mean policy.suspend?"},
+		{"mode = \"enforce\"", "hedgerow.toml:1: mode: is not a known key: did you mean dataplane.mode?"},
+		{"zzzzzzzz = 1", "hedgerow.toml:1: zzzzzzzz: is not a known key"},
+		{"policy.suspend = 30", "hedgerow.toml:1: policy.suspend: found 30: expected a duration from 1s to 1h as a string"},
+		{"policy = 3", "hedgerow.toml:1: policy: found 3: expected a table"},
+		{"[policy]\nsuspend = \"2h\"", "policy.suspend: found \"2h\": expected a duration from 1s to 1h"},
+		{"[policy]\nsuspend = \"soon\"", "policy.suspend: found \"soon\": expected a duration such as"},
+		{"[policy]\nblock = \"1m\"\nsuspend = \"10m\"", "hedgerow.toml:2: policy.block: found \"1m\": expected at least policy.suspend, 10m"},
+		{"[dataplane]\nmode = \"on\"", "hedgerow.toml:2: dataplane.mode: found \"on\": expected \"monitor\" or \"enforce\""},
+		{"[dataplane]\nmax_flows = 12", "found 12: expected a whole number from 1024 to 16777216"},
+		{"[dataplane]\nmax_flows = 2048.5", "found 2048.5: expected a whole number"},
+		{"[dataplane]\nnever_block = [\"0.0.0.0/0\"]", "dataplane.never_block: found \"0.0.0.0/0\": too wide"},
+		{"[dataplane]\nnever_block = [\"10.0.0.0/8 sctp\"]", "found \"sctp\": expected tcp, udp, icmp, icmpv6 or a protocol number"},
+		{"[dataplane]\nnever_block = [7]", "found 7: expected strings in the list"},
+		{"[dataplane]\ninside = [\"10.1.0.1/24\"]", "host bits are set: expected 10.1.0.0/24"},
+		{"[dataplane]\ninterface = \"far-too-long-a-name\"", "expected an interface name of at most 15 bytes"},
+		{"[dataplane]\nplane = \"none\"\nmode = \"enforce\"", "hedgerow.toml:3: dataplane.mode"},
+		{"[site]\nname = \"Alder Site\"", "site.name: found \"Alder Site\": expected 1 to 63 lower-case"},
+		{"[site]\nsocket = \"/" + strings.Repeat("x", 120) + "\"", "site.socket: found a path of 121 bytes: expected at most 107"},
+		{"[site]\nstate_dir = \"here\"", "expected an absolute path"},
+		{"[store]\nmax_bytes = \"2 bananas\"", "store.max_bytes: found \"2 bananas\": expected a size such as"},
+		{"[store]\nmax_bytes = \"1MiB\"", "expected a size from 64MiB to 16TiB"},
+		{"[telemetry]\nlog = \"loud\"", "expected one of debug, info, warn, error"},
+		{"[telemetry]\nmetrics = \"9464\"", "expected an address and port such as 127.0.0.1:9464"},
+		{"[learner]\nincidents_per_day = \"few\"", "found \"few\": expected a number from 0.001 to 1000"},
+		{"[learner]\nincidents_per_day = nan", "found NaN: expected a number"},
+		{"[mesh]\nlisten = [\"0.0.0.0:4400\"]", "mesh.listen: found \"0.0.0.0:4400\": expected a multiaddress"},
+		{"[mesh]\ngather = \"1h\"", "mesh.gather: found \"1h\": expected less than mesh.round_every, 10m"},
+		{"[mesh]\npeer = 3", "mesh.peer: expected [[mesh.peer]] tables"},
+		{"[[mesh.peer]]\nname = \"b\"\nid = \"" + id + "\"", "mesh.organisation: is required when"},
+		{"[mesh]\norganisation = \"g\"\n[[mesh.peer]]\nname = \"b\"\nid = \"" + id + "\"\n[[mesh.peer]]\nname = \"b\"\nid = \"" + id + "\"",
+			"hedgerow.toml:7: mesh.peer #2.name: found \"b\" again"},
+		{"[mesh]\norganisation = \"g\"\n[[mesh.peer]]\nname = \"b\"\nkey = 1", "hedgerow.toml:5: mesh.peer #1.key: is not a known key"},
+		{"[mesh]\norganisation = \"g\"\n[[mesh.peer]]\nname = \"b\"", "hedgerow.toml:3: mesh.peer #1: id is required"},
+		{"[site\nname = 3", "hedgerow.toml:1: not valid TOML"},
+		{"[site]\nname = \"a\"\nname = \"b\"", "not valid TOML"},
+		{"[site.name]\nx = 1", "site.name: found a table: expected a string"},
+		{strings.Repeat("#", maxFile+2), "hedgerow.toml: is larger than 1 MiB"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.want, func(t *testing.T) {
+			_, err := parse(tt.text)
+			if err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Fatalf("found %v", err)
+			}
+		})
+	}
+}
+
+func TestAllMistakesAtOnceInTheOrderOfLines(t *testing.T) {
+	_, err := parse("[site]\nname = \"A\"\n[policy]\nsuspend = \"0s\"\nmax_share = 2\nruls = true")
+	var e *Error
+	if !errors.As(err, &e) || len(e.Problems) != 4 {
+		t.Fatalf("found %v", err)
+	}
+	for i, line := range []int{2, 4, 5, 6} {
+		if e.Problems[i].Line != line {
+			t.Errorf("problem %d stands on line %d, want %d: %s", i, e.Problems[i].Line, line, e.Problems[i].Text)
+		}
+	}
+	if n := strings.Count(err.Error(), "\n"); n != 3 {
+		t.Errorf("4 problems on %d lines", n+1)
+	}
+}
+
+type brokenReader struct{}
+
+func (brokenReader) Read([]byte) (int, error) { return 0, errors.New("input/output error") }
+
+func TestUnreadable(t *testing.T) {
+	if _, err := Parse(brokenReader{}, "x.toml"); err == nil || !strings.Contains(err.Error(), "read configuration x.toml: input/output error") {
+		t.Fatalf("found %v", err)
+	}
+}
+
+func TestMinimalIsReadBack(t *testing.T) {
+	for _, f := range []Found{
+		{}, {Site: "Gate.Example.org"}, {Site: "a\"b\n[policy]", Interface: "lan0", Why: "x\n[site]\nname=1", Inside: []string{"10.1.0.0/24"}},
+		{Site: "h", Interface: "eth0", Role: RoleHost},
+	} {
+		var b strings.Builder
+		if err := Minimal(&b, f); err != nil {
+			t.Fatal(err)
+		}
+		c, err := parse(b.String())
+		if err != nil {
+			t.Fatalf("%v in\n%s", err, b.String())
+		}
+		if c.Dataplane.Interface != f.Interface || c.Dataplane.Mode != dataplane.Monitor || c.Site.Name != siteName(f.Site) {
+			t.Errorf("%+v became %+v", f, c)
+		}
+		if (c.Dataplane.Role == RoleHost) != (f.Role == RoleHost) {
+			t.Errorf("role is %s", c.Dataplane.Role)
+		}
+		// Uncommenting what stands there as a default must change nothing.
+		d := Default()
+		plain := regexp.MustCompile(`(?m)^# ((suspend|block|max_blocks_per_hour|metrics|state_dir|socket) = )`).ReplaceAllString(b.String(), "$1")
+		if c, err = parse(plain); err != nil || c.Policy != d.Policy || c.Telemetry != d.Telemetry || c.Site.StateDir != d.Site.StateDir {
+			t.Errorf("the commented defaults are not the defaults: %v\n%s", err, plain)
+		}
+	}
+}
+
+func TestFormsAreReadBack(t *testing.T) {
+	durations := func(s uint32) bool {
+		d := time.Duration(s>>1) * time.Second // to 68 years
+		got, err := ParseDuration(FormatDuration(d))
+		return err == nil && got == d
+	}
+	sizes := func(n uint32) bool {
+		got, err := ParseSize(FormatSize(int64(n) << 10))
+		return err == nil && got == int64(n)<<10
+	}
+	nevers := func(a [4]byte, bits, proto uint8, port uint16, any bool) bool {
+		p := netip.PrefixFrom(netip.AddrFrom4(a), 8+int(bits)%25).Masked()
+		n := dataplane.Never{Prefix: p, Proto: proto}
+		if proto == flow.TCP || proto == flow.UDP {
+			n.Port, n.AnySide = port, any && port != 0
+		}
+		got, err := ParseNever(FormatNever(n))
+		return err == nil && got == n
+	}
+	for name, f := range map[string]any{"duration": durations, "size": sizes, "never": nevers} {
+		if err := quick.Check(f, &quick.Config{MaxCount: 2000}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// docs/configuration.md has a heading or table row `key` for every key, and
+// none for a key that does not exist.
+func TestDocumentationNamesEveryKey(t *testing.T) {
+	b, err := os.ReadFile("../../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string]bool{}
+	for _, f := range fields() {
+		known[f.key] = true
+	}
+	for _, k := range peerKeys() {
+		known["mesh.peer."+k] = true
+	}
+	documented := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(string(b), -1) {
+		if !known[m[1]] {
+			t.Errorf("docs/configuration.md documents %s, which is no key", m[1])
+		}
+		if documented[m[1]] {
+			t.Errorf("docs/configuration.md documents %s twice", m[1])
+		}
+		documented[m[1]] = true
+	}
+	for k := range known {
+		if !documented[k] {
+			t.Errorf("docs/configuration.md lacks a row for %s", k)
+		}
+	}
+}
+
+// The example and every TOML block of the documentation must be accepted.
+func TestExamplesAreAccepted(t *testing.T) {
+	b, err := os.ReadFile("../../../examples/one-gateway/hedgerow.toml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Parse(strings.NewReader(string(b)), "examples/one-gateway/hedgerow.toml"); err != nil {
+		t.Error(err)
+	}
+	doc, err := os.ReadFile("../../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	blocks := regexp.MustCompile("(?s)```toml\n(.*?)```").FindAllStringSubmatch(string(doc), -1)
+	if len(blocks) == 0 {
+		t.Fatal("docs/configuration.md has no TOML block")
+	}
+	for i, m := range blocks {
+		if _, err := parse(m[1]); err != nil {
+			t.Errorf("block %d: %v", i+1, err)
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add("")
+	f.Add(whole1)
+	f.Add("[[mesh.peer]]\n[mesh.peer.x]\ny=1")
+	f.Add("mesh = {peer = [{name = \"b\"}, {id = 3}]}")
+	f.Add("[site]\n\"na\\u0000me\" = 1")
+	f.Add("a.b.c = 1\n[a.b]\nd=2")
+	f.Fuzz(func(t *testing.T, s string) {
+		c, err := parse(s)
+		if err == nil {
+			if c.Dataplane.MaxFlows < 1024 || c.Policy.Block < c.Policy.Suspend || c.Store.MaxBytes < 64<<20 {
+				t.Errorf("out of range: %+v", c)
+			}
+			return
+		}
+		if !strings.HasPrefix(err.Error(), "hedgerow.toml") {
+			t.Errorf("an error without the file's name: %v", err)
+		}
+		var e *Error
+		if !errors.As(err, &e) || len(e.Problems) == 0 {
+			t.Errorf("not an *Error with problems: %v", err)
+		}
+	})
+}
+
+func ExampleParse() {
+	_, err := Parse(strings.NewReader("[dataplane]\nmode = \"enforced\"\nintreface = \"lan0\"\n"), "/etc/hedgerow.toml")
+	fmt.Println(err)
+	// Output:
+	// /etc/hedgerow.toml:2: dataplane.mode: found "enforced": expected "monitor" or "enforce"
+	// /etc/hedgerow.toml:3: dataplane.intreface: is not a known key: did you mean dataplane.interface?
+}
