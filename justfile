@@ -2,13 +2,15 @@
 
 set shell := ["bash", "-euo", "pipefail", "-c"]
 
+version := `git describe --tags --always --dirty 2>/dev/null || echo dev`
+
 _default:
     @just --list --unsorted
 
 # Build the gateway into bin/hedgerow: one static binary
 [group('build')]
 build:
-    CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o bin/ ./node/cmd/hedgerow
+    CGO_ENABLED=0 go build -trimpath -ldflags "-s -w -X main.version={{ version }}" -o bin/ ./node/cmd/hedgerow
 
 # Compile the BPF programs (clang-19) and regenerate what is committed
 [group('build')]

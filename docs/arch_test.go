@@ -129,6 +129,28 @@ func TestHeavyDependencies(t *testing.T) {
 	}
 }
 
+// TestEdges compares the table of edges with who imports them, both ways. Tests
+// choose as they like.
+func TestEdges(t *testing.T) {
+	table := rows(section(t, "docs/architecture.md", "## Edges"))
+	if len(table) == 0 {
+		t.Fatal("docs/architecture.md: no rows below \"## Edges\"")
+	}
+	all := packages(t)
+	for _, r := range table {
+		var by []string
+		for _, p := range all {
+			if p.imports[module+"/"+r[0]] {
+				by = append(by, p.dir)
+			}
+		}
+		said := strings.Split(r[1], "`, `")
+		if !slices.Equal(by, said) {
+			t.Errorf("the edge %s is chosen by %v; docs/architecture.md says %v (in the order of their names)", r[0], by, said)
+		}
+	}
+}
+
 // TestPackageDocs wants every package to say its duties.
 func TestPackageDocs(t *testing.T) {
 	for _, p := range packages(t) {
