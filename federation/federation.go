@@ -75,7 +75,8 @@ type Handler interface {
 	PeerChanged(p PeerInfo)
 }
 
-// A Transport carries bytes between the sites of a roster.
+// A Transport carries bytes between the sites of a roster. It holds no lock of
+// its own while it calls the Handler.
 type Transport interface {
 	// Run connects to the roster and delivers to h until ctx ends. It returns
 	// nil after an orderly end and leaves no goroutine behind.

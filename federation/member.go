@@ -332,7 +332,7 @@ func (m *Member) tick() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.opt.Now()
-	m.apply(now, m.intel.Tick(now), "expiry", nil)
+	_ = m.apply(now, m.intel.Tick(now), "expiry", nil) // time refuses nothing
 	wait := tickAtMost
 	if t := m.intel.Next(); !t.IsZero() {
 		wait = min(wait, t.Sub(now))

@@ -144,10 +144,11 @@ func (m *Member) request(ctx context.Context, id identity.ID, req *wire.Request,
 	}
 	resp, err := wire.DecodeResponse(out)
 	if err != nil {
-		if wire.ReasonOf(err).Penal() {
-			m.refuse(id, err)
-		}
-		return nil, err
+		m.refuse(id, err)
+		return nil, fmt.Errorf("answer: %v", err) // counted here; callers need not blame again
+	}
+	if resp.Refused != "" {
+		return nil, fmt.Errorf("the site refused the request: %s", resp.Refused)
 	}
 	return resp, nil
 }

@@ -80,9 +80,9 @@ func opOf(k wire.Kind) string {
 // which is that of msg, is returned. m.mu is held.
 func (m *Member) apply(now time.Time, effects []intel.Effect, op string, msg *wire.Message) error {
 	var refusal *wire.Refusal
-	for i, e := range effects {
+	for _, e := range effects {
 		of := op
-		if msg == nil || (i < len(effects)-1 && e.Why == "expired") {
+		if e.Expiry {
 			of = "expiry"
 		}
 		if e.Op == intel.Refuse {
@@ -90,12 +90,10 @@ func (m *Member) apply(now time.Time, effects []intel.Effect, op string, msg *wi
 		}
 		m.tell(now, e, of, msg)
 	}
-	if len(effects) > 0 || msg != nil {
-		m.dirty = true
-	}
 	if refusal != nil {
 		return refusal
 	}
+	m.dirty = m.dirty || msg != nil || len(effects) > 0
 	return nil
 }
 
@@ -204,30 +202,37 @@ func (h *handler) Serve(_ context.Context, from identity.ID, b []byte) ([]byte, 
 }
 
 func (m *Member) answer(from identity.ID, req *wire.Request) (*wire.Response, error) {
-	now := m.opt.Now()
+	if err := m.allow(from, req.Query != nil); err != nil {
+		return nil, err
+	}
+	if req.Query != nil {
+		return m.answerQuery(req.Query) // takes the lock itself: OnAsk is not to be called under it
+	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	p := m.peers[from]
+	if req.Sync != nil {
+		return m.answerSync(req.Sync), nil
+	}
+	if m.rounds != nil {
+		if blob := m.rounds.Serve(*req.Fetch); blob != nil {
+			return &wire.Response{Blob: blob}, nil
+		}
+	}
+	return &wire.Response{Refused: wire.NotFound}, nil
+}
+
+// allow charges a request to the budgets of who asks.
+func (m *Member) allow(from identity.ID, query bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	now, p := m.opt.Now(), m.peers[from]
 	if !p.serve.take(now, 50, 500) {
-		return nil, wire.Refuse(wire.OverBudget, "more than 50 requests per second")
+		return wire.Refuse(wire.OverBudget, "more than 50 requests per second")
 	}
-	switch {
-	case req.Query != nil:
-		if !p.queries.take(now, 20, 100) {
-			return nil, wire.Refuse(wire.OverBudget, "more than 20 questions per second")
-		}
-		m.mu.Unlock() // OnAsk is not ours
-		defer m.mu.Lock()
-		return m.answerQuery(req.Query)
-	case req.Fetch != nil:
-		if m.rounds != nil {
-			if blob := m.rounds.Serve(*req.Fetch); blob != nil {
-				return &wire.Response{Blob: blob}, nil
-			}
-		}
-		return &wire.Response{Refused: wire.NotFound}, nil
+	if query && !p.queries.take(now, 20, 100) {
+		return wire.Refuse(wire.OverBudget, "more than 20 questions per second")
 	}
-	return m.answerSync(req.Sync), nil
+	return nil
 }
 
 // answerQuery tells what this site itself knows: its history and its own claims.

@@ -54,14 +54,14 @@ func (m *Member) drain(now time.Time) {
 		for _, f := range rd.Fetch {
 			m.fetch(f)
 		}
-		if rd.Train != nil {
-			m.toTrain = rd.Train
-			signal(m.train)
-		}
-		if rd.Adopt != nil {
+		if rd.Adopt != nil { // before Train: it ends the training of the round that is over
 			m.abandon()
 			m.toAdopt = rd.Adopt
 			signal(m.adopt)
+		}
+		if rd.Train != nil {
+			m.toTrain = rd.Train
+			signal(m.train)
 		}
 		for _, e := range rd.Events {
 			m.tellRound(now, e)
@@ -123,7 +123,7 @@ func (m *Member) fetch(f round.Fetch) {
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		if wire.ReasonOf(err).Penal() {
+		if r, ok := Refusal(err); ok && r.Penal() {
 			m.refuse(f.From, err)
 		}
 		m.opt.Log.Debug("fetch failed; another site will be asked", "site", m.nameOf(f.From), "hash", f.Hash.Short(), "error", err)
@@ -133,7 +133,7 @@ func (m *Member) fetch(f round.Fetch) {
 func (m *Member) fetchFrom(ctx context.Context, f round.Fetch) error {
 	resp, err := m.request(ctx, f.From, &wire.Request{Fetch: &wire.Fetch{Hash: f.Hash, Params: f.Params}}, fetchAfter)
 	if err != nil {
-		return &unanswered{err}
+		return err
 	}
 	now := m.opt.Now()
 	if f.Params {
@@ -152,11 +152,6 @@ func (m *Member) fetchFrom(ctx context.Context, f round.Fetch) error {
 	}
 	return m.withRounds(now, func() error { return m.rounds.Step(now, msg) })
 }
-
-// unanswered hides the reason inside: that no answer came is nobody's misdeed.
-type unanswered struct{ cause error }
-
-func (u *unanswered) Error() string { return u.cause.Error() }
 
 func (m *Member) withRounds(now time.Time, f func() error) error {
 	m.mu.Lock()

@@ -55,6 +55,7 @@ type Effect struct {
 	Reason    wire.Reason // of a Refuse
 	Why       string
 	Sent      time.Time
+	Expiry    bool // time led to it, not the message
 }
 
 // Config bounds a Set. Zero fields take the defaults in parentheses.
@@ -328,7 +329,9 @@ func (s *Set) Tick(now time.Time) []Effect {
 		stood := e.inForce()
 		s.remove(s.authors[e.author], e)
 		if stood {
-			effects = append(effects, s.end(e, "expired"))
+			eff := s.end(e, "expired")
+			eff.Expiry = true
+			effects = append(effects, eff)
 		}
 	}
 }

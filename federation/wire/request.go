@@ -224,8 +224,8 @@ func EncodeResponse(r *Response) ([]byte, error) {
 	return out, err
 }
 
-// DecodeResponse reads and checks a response; a refusal by the other site is
-// returned as a *Refusal too. Items and Blob are still to be opened.
+// DecodeResponse reads and checks a response. Items and Blob are still to be
+// opened. The error is always a *Refusal.
 func DecodeResponse(in []byte) (*Response, error) {
 	if len(in) > MaxResponse {
 		return nil, Refuse(Oversized, "response of %d bytes: expected at most %d", len(in), MaxResponse)
@@ -247,13 +247,7 @@ func DecodeResponse(in []byte) (*Response, error) {
 			r.Answer.Last = time.Unix(b.Answer.Last, 0).UTC()
 		}
 	}
-	if err := r.check(); err != nil {
-		return nil, err
-	}
-	if r.Refused != "" {
-		return nil, &Refusal{Reason: r.Refused, Detail: "said by the other site"}
-	}
-	return r, nil
+	return r, r.check()
 }
 
 func (r *Response) check() error {
