@@ -68,6 +68,7 @@ type Learner struct {
 	WarmupFlows     int           // flows before the first training, 50 to 1000000
 	Warmup          time.Duration // longest wait for these flows, 0 to 30 d
 	Wait            time.Duration // age at which a flow may teach normal, 0 to 7 d
+	Settle          time.Duration // how long what was seen rests before it counts as familiar, 1 s to 1 d
 	RetrainEvery    time.Duration // 10 s to 30 d
 	IncidentsPerDay float64       // false incidents that the operator accepts, above 0 to 1000
 	Seed            uint64        // 0 means: choose one and keep it
@@ -127,7 +128,7 @@ func Default() Config {
 		Dataplane: Dataplane{Plane: PlaneAuto, Role: RoleInside, PinDir: "/sys/fs/bpf/hedgerow", MaxFlows: 65536},
 		Learner: Learner{
 			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
-			RetrainEvery: time.Hour, IncidentsPerDay: 5,
+			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5,
 		},
 		Policy: Policy{
 			Suspend: 30 * time.Second, Block: 4 * time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true,

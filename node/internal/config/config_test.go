@@ -36,6 +36,7 @@ enabled = false
 warmup_flows = 60
 warmup = "10m"
 wait = "1d12h"
+settle = "5s"
 retrain_every = "30s"
 incidents_per_day = 2
 seed = 7
@@ -89,7 +90,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Dataplane: Dataplane{PlaneSoft, "lan0", RoleHost, dataplane.Enforce,
 			[]netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")}, "", 2048,
 			[]dataplane.Never{never("192.0.2.1/32", flow.TCP, 443, false), never("198.51.100.0/24", 0, 0, false), never("2001:db8::1/128", flow.UDP, 53, true)}},
-		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 30 * time.Second, 2, 7},
+		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 5 * time.Second, 30 * time.Second, 2, 7},
 		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false},
 		Mesh: Mesh{"grove", []string{"/ip6/::/tcp/0"}, 20 * time.Second, 500 * time.Millisecond, []Peer{
 			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},

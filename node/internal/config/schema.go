@@ -40,6 +40,7 @@ func fields() []field[Config] {
 		whole("learner.warmup_flows", func(c *Config) *int { return &c.Learner.WarmupFlows }, 50, 1_000_000),
 		duration("learner.warmup", func(c *Config) *time.Duration { return &c.Learner.Warmup }, 0, 30*day),
 		duration("learner.wait", func(c *Config) *time.Duration { return &c.Learner.Wait }, 0, 7*day),
+		duration("learner.settle", func(c *Config) *time.Duration { return &c.Learner.Settle }, time.Second, day),
 		duration("learner.retrain_every", func(c *Config) *time.Duration { return &c.Learner.RetrainEvery }, 10*time.Second, 30*day),
 		number("learner.incidents_per_day", func(c *Config) *float64 { return &c.Learner.IncidentsPerDay }, 0.001, 1000),
 		whole("learner.seed", func(c *Config) *uint64 { return &c.Learner.Seed }, 0, math.MaxInt64),

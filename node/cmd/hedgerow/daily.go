@@ -1,0 +1,428 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+)
+
+// daily is a command that talks to the running daemon.
+type daily struct {
+	use, short, example string
+	args                cobra.PositionalArgs
+	flags               func(*cobra.Command)
+	// ask returns what --json prints, and how a person reads it.
+	ask func(ctx context.Context, cl *api.Client, c *cobra.Command, args []string) (any, func(io.Writer), error)
+}
+
+func (d daily) command() *cobra.Command {
+	c := &cobra.Command{Use: d.use, Short: d.short, Example: d.example, Args: d.args, GroupID: "daily"}
+	if c.Args == nil {
+		c.Args = noArgs
+	}
+	socket := c.Flags().String("socket", socketDefault(), "the daemon's control socket")
+	asJSON := c.Flags().Bool("json", false, "print JSON")
+	if d.flags != nil {
+		d.flags(c)
+	}
+	c.RunE = func(c *cobra.Command, args []string) error {
+		cl := api.NewClient(*socket)
+		defer cl.Close()
+		v, text, err := d.ask(c.Context(), cl, c, args)
+		if err != nil {
+			return err
+		}
+		if *asJSON {
+			e := json.NewEncoder(c.OutOrStdout())
+			e.SetIndent("", "  ")
+			return e.Encode(v)
+		}
+		text(c.OutOrStdout())
+		return nil
+	}
+	return c
+}
+
+func socketDefault() string {
+	if s := os.Getenv("HEDGEROW_SOCKET"); s != "" {
+		return s
+	}
+	return defaultSocket
+}
+
+func dailyCommands() []*cobra.Command {
+	var out []*cobra.Command
+	for _, d := range []daily{
+		statusCommand(), alertsCommand(), explainCommand(),
+		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
+		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
+		blocksCommand(), blockCommand(), unblockCommand(), allowCommand(),
+		modeCommand(), panicCommand(), peersCommand(), modelsCommand(), roundCommand(),
+	} {
+		out = append(out, d.command())
+	}
+	return out
+}
+
+func statusCommand() daily {
+	return daily{
+		use: "status", short: "The site at a glance: packets, learning, mesh, blocks",
+		example: "  hedgerow status\n  hedgerow status --json | jq .learning",
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			s, err := cl.Status(ctx)
+			return s, func(w io.Writer) { printStatus(w, s) }, err
+		},
+	}
+}
+
+func printStatus(w io.Writer, s api.Status) {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	mode := s.Mode
+	if s.Mode == "monitor" {
+		mode += " (nothing is dropped; `hedgerow mode enforce` lets verdicts act)"
+	}
+	if s.Panic {
+		mode += "; PANIC: learned and shared verdicts are lifted (`hedgerow panic --off` ends it)"
+	}
+	row := func(k, f string, a ...any) { _, _ = fmt.Fprintf(t, "%s\t%s\n", k, fmt.Sprintf(f, a...)) }
+	row("site", "%s, up %s, version %s", s.Site, s.Uptime.Round(time.Second), s.Version)
+	row("mode", "%s", mode)
+	row("packets", "%d seen on %s (%s), %d dropped, %d would have been", s.Plane.Packets, orNone(s.Plane.Interface), s.Plane.Attach, s.Plane.Dropped, s.Plane.WouldDrop)
+	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
+	row("learning", "%s", s.Learning.Words)
+	if s.Mesh.Enabled {
+		row("mesh", "%s; connected to %s; round %d (adopted %d)", s.Mesh.Preset, orNone(strings.Join(s.Mesh.Connected, ", ")), s.Mesh.Round, s.Mesh.Adopted)
+	} else {
+		row("mesh", "none: a single site is complete; [[mesh.peer]] in the configuration adds others")
+	}
+	row("incidents", "%d open; %d blocks standing", s.Open, s.Blocks)
+	row("state", "%s: %s, %d events, %d flows", s.Store.Dir, size(s.Store.Bytes), s.Store.Events, s.Store.Flows)
+	for _, x := range s.Warnings {
+		row("warning", "%s", x)
+	}
+	_ = t.Flush()
+}
+
+func orNone(s string) string {
+	if s == "" {
+		return "none"
+	}
+	return s
+}
+
+func size(n int64) string {
+	switch {
+	case n >= 1<<30:
+		return fmt.Sprintf("%.1f GiB", float64(n)/(1<<30))
+	case n >= 1<<20:
+		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f KiB", float64(n)/(1<<10))
+}
+
+func alertsCommand() daily {
+	var all, follow bool
+	var limit int
+	return daily{
+		use: "alerts", short: "What does not fit, newest first",
+		example: "  hedgerow alerts\n  hedgerow alerts --incidents\n  hedgerow alerts --limit 5 --json",
+		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&all, "incidents", false, "one line for each incident instead of each alert")
+			c.Flags().BoolVarP(&follow, "follow", "f", false, "go on as they come, one JSON record a line")
+			c.Flags().IntVar(&limit, "limit", 20, "at most so many, 1 to 10000")
+		},
+		ask: func(ctx context.Context, cl *api.Client, c *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			q := api.Query{Kinds: []event.Kind{event.KindAlert}, Limit: limit}
+			if all {
+				q.Kinds = []event.Kind{event.KindIncident}
+			}
+			if follow {
+				return nil, func(io.Writer) {}, followTo(ctx, cl, q, c.OutOrStdout())
+			}
+			es, err := cl.Events(ctx, q)
+			return es, func(w io.Writer) { printAlerts(w, es) }, err
+		},
+	}
+}
+
+func followTo(ctx context.Context, cl *api.Client, q api.Query, w io.Writer) error {
+	q.Since = time.Now()
+	ch, err := cl.Follow(ctx, q)
+	if err != nil {
+		return err
+	}
+	enc := json.NewEncoder(w)
+	for e := range ch {
+		if err := enc.Encode(e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func printAlerts(w io.Writer, es []*event.Event) {
+	if len(es) == 0 {
+		_, _ = fmt.Fprintln(w, "nothing: no alert so far (`hedgerow status` tells whether the learner can judge yet)")
+		return
+	}
+	for _, e := range es {
+		switch {
+		case e.Alert != nil:
+			label := ""
+			if e.Alert.Label != "" {
+				label = " [" + e.Alert.Label + "]"
+			}
+			_, _ = fmt.Fprintf(w, "%s  %s  %s  p=%.1g%s\n    %s\n", e.ID, clock(e.Time), e.Alert.Detector, e.Alert.P, label, e.Alert.Sentence)
+		case e.Incident != nil:
+			_, _ = fmt.Fprintf(w, "%s  %s  %s  %s, %d alerts, %s\n    %s\n", e.ID, clock(e.Incident.Last), e.Incident.Cause, e.Incident.State, e.Incident.Alerts, e.Incident.Action, e.Incident.Sentence)
+		}
+	}
+	_, _ = fmt.Fprintln(w, "\n`hedgerow explain ID` tells the whole story of one; `confirm ID` or `dismiss ID` teaches the learner.")
+}
+
+func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05.000") }
+
+func explainCommand() daily {
+	return daily{
+		use: "explain ID", short: "The whole chain of an alert, incident or block, and how to undo it",
+		example: "  hedgerow explain 019a2b3c4d5e6f\n  hedgerow explain 203.0.113.9",
+		args:    exactArgs(1, "the ID of an alert or incident, or a blocked target"),
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+			x, err := cl.Explain(ctx, args[0])
+			if err != nil {
+				return nil, nil, err
+			}
+			return x, func(w io.Writer) { printExplanation(w, x) }, nil
+		},
+	}
+}
+
+func printExplanation(w io.Writer, x *api.Explanation) {
+	p := func(f string, a ...any) { _, _ = fmt.Fprintf(w, f+"\n", a...) }
+	p("%s", x.Sentence)
+	if x.Incident != nil && x.Incident.Incident != nil {
+		in := x.Incident.Incident
+		p("\nincident %s: %s; %s; %d alerts from %s to %s", x.Incident.ID, in.Cause, in.State, in.Alerts, clock(in.First), clock(in.Last))
+	}
+	for _, e := range x.Alerts {
+		a := e.Alert
+		p("\nalert %s at %s, packet %d of the flow, by %s (p=%.2g, model %.8s)", e.ID, clock(e.Time), a.Milest, a.Detector, a.P, orNone(a.Model))
+		for _, r := range a.Reasons {
+			p("  %3.0f %%  %s (normal here: %.4g)", 100*r.Weight, r.Words, r.Normal)
+		}
+	}
+	if len(x.Chain) > 0 {
+		p("\nwhat was done:")
+	}
+	for _, e := range x.Chain {
+		switch {
+		case e.Verdict != nil:
+			p("  %s  %s %s (%s, evidence %s): %s", clock(e.Time), e.Verdict.Action, e.Verdict.Target, e.Verdict.Mode, e.Verdict.Evidence, e.Verdict.Sentence)
+		case e.Block != nil:
+			p("  %s  %s of %s is %s until %s, from %s", clock(e.Time), e.Block.Action, e.Block.Target, e.Block.State, clock(e.Block.Expires), e.Block.Source)
+		case e.Indicator != nil:
+			p("  %s  indicator %s for %s by %s: %s %s", clock(e.Time), e.Indicator.Op, e.Indicator.Value, e.Indicator.Author, e.Indicator.Outcome, e.Indicator.Why)
+		}
+	}
+	if x.Undo != "" {
+		p("\nundo all of it: %s", x.Undo)
+	}
+}
+
+func done(s string) func(io.Writer) {
+	return func(w io.Writer) { _, _ = fmt.Fprintln(w, s) }
+}
+
+func labelCommand(name, short string, attack bool) daily {
+	return daily{
+		use: name + " ID", short: short,
+		example: "  hedgerow " + name + " 019a2b3c4d5e6f",
+		args:    exactArgs(1, "the ID of an alert or incident"),
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+			err := cl.Label(ctx, args[0], attack)
+			s := "confirmed: the behaviour is remembered and trains the next model"
+			if !attack {
+				s = "dismissed: what it caused is lifted here and withdrawn from the mesh, and it is not raised again for a day"
+			}
+			return map[string]any{"id": args[0], "attack": attack}, done(s), err
+		},
+	}
+}
+
+func blocksCommand() daily {
+	return daily{
+		use: "blocks", short: "Standing blocks with reason, source, expiry and hits, as the kernel lists them",
+		example: "  hedgerow blocks\n  hedgerow blocks --json | jq '.[] | select(.enforced | not)'",
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			bs, err := cl.Blocks(ctx)
+			return bs, func(w io.Writer) {
+				if len(bs) == 0 {
+					_, _ = fmt.Fprintln(w, "none")
+				}
+				for _, b := range bs {
+					state := "enforced"
+					if !b.Enforced {
+						state = "NOT ENFORCED: the plane does not list it"
+					}
+					_, _ = fmt.Fprintf(w, "%s  %s  %s, expires in %s, %d packets, by %s (%s)\n    %s\n", b.Target, b.Action, state,
+						time.Until(b.Expires).Round(time.Second), b.Hits, b.Source, b.Evidence, b.Reason)
+				}
+			}, err
+		},
+	}
+}
+
+func blockCommand() daily {
+	var d time.Duration
+	var reason string
+	return daily{
+		use: "block TARGET", short: "Block an address, a prefix or a service until it expires",
+		example: "  hedgerow block 203.0.113.9\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
+		args:    exactArgs(1, "one target"),
+		flags: func(c *cobra.Command) {
+			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
+			c.Flags().StringVar(&reason, "reason", "", "why, for those who read it later")
+		},
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+			err := cl.Block(ctx, args[0], d, reason)
+			return map[string]string{"blocked": args[0]}, done("blocked " + args[0] + "; undo: hedgerow unblock '" + args[0] + "'"), err
+		},
+	}
+}
+
+func unblockCommand() daily {
+	return daily{
+		use: "unblock TARGET", short: "Undo a block completely: lifted, withdrawn from the mesh, not made again",
+		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock 203.0.113.9:443/tcp",
+		args:    exactArgs(1, "one target"),
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+			err := cl.Unblock(ctx, args[0])
+			return map[string]string{"unblocked": args[0]}, done("lifted " + args[0] + " here and in the mesh"), err
+		},
+	}
+}
+
+func allowCommand() daily {
+	var remove bool
+	return daily{
+		use: "allow [ENTRY]", short: "Never block an address, prefix or service; without ENTRY, list what is never blocked",
+		example: "  hedgerow allow\n  hedgerow allow 198.51.100.0/24\n  hedgerow allow '192.0.2.1 tcp/443'\n  hedgerow allow --remove 198.51.100.0/24",
+		args:    cobra.MaximumNArgs(1),
+		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&remove, "remove", false, "take the entry off the list")
+		},
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+			entry := ""
+			if len(args) == 1 {
+				entry = args[0]
+			}
+			list, err := cl.Allow(ctx, entry, remove)
+			return list, func(w io.Writer) {
+				for _, e := range list {
+					_, _ = fmt.Fprintln(w, e)
+				}
+			}, err
+		},
+	}
+}
+
+func modeCommand() daily {
+	return daily{
+		use: "mode [monitor|enforce]", short: "Whether verdicts act; without an argument, say which mode it is",
+		example: "  hedgerow mode\n  hedgerow mode enforce\n  hedgerow mode monitor",
+		args:    cobra.MaximumNArgs(1),
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+			if len(args) == 1 {
+				if err := cl.SetMode(ctx, args[0]); err != nil {
+					return nil, nil, err
+				}
+			}
+			s, err := cl.Status(ctx)
+			return map[string]string{"mode": s.Mode}, done(s.Mode), err
+		},
+	}
+}
+
+func panicCommand() daily {
+	var off bool
+	return daily{
+		use: "panic", short: "Lift every learned and shared verdict at once, and keep it so",
+		example: "  hedgerow panic\n  hedgerow panic --off",
+		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&off, "off", false, "end it: verdicts are made again")
+		},
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			n, err := cl.Panic(ctx, !off)
+			s := fmt.Sprintf("lifted %d verdicts; none is made until `hedgerow panic --off`", n)
+			if off {
+				s = "verdicts are made again"
+			}
+			return map[string]any{"panic": !off, "lifted": n}, done(s), err
+		},
+	}
+}
+
+func peersCommand() daily {
+	return daily{
+		use: "peers", short: "The organisation's other sites: connected, latency, last words",
+		example: "  hedgerow peers",
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			ps, err := cl.Peers(ctx)
+			return ps, func(w io.Writer) {
+				if len(ps) == 0 {
+					_, _ = fmt.Fprintln(w, "none: this site is alone, which is complete")
+				}
+				for _, p := range ps {
+					state := "gone"
+					if p.Connected {
+						state = fmt.Sprintf("connected, %.1f ms", p.LatencyMS)
+					}
+					_, _ = fmt.Fprintf(w, "%s  %s  %s\n    %s\n", p.Name, state, p.ID, p.Words)
+				}
+			}, err
+		},
+	}
+}
+
+func modelsCommand() daily {
+	return daily{
+		use: "models", short: "The models of this site: where they come from, what decided about them",
+		example: "  hedgerow models\n  hedgerow models --json",
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			ms, err := cl.Models(ctx)
+			return ms, func(w io.Writer) {
+				if len(ms) == 0 {
+					_, _ = fmt.Fprintln(w, "none yet (`hedgerow status` tells how long until the first)")
+				}
+				for _, m := range ms {
+					mark := " "
+					if m.Active {
+						mark = "*"
+					}
+					_, _ = fmt.Fprintf(w, "%s %.12s  %s  %s, %s, %d flows, %d attack examples\n    %s\n", mark, m.Hash, clock(m.Created), m.Origin, m.State, m.Flows, m.Attacks, m.Why)
+				}
+			}, err
+		},
+	}
+}
+
+func roundCommand() daily {
+	return daily{
+		use: "round", short: "Begin the mesh's next model round now instead of at its time",
+		example: "  hedgerow round",
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			n, err := cl.StartRound(ctx)
+			return map[string]uint64{"round": n}, done(fmt.Sprintf("round %d has begun", n)), err
+		},
+	}
+}

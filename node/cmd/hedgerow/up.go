@@ -1,0 +1,339 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp"
+	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/gossip"
+	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/config"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/machine"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
+)
+
+const defaultConfig = "/etc/hedgerow/hedgerow.toml"
+
+func upCommand() *cobra.Command {
+	var path, state, socket, iface string
+	c := &cobra.Command{
+		Use: "up", Short: "Watch this gateway: learn, judge, and in enforce mode act", GroupID: "start",
+		Long: `Watch this gateway. Without a configuration it finds the inside interface (or
+the only one), starts in monitor mode as a site of its own, and keeps its state
+in /var/lib/hedgerow. Nothing is dropped before ` + "`hedgerow mode enforce`" + `.`,
+		Example: "  hedgerow up\n  hedgerow up --config /etc/hedgerow/hedgerow.toml\n  hedgerow up --interface lan0 --state ./state --socket ./hedgerow.sock",
+		Args:    noArgs,
+	}
+	c.Flags().StringVarP(&path, "config", "c", "", "configuration (default: "+defaultConfig+" where it exists)")
+	c.Flags().StringVar(&state, "state", "", "state folder, instead of site.state_dir")
+	c.Flags().StringVar(&socket, "socket", "", "control socket, instead of site.socket")
+	c.Flags().StringVar(&iface, "interface", "", "interface, instead of dataplane.interface")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		cfg, err := loadConfig(path)
+		if err != nil {
+			return err
+		}
+		if state != "" {
+			if cfg.Site.StateDir, err = filepath.Abs(state); err != nil {
+				return err
+			}
+		}
+		if socket != "" {
+			if cfg.Site.Socket, err = filepath.Abs(socket); err != nil {
+				return err
+			}
+		}
+		if iface != "" {
+			cfg.Dataplane.Interface = iface
+		}
+		return up(c.Context(), cfg, c.OutOrStdout(), c.ErrOrStderr())
+	}
+	return c
+}
+
+func loadConfig(path string) (*config.Config, error) {
+	given := path != ""
+	if !given {
+		path = defaultConfig
+	}
+	f, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) && !given {
+		d := config.Default()
+		return &d, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("configuration: %v (`hedgerow init` writes one)", err)
+	}
+	defer func() { _ = f.Close() }()
+	return config.Parse(f, path)
+}
+
+// up runs a site until ctx ends. It is one long straight function on purpose:
+// what is validated, opened and started, in which order, is read here; every
+// closing stands beside its opening.
+func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error) {
+	log, err := telemetry.NewLogger(errw, cfg.Telemetry.LogFormat, cfg.Telemetry.Log)
+	if err != nil {
+		return err
+	}
+	cfg.Site.Name = cfg.SiteName(hostName())
+	place, err := placement(cfg)
+	if err != nil {
+		return err
+	}
+	roster, err := rosterOf(cfg)
+	if err != nil {
+		return err
+	}
+
+	// ---- Everything above needs no privilege and changes nothing. ----
+
+	st, err := store.Open(cfg.Site.StateDir, store.Options{
+		MaxBytes: cfg.Store.MaxBytes, RetainEvents: cfg.Store.KeepEvents, RetainFlows: cfg.Store.KeepFlows,
+		Log: log.With(telemetry.KeyComponent, "store"),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, st.Close()) }()
+	key, err := siteKey(cfg.Site.StateDir)
+	if err != nil {
+		return err
+	}
+	l, err := api.Listen(cfg.Site.Socket)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = l.Close() }()
+	plane, attach, err := openPlane(cfg, place, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, plane.Close()) }()
+
+	mesh := node.MeshOptions{Organisation: cfg.Mesh.Organisation, Roster: roster, RoundEvery: cfg.Mesh.RoundEvery, Gather: cfg.Mesh.Gather}
+	if len(roster) > 0 {
+		t, err := gossip.New(gossip.Options{
+			Key: key, Organisation: cfg.Mesh.Organisation, Roster: roster, Listen: cfg.Mesh.Listen,
+			Log: log.With(telemetry.KeyComponent, "gossip"),
+		})
+		if err != nil {
+			return err
+		}
+		mesh.Transport, mesh.Addrs = t, t.Addrs
+	}
+	metrics := telemetry.NewMetrics(cfg.Site.Name)
+	if err := errors.Join(metrics.WatchPlane(plane.Stats), metrics.WatchStore(st.Stats)); err != nil {
+		return err
+	}
+	seed, err := learnerSeed(cfg, st)
+	if err != nil {
+		return err
+	}
+	n, err := node.New(node.Options{
+		Site: cfg.Site.Name, Version: versionString(), Interface: place.Interface, Plane: plane, Mode: cfg.Dataplane.Mode,
+		Store: st, Key: key, Never: append(place.Never, cfg.Dataplane.NeverBlock...), Warnings: place.Warnings,
+		Learner: node.LearnerOptions{
+			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
+			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: cfg.Learner.IncidentsPerDay,
+			Seed: seed, Context: feature.ContextOptions{Settle: cfg.Learner.Settle, Seed: seed},
+		},
+		Policy: node.PolicyOptions{
+			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
+			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules,
+		},
+		Mesh: mesh, Metrics: metrics, Log: log,
+	})
+	if err != nil {
+		return err
+	}
+	greet(out, cfg, place, attach, roster)
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.Run(ctx) })
+	g.Go(func() error { return api.Serve(ctx, l, n, log) })
+	if cfg.Telemetry.Metrics != "" {
+		g.Go(func() error { return serveMetrics(ctx, cfg.Telemetry.Metrics, metrics, plane, log) })
+	}
+	if err := g.Wait(); err != nil && ctx.Err() == nil {
+		return err
+	} else if err != nil && !errors.Is(err, context.Canceled) {
+		return err
+	}
+	_, _ = fmt.Fprintln(out, "stopped; what is pinned goes on enforcing until it expires (`hedgerow detach` ends it)")
+	return nil
+}
+
+// greet says in five lines what runs and what to do next.
+func greet(w io.Writer, cfg *config.Config, p placed, attach string, roster []federation.Site) {
+	mode := "monitor mode: nothing is dropped, what would be is counted"
+	if cfg.Dataplane.Mode == dataplane.Enforce {
+		mode = "enforce mode: verdicts act"
+	}
+	mesh := "a site of its own"
+	if len(roster) > 0 {
+		names := make([]string, 0, len(roster))
+		for _, s := range roster {
+			names = append(names, s.Name)
+		}
+		mesh = "mesh with " + strings.Join(names, ", ")
+	}
+	learn := "learning is off: only rules and shared indicators judge"
+	if cfg.Learner.Enabled {
+		learn = fmt.Sprintf("learns what is normal here: the first %d flows, or %s", cfg.Learner.WarmupFlows, cfg.Learner.Warmup)
+	}
+	_, _ = fmt.Fprintf(w, `hedgerow watches %s (%s; %s)
+  %s
+  %s; %s
+  state in %s, socket %s
+  next: hedgerow status | hedgerow alerts -f | hedgerow mode enforce
+`, p.Interface, attach, p.Why, mode, learn, mesh, cfg.Site.StateDir, cfg.Site.Socket)
+}
+
+func hostName() string {
+	h, err := os.Hostname()
+	if err != nil {
+		return "site"
+	}
+	return h
+}
+
+// placed is where the plane goes, and what may never be blocked there.
+type placed struct {
+	Interface string
+	Why       string
+	Never     []dataplane.Never
+	Warnings  []string
+}
+
+func placement(cfg *config.Config) (placed, error) {
+	v, err := machine.Look(machine.Options{StateDir: cfg.Site.StateDir})
+	if err != nil {
+		return placed{}, err
+	}
+	var in machine.Inside
+	if cfg.Dataplane.Interface == "" {
+		in, err = v.FindInside()
+	} else {
+		in, err = v.Describe(cfg.Dataplane.Interface, cfg.Dataplane.Role)
+	}
+	if err != nil {
+		return placed{}, err
+	}
+	cfg.Dataplane.Role = in.Role
+	p := placed{Interface: in.Interface, Why: in.Why, Never: v.NeverBlock(in.Role)}
+	for _, f := range v.Inspect(want(cfg)) {
+		if f.State != machine.OK {
+			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: %s: %s", f.Name, f.Found, f.Advice))
+		}
+	}
+	return p, nil
+}
+
+func want(cfg *config.Config) machine.Want {
+	return machine.Want{
+		Interface: cfg.Dataplane.Interface, Role: cfg.Dataplane.Role,
+		Enforce: cfg.Dataplane.Mode == dataplane.Enforce, MaxBytes: cfg.Store.MaxBytes,
+	}
+}
+
+func rosterOf(cfg *config.Config) ([]federation.Site, error) {
+	var out []federation.Site
+	for _, p := range cfg.Mesh.Peers {
+		id, err := identity.ParseID(p.ID)
+		if err != nil {
+			return nil, fmt.Errorf("mesh.peer %q: id: %v", p.Name, err)
+		}
+		out = append(out, federation.Site{Name: p.Name, ID: id, Addrs: p.Addrs})
+	}
+	return out, nil
+}
+
+func siteKey(dir string) (*identity.Key, error) {
+	k, err := identity.Load(dir)
+	if errors.Is(err, identity.ErrNoKey) {
+		return identity.Create(dir)
+	}
+	return k, err
+}
+
+// learnerSeed is the configured one, or one that was chosen at the first start.
+func learnerSeed(cfg *config.Config, st *store.Store) (uint64, error) {
+	if cfg.Learner.Seed != 0 {
+		return cfg.Learner.Seed, nil
+	}
+	const key = "node/seed"
+	b, err := st.Load(key)
+	if err == nil && len(b) == 8 {
+		return beUint64(b), nil
+	}
+	if err != nil && !errors.Is(err, store.ErrNotFound) {
+		return 0, err
+	}
+	b = randomBytes(8)
+	return beUint64(b), st.Save(key, b)
+}
+
+// openPlane attaches the kernel path.
+func openPlane(cfg *config.Config, p placed, log *slog.Logger) (dataplane.Plane, string, error) {
+	switch cfg.Dataplane.Plane {
+	case config.PlaneAuto, config.PlaneXDP:
+	default:
+		return nil, "", fmt.Errorf("dataplane.plane: %q sees no packets of this machine: expected auto or xdp (`hedgerow replay` reads captures)", cfg.Dataplane.Plane)
+	}
+	role := xdp.Inside
+	if cfg.Dataplane.Role == config.RoleHost {
+		role = xdp.Host
+	}
+	x, err := xdp.Open(xdp.Options{
+		Interface: p.Interface, Role: role, PinDir: cfg.Dataplane.PinDir, Mode: cfg.Dataplane.Mode,
+		MaxFlows: cfg.Dataplane.MaxFlows, Log: log.With(telemetry.KeyComponent, "xdp"),
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	s, err := x.Stats()
+	if err != nil {
+		return nil, "", errors.Join(err, x.Close())
+	}
+	return x, s.AttachMode + " XDP and TCX", nil
+}
+
+func serveMetrics(ctx context.Context, addr string, m *telemetry.Metrics, p dataplane.Plane, log *slog.Logger) error {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		// Figures are a courtesy: a taken port is no reason not to protect.
+		log.Warn("metrics are not served: set telemetry.metrics to another address, or to \"\"", telemetry.KeyErr, err.Error())
+		<-ctx.Done()
+		return nil
+	}
+	s := &http.Server{
+		Handler:           m.Handler(func() error { _, err := p.Stats(); return err }),
+		ReadHeaderTimeout: 5 * time.Second,
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
+	defer stop()
+	if err := s.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+		return fmt.Errorf("metrics: %v", err)
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+// Package world brings the demo's three sites to life, in two ways: Soft runs
+// three nodes in this process over software planes, with a real libp2p mesh on
+// loopback; Wire starts the real daemon in each gateway's namespace. Either way
+// the story speaks to them through api.Backend, as a person's commands do.
+package world
+
+import (
+	"context"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/demo"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+)
+
+// What the demo's sites differ in from a site's defaults: it has minutes where
+// a site has days, so learning begins at once and what was seen may teach at once.
+const (
+	organisation = "hedgerow-demo"
+	warmupFlows  = 600
+	settle       = 6 * time.Second
+	suspendFor   = 30 * time.Second
+)
+
+// Options of both worlds.
+type Options struct {
+	Learner bool
+}
+
+// site adapts a daemon to what the story asks of it.
+type site struct {
+	name string
+	b    api.Backend
+}
+
+func (s *site) Name() string { return s.name }
+
+func (s *site) Status(ctx context.Context) (demo.Status, error) {
+	st, err := s.b.Status(ctx)
+	if err != nil {
+		return demo.Status{}, err
+	}
+	return demo.Status{
+		Mode: st.Mode, Plane: st.Plane.Attach, Learning: st.Learning.Enabled, Seen: st.Learning.Seen, Needed: st.Learning.Needed,
+		Wait:    time.Duration(st.Learning.WaitS * float64(time.Second)),
+		Judging: st.Learning.Judging, Model: st.Learning.Model, Champion: st.Learning.Shared,
+		Round: st.Mesh.Adopted, Connected: st.Mesh.Connected,
+	}, nil
+}
+
+func (s *site) Events(ctx context.Context, since time.Time) (<-chan *event.Event, error) {
+	return s.b.Follow(ctx, api.Query{Since: since})
+}
+
+func (s *site) SetMode(ctx context.Context, mode string) error { return s.b.SetMode(ctx, mode) }
+
+func (s *site) Confirm(ctx context.Context, alertID string) error {
+	return s.b.Label(ctx, alertID, true)
+}
+
+func (s *site) StartRound(ctx context.Context) (uint64, error) { return s.b.StartRound(ctx) }
+
+func (s *site) Block(ctx context.Context, target string, d time.Duration, reason string) error {
+	return s.b.Block(ctx, target, d, reason)
+}
+
+func (s *site) Unblock(ctx context.Context, target string) error { return s.b.Unblock(ctx, target) }
+
+var _ demo.Site = (*site)(nil)

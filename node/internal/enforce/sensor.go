@@ -1,0 +1,93 @@
+package enforce
+
+import (
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/learner"
+	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+)
+
+// Sensor turns what the plane reports into judgements: context, vector, score.
+// It is not safe for concurrent use. Judging a flow allocates nothing; only
+// Reasons does.
+type Sensor struct {
+	context *feature.Context
+	model   *learner.Model
+	memory  *learner.Memory
+	scratch *learner.Scratch
+	vec     feature.Vector
+	last    learner.Score
+}
+
+// NewSensor returns a sensor without a model: it counts context and judges
+// nothing.
+func NewSensor(o feature.ContextOptions) (*Sensor, error) {
+	c, err := feature.NewContext(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Sensor{context: c, memory: learner.NewMemory(nil), scratch: learner.NewScratch()}, nil
+}
+
+// SetModel makes m judge from now on; nil ends judging.
+func (s *Sensor) SetModel(m *learner.Model) { s.model = m }
+
+// Raw is the last judged flow's score before calibration, for ranking: the self
+// part's, or the attack part's where that one spoke. Higher is stranger.
+func (s *Sensor) Raw() float64 {
+	if s.last.By == learner.Attack {
+		return 1/max(s.last.P, 1e-12) + s.last.Attack
+	}
+	return s.last.Self
+}
+
+// Remember keeps a confirmed behaviour: near variants of it are recognised from
+// now on, whatever their address, before any training.
+func (s *Sensor) Remember(v *feature.Vector, incident string) { s.memory.Add(v, incident) }
+
+// ForgetAttack undoes Remember for an incident.
+func (s *Sensor) ForgetAttack(incident string) { s.memory.Forget(incident) }
+
+// Recalibrate measures what is remembered against newer normal traffic.
+func (s *Sensor) Recalibrate(normal []feature.Vector) { s.memory.Recalibrate(normal) }
+
+// Settled says that the context knows what is familiar here: until then no
+// flow is fit to be learnt from.
+func (s *Sensor) Settled() bool { return s.context.Settled() }
+
+// Judge counts the report and scores the flow. The vector is valid until the
+// next call.
+func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
+	if ev.Kind == dataplane.EventFirstDrop {
+		return Judgement{}, nil
+	}
+	s.context.Update(&ev.Record, ev.Kind == dataplane.EventEnd)
+	s.context.Vector(&s.vec, &ev.Record)
+	if s.model == nil {
+		return Judgement{}, &s.vec
+	}
+	s.last = s.model.Score(&s.vec, s.scratch)
+	j := Judgement{
+		Judged: true, P: s.last.P,
+		Detector: s.last.By.String(), Model: s.model.Meta().Hash,
+	}
+	if _, ok := s.memory.Match(&s.vec); ok {
+		j.Detector, j.P = learner.Recall.String(), min(j.P, s.model.Floor())
+	}
+	return j, &s.vec
+}
+
+// Reasons explains the last judged flow: what stands out, most of all first.
+func (s *Sensor) Reasons() []event.Reason {
+	if s.model == nil {
+		return nil
+	}
+	var out []event.Reason
+	for _, c := range s.model.Explain(&s.vec, s.scratch) {
+		if len(out) == 5 || c.Weight < 0.02 {
+			break
+		}
+		out = append(out, event.Reason{Feature: c.Name, Words: c.Words, Value: c.Value, Normal: c.Normal, Weight: c.Weight})
+	}
+	return out
+}

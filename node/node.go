@@ -1,0 +1,379 @@
+// Package node is one site: it wires the packet path, the learner, the mesh and
+// the store around the pure machine that decides (internal/enforce). A Node is
+// a value: New, Run until the context ends; two live in one process.
+//
+// One lock guards judgement: a flow event is counted, scored and decided under
+// it, and rules reach the plane before it is released, so that the plane never
+// sees two decisions in the wrong order. Everything slower (disk, mesh,
+// training) happens on other goroutines, fed in order by an outbox.
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
+	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
+)
+
+// Options of a node. Site, Plane, Store and Key are required.
+type Options struct {
+	Site      string
+	Version   string
+	Interface string // for status only
+	Plane     dataplane.Plane
+	Mode      dataplane.Mode
+	Store     *store.Store
+	Key       *identity.Key
+
+	Never    []dataplane.Never // of the system and the configuration
+	Learner  LearnerOptions
+	Policy   PolicyOptions
+	Mesh     MeshOptions
+	Warnings []string // what `check` found, for status
+
+	Metrics *telemetry.Metrics // nil: none are kept
+	Log     *slog.Logger
+	Now     func() time.Time
+}
+
+// LearnerOptions say what the site learns and when.
+type LearnerOptions struct {
+	Enabled         bool
+	WarmupFlows     int           // flows before the first model
+	Warmup          time.Duration // longest wait for them
+	Wait            time.Duration // age at which traffic may teach a later model
+	RetrainEvery    time.Duration
+	IncidentsPerDay float64
+	Seed            uint64
+	Context         feature.ContextOptions
+}
+
+// PolicyOptions bound what decisions may do.
+type PolicyOptions struct {
+	Suspend, Block   time.Duration
+	MaxBlocksPerHour int
+	MaxShare         float64
+	Rules            bool
+}
+
+// MeshOptions say who the neighbours are. Without Transport the site is alone.
+type MeshOptions struct {
+	Organisation string
+	Roster       []federation.Site
+	Transport    federation.Transport
+	RoundEvery   time.Duration
+	Gather       time.Duration
+	Addrs        func() []string // where this site listens, for status
+}
+
+// Node is one site.
+type Node struct {
+	o       Options
+	log     *slog.Logger
+	now     func() time.Time
+	started time.Time
+	member  *federation.Member
+
+	mu      sync.Mutex // judgement: all of the following
+	machine *enforce.Machine
+	sensor  *enforce.Sensor
+	guard   *policy.Guard
+	buffer  exemplars
+	rate    rate
+	allowed []string // the operator's never-block entries, as written
+
+	learn  *learning
+	outbox *outbox
+	shared sync.Map // share key -> indicator id, for withdrawal
+	lost   atomic.Uint64
+}
+
+// New wires a node and brings its standing blocks back into the plane. Nothing
+// runs before Run.
+func New(o Options) (*Node, error) {
+	if o.Site == "" || o.Plane == nil || o.Store == nil || o.Key == nil {
+		return nil, errors.New("node: site, plane, store and key are required")
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newOutbox()}
+	if err := n.makeJudgement(); err != nil {
+		return nil, err
+	}
+	if err := n.makeMember(); err != nil {
+		return nil, err
+	}
+	return n, n.restore()
+}
+
+func (n *Node) makeJudgement() error {
+	var err error
+	if n.guard, err = policy.NewGuard(policy.Caps{
+		PerHour: n.o.Policy.MaxBlocksPerHour, Share: n.o.Policy.MaxShare,
+	}); err != nil {
+		return fmt.Errorf("node: %v", err)
+	}
+	n.machine = enforce.New(enforce.Options{
+		Site: n.o.Site, Mode: n.o.Mode, SuspendFor: n.o.Policy.Suspend, BlockFor: n.o.Policy.Block,
+		Rules: n.o.Policy.Rules,
+		May: func(now time.Time, r dataplane.Rule) error {
+			return n.guard.Check(r, n.machine.Rules(), now)
+		},
+		Void: n.guard.Void,
+	})
+	if n.learn, err = newLearning(n); err != nil {
+		return err
+	}
+	n.sensor, err = enforce.NewSensor(n.o.Learner.Context)
+	if err != nil {
+		return fmt.Errorf("node: %v", err)
+	}
+	return nil
+}
+
+// restore brings back what the site had decided before it stopped.
+func (n *Node) restore() error {
+	if err := n.loadAllowed(); err != nil {
+		return err
+	}
+	if err := n.setNever(); err != nil {
+		return err
+	}
+	if err := n.restoreMode(); err != nil {
+		return err
+	}
+	if err := n.learn.restore(); err != nil {
+		return err
+	}
+	blocks, err := n.o.Store.Blocks()
+	if err != nil {
+		return fmt.Errorf("node: %v", err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.act(n.machine.Restore(n.now(), blocks))
+	return nil
+}
+
+// restoreMode brings back the mode and the panic that an operator asked for by
+// command; they outlast a restart until another command changes them.
+func (n *Node) restoreMode() error {
+	mode := n.o.Mode
+	if b, err := n.o.Store.Load(keyMode); err == nil {
+		said := dataplane.Monitor
+		if string(b) == dataplane.Enforce.String() {
+			said = dataplane.Enforce
+		}
+		if said != mode {
+			n.o.Warnings = append(n.o.Warnings, fmt.Sprintf("mode is %s by the operator's command, although the configuration says %s (`hedgerow mode %s` goes back)", said, mode, mode))
+			mode = said
+		}
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return fmt.Errorf("node: %v", err)
+	}
+	n.machine.SetMode(n.now(), mode)
+	if b, err := n.o.Store.Load(keyPanic); err == nil && string(b) == "on" {
+		n.machine.Panic(n.now(), true)
+		n.o.Warnings = append(n.o.Warnings, "panic is on since before the last start (`hedgerow panic --off` ends it)")
+	}
+	if err := n.o.Plane.SetMode(mode); err != nil {
+		return fmt.Errorf("node: plane: %v", err)
+	}
+	return nil
+}
+
+// Run watches, learns, decides and shares until ctx ends, and returns nil then.
+func (n *Node) Run(ctx context.Context) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return n.o.Plane.Run(ctx, n.handle) })
+	g.Go(func() error { return n.work(ctx) })
+	g.Go(func() error { return n.ticker(ctx) })
+	g.Go(func() error { return n.learn.run(ctx) })
+	g.Go(func() error { return n.o.Store.Maintain(ctx) })
+	if n.member != nil {
+		g.Go(func() error { return n.member.Run(ctx) })
+	}
+	err := g.Wait()
+	n.flush()
+	if errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
+}
+
+func (n *Node) ticker(ctx context.Context) error {
+	t := time.NewTicker(time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+			n.mu.Lock()
+			n.machine.SetAlpha(n.alpha())
+			n.act(n.machine.Tick(n.now()))
+			n.mu.Unlock()
+		}
+	}
+}
+
+// handle judges what the plane reports. It is called by one goroutine.
+func (n *Node) handle(ev *dataplane.Event) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := n.now()
+	j, vec := n.sensor.Judge(ev)
+	fx, incident := n.machine.Flow(now, ev, j, n.sensor.Reasons)
+	n.act(fx)
+	if vec == nil {
+		return
+	}
+	n.rate.count(now)
+	if incident == "" && !n.machine.Suspicious(j) {
+		r := &ev.Record
+		n.guard.Saw(r.Initiator().Addr(), r.Responder(), r.Key.Proto, now)
+	}
+	if incident != "" {
+		n.buffer.add(incident, vec)
+	} else if !n.machine.Suspicious(j) {
+		n.learn.observe(now, ev, vec)
+	}
+	if ev.Kind == dataplane.EventEnd {
+		n.outbox.archive(enforce.FlowBody(&ev.Record, j.P), vec)
+	}
+}
+
+// act carries effects out: rules now, under the lock, the rest by the outbox.
+func (n *Node) act(fx []enforce.Effect) {
+	for _, f := range fx {
+		switch {
+		case f.Apply != nil:
+			n.apply(f.Apply)
+		case f.Remove != nil:
+			if err := n.o.Plane.Remove(*f.Remove); err != nil {
+				n.log.Error("rule was not lifted", "target", f.Remove.String(), "err", err)
+			}
+			n.outbox.put(job{remove: f.Remove.String()})
+		case f.SetMode != nil:
+			if err := n.o.Plane.SetMode(*f.SetMode); err != nil {
+				n.log.Error("mode was not set", "mode", f.SetMode.String(), "err", err)
+			}
+		case f.Label != nil:
+			n.learn.label(f.Label, n.buffer.take(f.Label.Incident))
+		case f.Emit != nil:
+			n.outbox.put(job{emit: f.Emit})
+		default:
+			n.outbox.put(job{effect: f})
+		}
+	}
+}
+
+func (n *Node) apply(a *enforce.Apply) {
+	err := n.o.Plane.Apply(a.Rule)
+	at := n.now().UnixNano()
+	if err != nil {
+		n.log.Error("rule was not enforced", "target", a.Rule.Target.String(), "action", a.Rule.Action.String(), "err", err)
+		if a.Verdict != nil {
+			a.Verdict.Verdict.Sentence = fmt.Sprintf("NOT ENFORCED (%v): %s", err, a.Verdict.Verdict.Sentence)
+		}
+	} else if a.Verdict != nil {
+		a.Verdict.Verdict.EnforcedNS = at
+	}
+	if a.Rule.Action == dataplane.Block && err == nil {
+		n.guard.Blocked(n.now())
+	}
+	if a.Block != nil {
+		n.outbox.put(job{block: a.Block})
+	}
+	if a.Verdict != nil {
+		n.outbox.put(job{emit: a.Verdict})
+	}
+}
+
+// alpha is the p-value at which one report of a flow is an alert, so that the
+// operator's incidents a day are kept at the present rate of reports; never
+// below what the model can tell apart.
+func (n *Node) alpha() float64 {
+	m := n.learn.active()
+	if m == nil {
+		return 0
+	}
+	a := n.o.Learner.IncidentsPerDay / max(1, n.rate.perDay(n.now()))
+	return min(1e-2, max(a, m.Floor()))
+}
+
+// exemplars keeps the vectors of incidents, for when somebody says what they were.
+type exemplars struct {
+	by    map[string][]feature.Vector
+	order []string
+}
+
+const (
+	maxExemplars = 512 // incidents
+	perIncident  = 96  // vectors
+)
+
+func (x *exemplars) add(incident string, v *feature.Vector) {
+	if x.by == nil {
+		x.by = map[string][]feature.Vector{}
+	}
+	vs, known := x.by[incident]
+	if !known {
+		for len(x.order) >= maxExemplars {
+			delete(x.by, x.order[0])
+			x.order = x.order[1:]
+		}
+		x.order = append(x.order, incident)
+	}
+	if len(vs) < perIncident {
+		x.by[incident] = append(vs, *v)
+	}
+}
+
+func (x *exemplars) take(incident string) []feature.Vector { return x.by[incident] }
+
+// rate estimates reports a day over the last minutes.
+type rate struct {
+	since, last time.Time
+	n, prev     float64
+	span        time.Duration
+}
+
+func (r *rate) count(now time.Time) {
+	const window = 10 * time.Minute
+	if r.since.IsZero() {
+		r.since = now
+	}
+	if d := now.Sub(r.since); d > window || d < 0 {
+		r.prev, r.span = r.n, d
+		r.n, r.since = 0, now
+	}
+	r.n++
+	r.last = now
+}
+
+func (r *rate) perDay(now time.Time) float64 {
+	d := now.Sub(r.since) + r.span
+	if d < time.Minute {
+		d = time.Minute
+	}
+	return (r.n + r.prev) / d.Hours() * 24
+}

@@ -1,0 +1,275 @@
+package node
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
+	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
+)
+
+// job is one slow thing to do, in order.
+type job struct {
+	emit   *event.Event
+	block  *event.Event
+	remove string
+	save   *kv
+	label  *labelJob
+	effect enforce.Effect
+}
+
+// labelJob is what the operator said of an alert.
+type labelJob struct {
+	alert string
+	label store.Label
+}
+
+// kv is a value to keep under a key.
+type kv struct {
+	key   string
+	value []byte
+}
+
+// outbox orders slow work behind judgement. Decisions always fit; archived
+// flows are dropped, and counted, when the disk cannot follow.
+type outbox struct {
+	mu    sync.Mutex
+	jobs  []job
+	flows []store.Flow
+	wake  chan struct{}
+	lost  uint64
+}
+
+const maxFlowsWaiting = 8192
+
+func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
+
+func (b *outbox) put(j job) {
+	b.mu.Lock()
+	b.jobs = append(b.jobs, j)
+	b.mu.Unlock()
+	b.signal()
+}
+
+func (b *outbox) archive(f event.Flow, v *feature.Vector) {
+	enc, _ := v.MarshalBinary() // never fails
+	b.mu.Lock()
+	if len(b.flows) >= maxFlowsWaiting {
+		b.lost++
+	} else {
+		b.flows = append(b.flows, store.Flow{Flow: f, Vector: enc})
+	}
+	n := len(b.flows)
+	b.mu.Unlock()
+	if n >= 256 {
+		b.signal()
+	}
+}
+
+func (b *outbox) signal() {
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (b *outbox) drain() ([]job, []store.Flow) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	j, f := b.jobs, b.flows
+	b.jobs, b.flows = nil, nil
+	return j, f
+}
+
+// work empties the outbox until ctx ends. Decisions reach the disk and the
+// followers in the order in which they were made.
+func (n *Node) work(ctx context.Context) error {
+	t := time.NewTicker(2 * time.Second)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.outbox.wake:
+		case <-t.C:
+		}
+		n.empty(ctx)
+	}
+}
+
+func (n *Node) empty(ctx context.Context) {
+	jobs, flows := n.outbox.drain()
+	for _, j := range jobs {
+		n.do(ctx, j)
+	}
+	if len(flows) > 0 {
+		if err := n.o.Store.AppendFlows(flows); err != nil {
+			n.log.Error("flows were not archived", "flows", len(flows), "err", err)
+		}
+	}
+}
+
+// flush writes what is left after everything else has stopped.
+func (n *Node) flush() {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel() // the mesh is gone; the disk is not
+	n.empty(ctx)
+}
+
+func (n *Node) do(ctx context.Context, j job) {
+	var err error
+	switch {
+	case j.emit != nil:
+		err = n.emit(j.emit)
+	case j.block != nil:
+		if err = n.o.Store.PutBlock(*j.block.Block); err == nil {
+			err = n.emit(j.block)
+		}
+	case j.remove != "":
+		err = n.o.Store.DeleteBlock(j.remove)
+	case j.save != nil:
+		err = n.o.Store.Save(j.save.key, j.save.value)
+	case j.label != nil:
+		err = n.o.Store.SetLabel(j.label.alert, j.label.label)
+	case j.effect.Ask != nil:
+		go n.ask(ctx, *j.effect.Ask)
+	case j.effect.Share != nil:
+		n.share(ctx, j.effect.Share)
+	case j.effect.Withdraw != "":
+		n.withdraw(ctx, j.effect.Withdraw)
+	}
+	if err != nil {
+		n.log.Error("decision was not stored", "err", err)
+	}
+}
+
+func (n *Node) emit(e *event.Event) error {
+	telemetry.LogEvent(context.Background(), n.log, e)
+	if n.o.Metrics != nil {
+		n.o.Metrics.Observe(e)
+	}
+	return n.o.Store.PutEvent(e)
+}
+
+// ask puts an incident's question to the mesh, and its answer to the machine:
+// always, within half a second, for the machine waits for it.
+func (n *Node) ask(ctx context.Context, a enforce.Ask) {
+	var seen []string
+	if n.member != nil {
+		ctx, cancel := context.WithTimeout(ctx, 500*time.Millisecond)
+		defer cancel()
+		answers, err := n.member.Ask(ctx, a.Value)
+		if err != nil {
+			n.log.Warn("mesh was not asked", "value", a.Value, "err", err)
+		}
+		for _, x := range answers {
+			if x.Seen && x.Site != n.o.Site {
+				seen = append(seen, x.Site)
+			}
+		}
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.act(n.machine.Answer(n.now(), a.Incident, seen))
+}
+
+func (n *Node) share(ctx context.Context, s *enforce.Share) {
+	ev := n.indicatorEvent("indicator", s.Type, s.Value, n.o.Site)
+	ev.Indicator.Score, ev.Indicator.Conf, ev.Indicator.Evidence = 1, s.Conf, s.Evidence
+	ev.Indicator.Expires, ev.Indicator.Sentence = s.Expires, s.Sentence
+	if n.member == nil {
+		return
+	}
+	now := n.now()
+	ind := wire.Indicator{
+		Type: wire.Type(s.Type), Value: s.Value, Score: 1, Confidence: s.Conf,
+		Evidence: wire.Evidence(s.Evidence), Sentence: wire.Sanitise(s.Sentence),
+		First: now, Last: now, Expires: s.Expires, TLP: wire.TLPAmber,
+	}
+	id, err := n.member.Publish(ctx, ind)
+	ev.Indicator.SentNS = n.now().UnixNano()
+	ev.Indicator.ID, ev.Indicator.Outcome = id, "sent"
+	if err != nil {
+		ev.Indicator.Outcome, ev.Indicator.Why = "refused", err.Error()
+	} else {
+		n.shared.Store(s.Key, id)
+		if err := n.o.Store.Save(sharedPrefix+s.Key, []byte(id)); err != nil {
+			n.log.Error("indicator id was not stored", "err", err)
+		}
+	}
+	if err := n.emit(ev); err != nil {
+		n.log.Error("decision was not stored", "err", err)
+	}
+}
+
+const sharedPrefix = "node/shared/"
+
+func (n *Node) withdraw(ctx context.Context, key string) {
+	if n.member == nil {
+		return
+	}
+	id, _ := n.shared.Load(key)
+	if id == nil {
+		b, err := n.o.Store.Load(sharedPrefix + key)
+		if err != nil {
+			return // never shared
+		}
+		id = string(b)
+	}
+	err := n.member.Withdraw(ctx, id.(string))
+	ev := n.indicatorEvent("withdrawal", "", key, n.o.Site)
+	ev.Indicator.ID, ev.Indicator.Outcome, ev.Indicator.SentNS = id.(string), "sent", n.now().UnixNano()
+	if err != nil {
+		ev.Indicator.Outcome, ev.Indicator.Why = "refused", err.Error()
+	}
+	n.shared.Delete(key)
+	if err := n.emit(ev); err != nil {
+		n.log.Error("decision was not stored", "err", err)
+	}
+}
+
+func (n *Node) indicatorEvent(op, typ, value, author string) *event.Event {
+	now := n.now()
+	return &event.Event{
+		V: event.Version, ID: event.NewID(now), Time: now, Site: n.o.Site, Kind: event.KindIndicator,
+		Indicator: &event.Indicator{Op: op, Type: typ, Value: value, Author: author},
+	}
+}
+
+// onIndicator lets the machine decide what another site's claim leads to here.
+func (n *Node) onIndicator(e federation.IndicatorEvent) {
+	ev := n.indicatorEvent(e.Op, string(e.Indicator.Type), e.Indicator.Value, e.Author)
+	b := ev.Indicator
+	b.ID, b.Score, b.Conf = e.Indicator.ID, e.Indicator.Score, e.Indicator.Confidence
+	b.Evidence, b.Expires, b.Sentence = string(e.Indicator.Evidence), e.Indicator.Expires, e.Indicator.Sentence
+	b.SentNS = e.SentAt.UnixNano()
+	n.mu.Lock()
+	switch e.Effect {
+	case federation.Enforce:
+		fx, why := n.machine.Indicator(n.now(), enforce.Received{
+			ID: e.Indicator.ID, Author: e.Author, Value: e.Indicator.Value,
+			Conf: e.Indicator.Confidence, Sentence: e.Indicator.Sentence, Expires: e.Indicator.Expires,
+		})
+		n.act(fx)
+		b.Outcome, b.Why = "enforced", why
+		if why != "" {
+			b.Outcome = "observed"
+		}
+		b.DoneNS = n.now().UnixNano()
+	case federation.Lift:
+		n.act(n.machine.Withdrawn(n.now(), e.Author, e.Indicator.Value))
+		b.Outcome, b.DoneNS = "lifted", n.now().UnixNano()
+	case federation.Refused:
+		b.Outcome, b.Why = "refused", string(e.Reason)+": "+e.Why
+	default:
+		b.Outcome, b.Why = "observed", e.Why
+	}
+	n.mu.Unlock()
+	n.outbox.put(job{emit: ev})
+}
