@@ -411,3 +411,18 @@ func FuzzCapture(f *testing.F) {
 		}
 	})
 }
+
+func FuzzPacketTruth(f *testing.F) {
+	f.Add("1;0\n2;1\n")
+	f.Add("index,label\r\n1, 0\r\n")
+	f.Add("\n;\n-1;1")
+	f.Fuzz(func(t *testing.T, text string) {
+		labels, err := readTruth("fuzz", strings.NewReader(text))
+		if (err == nil) != (len(labels) > 0) {
+			t.Errorf("got %d labels and %v, expected either labels or an error", len(labels), err)
+		}
+		if lines := strings.Count(text, "\n") + 1; len(labels) > lines {
+			t.Errorf("got %d labels from %d lines", len(labels), lines)
+		}
+	})
+}

@@ -45,7 +45,11 @@ func manifest(t *testing.T, dir string) map[string]counted {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close() //nolint:errcheck // read only
+	t.Cleanup(func() {
+		if err := f.Close(); err != nil {
+			t.Errorf("close: %v", err)
+		}
+	})
 	z, err := gzip.NewReader(f)
 	if err != nil {
 		t.Fatal(err)

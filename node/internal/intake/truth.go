@@ -2,7 +2,9 @@ package intake
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"strconv"
 	"strings"
@@ -21,8 +23,12 @@ func ReadPacketTruth(path string) (labels []bool, err error) {
 	if err != nil {
 		return nil, fmt.Errorf("open packet truth: %w", err)
 	}
-	defer f.Close() //nolint:errcheck // nothing was written
-	lines := bufio.NewScanner(f)
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return readTruth(path, f)
+}
+
+func readTruth(path string, r io.Reader) (labels []bool, err error) {
+	lines := bufio.NewScanner(r)
 	for n := 1; lines.Scan(); n++ {
 		text := strings.TrimSpace(lines.Text())
 		if text == "" {
