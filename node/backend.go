@@ -123,7 +123,7 @@ func (n *Node) Follow(ctx context.Context, q api.Query) (<-chan *event.Event, er
 
 // Explain gathers everything that is known of an alert, incident or blocked target.
 func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
-	incident, target := n.resolve(id)
+	incident, target, reason := n.resolve(id)
 	if incident == "" && target == "" {
 		return nil, fmt.Errorf("alert, incident or block %q: `hedgerow alerts` and `hedgerow blocks` list them: %w", id, errNotFound)
 	}
@@ -135,7 +135,7 @@ func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
 		return nil, err
 	}
 	sort.SliceStable(es, func(i, j int) bool { return es[i].Time.Before(es[j].Time) })
-	x := &api.Explanation{ID: id, Alerts: []*event.Event{}, Chain: []*event.Event{}}
+	x := &api.Explanation{ID: id, Sentence: reason, Alerts: []*event.Event{}, Chain: []*event.Event{}}
 	for _, e := range es {
 		n.gather(x, e, incident, target)
 	}
@@ -149,37 +149,38 @@ func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
 	return x, nil
 }
 
-// resolve finds the incident, or the blocked target, that an id names.
-func (n *Node) resolve(id string) (incident, target string) {
+// resolve finds the incident, or the blocked target with its reason, that an id
+// names.
+func (n *Node) resolve(id string) (incident, target, reason string) {
 	n.mu.Lock()
 	incident = n.machine.IncidentOf(id)
 	standing := n.machine.Standing()
 	n.mu.Unlock()
 	if incident != "" {
-		return incident, ""
+		return incident, "", ""
 	}
 	if t, err := enforce.ParseTarget(id); err == nil {
 		for _, b := range standing {
 			if b.Target == t.String() {
-				return b.Incident, b.Target
+				return b.Incident, b.Target, b.Target + ": " + b.Reason
 			}
 		}
 	}
 	e, err := n.o.Store.Event(id)
 	if err != nil {
-		return "", ""
+		return "", "", ""
 	}
 	switch {
 	case e.Alert != nil:
-		return e.Alert.Incident, ""
+		return e.Alert.Incident, "", ""
 	case e.Incident != nil:
-		return e.ID, ""
+		return e.ID, "", ""
 	case e.Block != nil:
-		return e.Block.Incident, e.Block.Target
+		return e.Block.Incident, e.Block.Target, e.Block.Target + ": " + e.Block.Reason
 	case e.Verdict != nil:
-		return e.Verdict.Incident, e.Verdict.Target
+		return e.Verdict.Incident, e.Verdict.Target, e.Verdict.Target + ": " + e.Verdict.Sentence
 	}
-	return "", ""
+	return "", "", ""
 }
 
 func (n *Node) gather(x *api.Explanation, e *event.Event, incident, target string) {
@@ -193,9 +194,6 @@ func (n *Node) gather(x *api.Explanation, e *event.Event, incident, target strin
 	case e.Verdict != nil && (incident != "" && e.Verdict.Incident == incident || target != "" && e.Verdict.Target == target),
 		e.Block != nil && (incident != "" && e.Block.Incident == incident || target != "" && e.Block.Target == target):
 		x.Chain = append(x.Chain, e)
-		if x.Sentence == "" && e.Block != nil {
-			x.Sentence = e.Block.Target + ": " + e.Block.Reason
-		}
 	case e.Indicator != nil && target != "" && sameTarget(e.Indicator.Value, target):
 		x.Chain = append(x.Chain, e)
 	}

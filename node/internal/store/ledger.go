@@ -24,7 +24,7 @@ type ledger struct {
 const entrySize = 1 + 2*sha256.Size
 
 // keepLedger bounds the ledger. Older writes have long been moved from the log,
-// which can be cut short silently, to tables, which are checked as a whole.
+// which can be cut short silently, to tables, whose blocks carry checksums.
 const keepLedger = 100_000
 
 func (l *ledger) add(r *request) (key, entry []byte) {

@@ -137,9 +137,15 @@ func Open(dir string, o Options) (*Store, error) {
 }
 
 func (s *Store) start() error {
+	const advice = "restore the folder from a backup, or move it away to start anew"
+	if s.folder != nil && !s.folder.fresh {
+		if err := checkFiles(s.options()); err != nil {
+			return fmt.Errorf("%w; %s", err, advice)
+		}
+	}
 	db, err := openBadger(s.options())
 	if err != nil {
-		return fmt.Errorf("%w; restore the folder from a backup, or move it away to start anew", cause(err))
+		return fmt.Errorf("%w; %s", cause(err), advice)
 	}
 	s.db = db
 	if err := s.identify(); err != nil {
@@ -172,7 +178,8 @@ func (s *Store) options() badger.Options {
 		WithBlockCacheSize(8 << 20).WithIndexCacheSize(4 << 20).
 		WithNumCompactors(2).WithCompactL0OnClose(true).
 		WithCompression(options.Snappy).WithMetricsEnabled(false).
-		WithVerifyValueChecksum(true).WithDetectConflicts(false). // there is one writer
+		WithVerifyValueChecksum(true).WithChecksumVerificationMode(options.OnBlockRead).
+		WithDetectConflicts(false). // there is one writer
 		WithSyncWrites(true).WithLogger(nil)
 	if s.opt.InMemory {
 		o = o.WithInMemory(true).WithSyncWrites(false).WithValueThreshold(1 << 20)

@@ -48,6 +48,9 @@ func Soft(ctx context.Context, o Options, addrs func(i int) []string, dial Diale
 		return nil, errors.Join(err, s.close())
 	}
 	st.Network = world
+	if o.hold != nil {
+		o.hold(s)
+	}
 	s.start(ctx)
 	return st, nil
 }
@@ -57,6 +60,23 @@ type sink struct{ p *softplane.Plane }
 
 func (s sink) Frame(hook dataplane.Hook, frame []byte, at time.Time) bool {
 	return s.p.Frame(hook, softplane.Ethernet, frame, 0, at)
+}
+
+// tapped lets a test see the events that the node sees.
+type tapped struct {
+	dataplane.Plane
+	site string
+	tap  func(site string, e *dataplane.Event)
+}
+
+func (p tapped) Run(ctx context.Context, handle func(*dataplane.Event)) error {
+	if p.tap == nil {
+		return p.Plane.Run(ctx, handle)
+	}
+	return p.Plane.Run(ctx, func(e *dataplane.Event) {
+		p.tap(p.site, e)
+		handle(e)
+	})
 }
 
 type softSite struct {
@@ -114,7 +134,7 @@ func (s *softStage) buildSite(i int, sc *scenario.Site, key *identity.Key, roste
 	}
 	seed := s.o.Scenario.Seed*16 + uint64(i) + 1
 	x.node, err = node.New(node.Options{
-		Site: sc.Name, Plane: x.plane, Mode: dataplane.Monitor, Store: x.store, Key: key, Log: log,
+		Site: sc.Name, Plane: tapped{x.plane, sc.Name, s.o.tap}, Mode: dataplane.Monitor, Store: x.store, Key: key, Log: log,
 		Learner: node.LearnerOptions{
 			Enabled: s.o.Learner, WarmupFlows: warmupFlows, Warmup: warmup, Wait: ripen,
 			RetrainEvery: retrainEvery, IncidentsPerDay: incidents, Seed: seed,

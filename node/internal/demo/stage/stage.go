@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
@@ -29,6 +30,9 @@ type Options struct {
 	Scenario *scenario.Scenario
 	Learner  bool
 	Log      *slog.Logger
+
+	tap  func(site string, e *dataplane.Event) // for tests
+	hold func(*softStage)                      // for tests
 }
 
 func (o *Options) fill() error {

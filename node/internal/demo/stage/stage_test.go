@@ -3,6 +3,7 @@ package stage
 import (
 	"os"
 	"testing"
+	"testing/synctest"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation"
@@ -11,7 +12,9 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
 )
 
-func TestSoftStory(t *testing.T) {
+func TestSoftStory(t *testing.T) { synctest.Test(t, softStory) }
+
+func softStory(t *testing.T) {
 	bus := membus.New(membus.Config{Seed: 1})
 	sc := scenario.New(1)
 	st, err := Soft(t.Context(), Options{Scenario: sc, Learner: true}, nil,
