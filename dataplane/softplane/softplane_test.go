@@ -265,6 +265,25 @@ func TestCapturedTakesEndsFromPrefixes(t *testing.T) {
 	}
 }
 
+func TestKeyOf(t *testing.T) {
+	session := planetest.NewSession(host, server)
+	whole := session.Packet(0, flow.ACK, make([]byte, 1000))
+	want, _ := flow.NewKey(host, server, flow.TCP)
+	for name, frame := range map[string][]byte{"whole": whole.Frame(), "cut by the capture": whole.Frame()[:60]} {
+		if got, ok := softplane.KeyOf(softplane.Ethernet, frame); !ok || got != want {
+			t.Errorf("%s: got %v %v, expected %v", name, got, ok, want)
+		}
+	}
+	later := whole
+	later.FragOffset = 4
+	arp := append(make([]byte, 12), 8, 6, 0, 0)
+	for name, frame := range map[string][]byte{"header cut": whole.Frame()[:50], "later fragment": later.Frame(), "not IP": arp, "empty": nil} {
+		if got, ok := softplane.KeyOf(softplane.Ethernet, frame); ok {
+			t.Errorf("%s: got %v, expected no key", name, got)
+		}
+	}
+}
+
 func TestVirtualClock(t *testing.T) {
 	now := start
 	p := open(t, softplane.Options{Mode: dataplane.Enforce, Now: func() time.Time { return now }})
