@@ -113,6 +113,9 @@ func (p *pins) loadMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error)
 	p.dir = filepath.Join(p.base, "v"+hash)
 	found := make(map[string]*ebpf.Map)
 	for name := range spec.Maps {
+		if strings.HasPrefix(name, ".") {
+			continue // constants of the program, made anew each time
+		}
 		m, err := ebpf.LoadPinnedMap(filepath.Join(p.dir, name), nil)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue

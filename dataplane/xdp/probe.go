@@ -211,6 +211,13 @@ const (
 	netdevXDPBasic    = 1
 )
 
+// genlHeader is struct genlmsghdr. The library's own leaves the reserved bytes
+// to chance, and this family refuses other than zeros.
+type genlHeader struct{ command, version uint8 }
+
+func (h genlHeader) Len() int          { return nl.SizeofGenlmsg }
+func (h genlHeader) Serialize() []byte { return []byte{h.command, h.version, 0, 0} }
+
 // nativeXDP reads the XDP features of a device (Linux 6.3 and later).
 func nativeXDP(index int) (bool, error) {
 	fam, err := netlink.GenlFamilyGet(netdevFamily)
@@ -218,7 +225,7 @@ func nativeXDP(index int) (bool, error) {
 		return false, err
 	}
 	req := nl.NewNetlinkRequest(int(fam.ID), 0)
-	req.AddData(&nl.Genlmsg{Command: netdevCmdDevGet, Version: uint8(fam.Version)})
+	req.AddData(genlHeader{netdevCmdDevGet, uint8(fam.Version)})
 	req.AddData(nl.NewRtAttr(netdevAttrIfindex, nl.Uint32Attr(uint32(index))))
 	msgs, err := req.Execute(unix.NETLINK_GENERIC, 0)
 	if err != nil {
