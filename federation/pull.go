@@ -15,13 +15,16 @@ const (
 	pullRounds   = 64
 	pullBytes    = 512 << 10
 	requestAfter = 10 * time.Second
+	// settle is after how long a new connection is pulled from once more: what
+	// was said before gossip knew its way to us is in neither.
+	settle = 2 * time.Second
 )
 
 // pullFromOne pulls from a random connected site. m.mu is held.
 func (m *Member) pullFromOne() {
 	up := m.connected()
 	if len(up) > 0 {
-		m.pullFrom(up[m.rng.IntN(len(up))])
+		m.pullFrom(up[m.rng.IntN(len(up))], 0)
 	}
 }
 
@@ -38,14 +41,18 @@ func (m *Member) connected() []identity.ID {
 	return up
 }
 
-// pullFrom starts a pull unless one from that site is under way. m.mu is held.
-func (m *Member) pullFrom(id identity.ID) {
+// pullFrom starts a pull unless one from that site is under way, and with again
+// above zero one more after that time. m.mu is held.
+func (m *Member) pullFrom(id identity.ID, again time.Duration) {
 	p := m.peers[id]
 	if p.pulling {
 		return
 	}
 	m.spawn(func(ctx context.Context) {
 		err := m.pull(ctx, id)
+		if again > 0 && pause(ctx, again) {
+			err = m.pull(ctx, id)
+		}
 		m.mu.Lock()
 		p.pulling = false
 		m.mu.Unlock()
@@ -151,4 +158,15 @@ func (m *Member) request(ctx context.Context, id identity.ID, req *wire.Request,
 		return nil, fmt.Errorf("the site refused the request: %s", resp.Refused)
 	}
 	return resp, nil
+}
+
+func pause(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
 }

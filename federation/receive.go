@@ -177,7 +177,7 @@ func (h *handler) PeerChanged(p PeerInfo) {
 		m.events.push(func() { m.opt.OnPeer(ev) })
 	}
 	if p.Connected {
-		m.pullFrom(p.ID)
+		m.pullFrom(p.ID, settle)
 	}
 }
 

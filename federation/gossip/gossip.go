@@ -1,0 +1,255 @@
+// Package gossip carries a federation's messages over libp2p. It is the only
+// package that knows libp2p.
+//
+// A Transport is one host: TCP with Noise and QUIC with TLS 1.3, under the site's
+// own key, so that a connection proves which site is at its other end. Only the
+// roster gets through: the gater closes any other connection as soon as the
+// handshake has shown its key, before a byte of ours is said. A roster is used
+// rather than a shared secret because it allows QUIC and single revocation.
+//
+// Broadcasts go through gossipsub (StrictSign) on one topic of the organisation
+// for each federation.Topic; the Handler's verdict is the validator's, so nothing
+// that a site refuses is forwarded by it, and who sends invalid messages sinks in
+// score. Gossip is lossy by nature; requests run on streams of their own, with
+// sizes and deadlines on both ends, and the federation pulls over them what was
+// lost.
+//
+// Queues are 4096 where the library's defaults are 32, with which bursts lose
+// messages silently. Every site of the roster with addresses is dialled again,
+// with growing pauses, as long as Run runs.
+package gossip
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"regexp"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/libp2p/go-libp2p"
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/control"
+	"github.com/libp2p/go-libp2p/core/crypto"
+	"github.com/libp2p/go-libp2p/core/host"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
+	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
+	"github.com/libp2p/go-libp2p/p2p/security/noise"
+	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
+	"github.com/libp2p/go-libp2p/p2p/transport/tcp"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation"
+)
+
+// Errors that a caller may test for.
+var (
+	ErrListen  = errors.New("gossip: cannot listen")
+	ErrAddress = errors.New("gossip: bad address")
+	ErrStopped = errors.New("gossip: the transport is not running")
+	ErrTooBig  = errors.New("gossip: message too large")
+)
+
+// Options configure a Transport. Key and Organisation are required.
+type Options struct {
+	Key          *identity.Key
+	Organisation string   // in the names of topics: a-z, 0-9, '-' and '.', at most 64
+	Listen       []string // multiaddresses, as /ip4/0.0.0.0/tcp/4400; none: only dial
+	Roster       []federation.Site
+	Log          *slog.Logger
+
+	// DialEvery and DialAtMost are the first and the longest pause between two
+	// attempts to reach a site (500 ms, 30 s).
+	DialEvery, DialAtMost time.Duration
+}
+
+// Transport is a libp2p host that serves one federation.Member.
+type Transport struct {
+	opt    Options
+	host   host.Host
+	rcmgr  io.Closer
+	self   identity.ID
+	links  map[peer.ID]*peerLink // fixed after New
+	topics map[federation.Topic]string
+	proto  protocol.ID
+
+	refused atomic.Uint64 // connections of strangers
+
+	mu      sync.Mutex
+	joined  map[federation.Topic]*pubsub.Topic // nil unless running
+	closed  bool
+	started bool
+}
+
+var organisation = regexp.MustCompile(`^[a-z0-9.-]{1,64}$`)
+
+// New opens the host and listens. Nothing is delivered or dialled until Run;
+// who never runs it must Close it.
+func New(opt Options) (*Transport, error) {
+	if opt.Key == nil {
+		return nil, errors.New("gossip: key: a site needs one")
+	}
+	if !organisation.MatchString(opt.Organisation) {
+		return nil, fmt.Errorf("gossip: organisation: %.80q: expected 1 to 64 of a-z, 0-9, '-' and '.'", opt.Organisation)
+	}
+	if opt.Log == nil {
+		opt.Log = slog.New(slog.DiscardHandler)
+	}
+	if opt.DialEvery <= 0 {
+		opt.DialEvery = 500 * time.Millisecond
+	}
+	if opt.DialAtMost < opt.DialEvery {
+		opt.DialAtMost = max(30*time.Second, opt.DialEvery)
+	}
+	t := &Transport{
+		opt: opt, self: opt.Key.ID(), links: make(map[peer.ID]*peerLink),
+		topics: make(map[federation.Topic]string),
+		proto:  protocol.ID("/hedgerow/1/" + opt.Organisation + "/request"),
+	}
+	for _, topic := range federation.Topics() {
+		t.topics[topic] = "/hedgerow/1/" + opt.Organisation + "/" + string(topic)
+	}
+	if err := t.addRoster(opt.Roster); err != nil {
+		return nil, err
+	}
+	return t, t.open()
+}
+
+func (t *Transport) addRoster(roster []federation.Site) error {
+	for _, s := range roster {
+		if s.ID == t.self {
+			continue
+		}
+		pid, err := peer.Decode(string(s.ID))
+		if err != nil {
+			return fmt.Errorf("%w: site %s: id %q: %v", ErrAddress, s.Name, s.ID, err)
+		}
+		addrs, err := parseAddrs(s.Addrs)
+		if err != nil {
+			return fmt.Errorf("%w: site %s: %v", ErrAddress, s.Name, err)
+		}
+		t.links[pid] = &peerLink{site: s, pid: pid, addrs: addrs, changed: make(chan struct{}, 1), since: time.Now()}
+	}
+	return nil
+}
+
+// parseAddrs reads multiaddresses of TCP or QUIC, without a /p2p part: the
+// roster says who is there.
+func parseAddrs(in []string) ([]ma.Multiaddr, error) {
+	var out []ma.Multiaddr
+	for _, s := range in {
+		a, err := ma.NewMultiaddr(s)
+		if err != nil {
+			return nil, fmt.Errorf("address %q: %v; expected a form like /ip4/192.0.2.1/tcp/4400 or /ip4/192.0.2.1/udp/4400/quic-v1", s, err)
+		}
+		if _, err := a.ValueForProtocol(ma.P_P2P); err == nil {
+			return nil, fmt.Errorf("address %q: give it without /p2p/...: the id is in the roster", s)
+		}
+		out = append(out, a)
+	}
+	return out, nil
+}
+
+func (t *Transport) open() error {
+	listen, err := parseAddrs(t.opt.Listen)
+	if err != nil {
+		return fmt.Errorf("%w: listen: %v", ErrAddress, err)
+	}
+	priv, err := crypto.UnmarshalEd25519PrivateKey(t.opt.Key.Private())
+	if err != nil {
+		return fmt.Errorf("gossip: key: %v", err)
+	}
+	limits, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(resourceLimits(len(t.links))), rcmgr.WithMetricsDisabled())
+	if err != nil {
+		return fmt.Errorf("gossip: limits: %v", err)
+	}
+	where := libp2p.NoListenAddrs
+	if len(listen) > 0 {
+		where = libp2p.ListenAddrs(listen...)
+	}
+	t.host, err = libp2p.New(
+		where,
+		libp2p.Identity(priv),
+		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
+		libp2p.Transport(quic.NewTransport),
+		libp2p.Security(noise.ID, noise.New),
+		libp2p.ConnectionGater(&gater{t}),
+		libp2p.ResourceManager(limits),
+		libp2p.DisableRelay(),
+		libp2p.DisableMetrics(),
+		libp2p.Ping(false),
+		libp2p.UserAgent("hedgerow"),
+	)
+	if err != nil {
+		_ = limits.Close()
+		return fmt.Errorf("%w on %v: %v; choose another address or stop what uses this one", ErrListen, t.opt.Listen, err)
+	}
+	t.rcmgr = limits
+	return nil
+}
+
+// resourceLimits leaves room for two connections each way with every site and
+// little for strangers, who hold one only until their key is known.
+func resourceLimits(sites int) rcmgr.ConcreteLimitConfig {
+	conns := rcmgr.LimitVal(4*sites + 32)
+	return rcmgr.PartialLimitConfig{
+		System: rcmgr.ResourceLimits{
+			Conns: conns, ConnsInbound: conns, ConnsOutbound: conns, FD: conns + 16,
+			Streams: 64 * conns, StreamsInbound: 32 * conns, StreamsOutbound: 64 * conns, Memory: 256 << 20,
+		},
+		Transient: rcmgr.ResourceLimits{
+			Conns: 32, ConnsInbound: 32, ConnsOutbound: 32, Streams: 128, StreamsInbound: 128, StreamsOutbound: 128, Memory: 32 << 20,
+		},
+		PeerDefault: rcmgr.ResourceLimits{
+			Conns: 8, ConnsInbound: 4, ConnsOutbound: 4, Streams: 128, StreamsInbound: 64, StreamsOutbound: 128, Memory: 64 << 20,
+		},
+	}.Build(rcmgr.DefaultLimits.AutoScale())
+}
+
+// Addrs lists where the host listens, as the rosters of the other sites want it.
+func (t *Transport) Addrs() []string {
+	var out []string
+	for _, a := range t.host.Network().ListenAddresses() {
+		out = append(out, a.String())
+	}
+	return out
+}
+
+// Strangers counts connections that were refused because their key is not in the roster.
+func (t *Transport) Strangers() uint64 { return t.refused.Load() }
+
+// Close ends the host. Run does so itself.
+func (t *Transport) Close() error {
+	t.mu.Lock()
+	done := t.closed
+	t.closed, t.joined = true, nil
+	t.mu.Unlock()
+	if done {
+		return nil
+	}
+	return errors.Join(t.host.Close(), t.rcmgr.Close())
+}
+
+// gater lets the roster through and nobody else.
+type gater struct{ t *Transport }
+
+func (g *gater) InterceptPeerDial(p peer.ID) bool                 { return g.t.links[p] != nil }
+func (g *gater) InterceptAddrDial(p peer.ID, _ ma.Multiaddr) bool { return g.t.links[p] != nil }
+func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool      { return true } // who it is shows in the handshake
+
+func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, at network.ConnMultiaddrs) bool {
+	if g.t.links[p] != nil {
+		return true
+	}
+	if n := g.t.refused.Add(1); n&(n-1) == 0 { // the first, second, fourth, ...: a stranger must not fill the log
+		g.t.opt.Log.Warn("a connection was refused: its key is not in the roster", "id", p.String(), "address", at.RemoteMultiaddr().String(), "times", n)
+	}
+	return false
+}
+
+func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

@@ -1,0 +1,322 @@
+package gossip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	pubsub "github.com/libp2p/go-libp2p-pubsub"
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/peerstore"
+	"github.com/libp2p/go-libp2p/p2p/net/swarm"
+	ma "github.com/multiformats/go-multiaddr"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
+)
+
+// Figures of the mesh; see the research on gossipsub at Ethereum and Filecoin.
+const (
+	queue       = 4096
+	dialTimeout = 5 * time.Second
+	steady      = 10 * time.Second // a connection that lasts this long ends the dialling pauses
+	maxRPC      = 256 << 10
+)
+
+// peerLink is one site of the roster.
+type peerLink struct {
+	site    federation.Site
+	pid     peer.ID
+	addrs   []ma.Multiaddr
+	changed chan struct{} // a connection came or went
+
+	mu    sync.Mutex
+	up    bool
+	since time.Time
+	why   string
+}
+
+// Run joins the topics, dials the roster and delivers to h until ctx ends, then
+// closes the host. A Transport runs once.
+func (t *Transport) Run(ctx context.Context, h federation.Handler) error {
+	if err := t.begin(); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	var work sync.WaitGroup
+	defer work.Wait() // after cancel
+	defer cancel()
+	subs, err := t.join(ctx, h)
+	if err != nil {
+		return errors.Join(err, t.Close())
+	}
+	t.host.SetStreamHandler(t.proto, func(s network.Stream) { t.serve(ctx, h, s) })
+	note := &network.NotifyBundle{
+		ConnectedF:    func(_ network.Network, c network.Conn) { t.note(c.RemotePeer()) },
+		DisconnectedF: func(_ network.Network, c network.Conn) { t.note(c.RemotePeer()) },
+	}
+	t.host.Network().Notify(note)
+	for _, sub := range subs {
+		work.Go(func() { discard(ctx, sub) })
+	}
+	for _, l := range t.links {
+		work.Go(func() { t.watch(ctx, l, h) })
+		if len(l.addrs) > 0 {
+			work.Go(func() { t.dial(ctx, l) })
+		}
+	}
+	<-ctx.Done()
+	t.host.Network().StopNotify(note)
+	t.host.RemoveStreamHandler(t.proto)
+	return t.Close()
+}
+
+func (t *Transport) begin() error {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.started || t.closed {
+		return errors.New("gossip: run: a transport runs once; make a new one")
+	}
+	t.started = true
+	return nil
+}
+
+// join starts gossipsub and subscribes to every topic. The validators are where
+// messages are delivered: what they accept is forwarded, and reading the
+// subscriptions is only a duty.
+func (t *Transport) join(ctx context.Context, h federation.Handler) ([]*pubsub.Subscription, error) {
+	var names []string
+	for _, name := range t.topics {
+		names = append(names, name)
+	}
+	ps, err := pubsub.NewGossipSub(ctx, t.host,
+		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
+		pubsub.WithGossipSubParams(meshParams()),
+		pubsub.WithPeerScore(scoreParams(names), scoreThresholds()),
+		pubsub.WithFloodPublish(true),
+		pubsub.WithPeerOutboundQueueSize(queue),
+		pubsub.WithValidateQueueSize(queue),
+		pubsub.WithValidateThrottle(queue),
+		pubsub.WithMaxMessageSize(maxRPC),
+		pubsub.WithSeenMessagesTTL(10*time.Minute),
+		pubsub.WithSubscriptionFilter(pubsub.NewAllowlistSubscriptionFilter(names...)),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("gossip: start: %v", err)
+	}
+	joined := make(map[federation.Topic]*pubsub.Topic)
+	var subs []*pubsub.Subscription
+	for topic, name := range t.topics {
+		err := ps.RegisterTopicValidator(name, t.validator(topic, h), pubsub.WithValidatorConcurrency(queue), pubsub.WithValidatorTimeout(10*time.Second))
+		if err != nil {
+			return nil, fmt.Errorf("gossip: topic %s: %v", topic, err)
+		}
+		tp, err := ps.Join(name)
+		if err != nil {
+			return nil, fmt.Errorf("gossip: topic %s: %v", topic, err)
+		}
+		sub, err := tp.Subscribe(pubsub.WithBufferSize(queue))
+		if err != nil {
+			return nil, fmt.Errorf("gossip: topic %s: %v", topic, err)
+		}
+		joined[topic] = tp
+		subs = append(subs, sub)
+	}
+	t.mu.Lock()
+	t.joined = joined
+	t.mu.Unlock()
+	return subs, nil
+}
+
+// validator hands a message to h. Its origin is the signing peer, not who forwarded it.
+func (t *Transport) validator(topic federation.Topic, h federation.Handler) pubsub.ValidatorEx {
+	return func(ctx context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+		if len(msg.Data) > wire.MaxSmall {
+			return pubsub.ValidationReject
+		}
+		switch h.Receive(ctx, topic, identity.ID(msg.GetFrom().String()), msg.Data) {
+		case federation.Accept:
+			return pubsub.ValidationAccept
+		case federation.Ignore:
+			return pubsub.ValidationIgnore
+		default:
+			return pubsub.ValidationReject
+		}
+	}
+}
+
+func discard(ctx context.Context, sub *pubsub.Subscription) {
+	defer sub.Cancel()
+	for {
+		if _, err := sub.Next(ctx); err != nil {
+			return
+		}
+	}
+}
+
+func meshParams() pubsub.GossipSubParams {
+	p := pubsub.DefaultGossipSubParams()
+	p.D, p.Dlo, p.Dhi, p.Dscore, p.Dout, p.Dlazy = 8, 6, 12, 6, 3, 6
+	p.HeartbeatInterval = 700 * time.Millisecond
+	p.HistoryLength, p.HistoryGossip = 6, 3
+	return p
+}
+
+// scoreParams punishes invalid messages and broken promises. There is nothing to
+// earn but a small credit for being in the roster, so good behaviour cannot be
+// saved up; sites of one organisation may share an address, so that is no fault.
+func scoreParams(topics []string) *pubsub.PeerScoreParams {
+	p := &pubsub.PeerScoreParams{
+		Topics:                      make(map[string]*pubsub.TopicScoreParams),
+		AppSpecificScore:            func(peer.ID) float64 { return 10 },
+		AppSpecificWeight:           1,
+		IPColocationFactorThreshold: 1,
+		BehaviourPenaltyWeight:      -10,
+		BehaviourPenaltyThreshold:   6,
+		BehaviourPenaltyDecay:       pubsub.ScoreParameterDecay(time.Hour),
+		DecayInterval:               time.Second,
+		DecayToZero:                 0.01,
+		RetainScore:                 6 * time.Hour,
+	}
+	for _, name := range topics {
+		p.Topics[name] = &pubsub.TopicScoreParams{
+			SkipAtomicValidation:           true,
+			TopicWeight:                    1,
+			TimeInMeshQuantum:              time.Second, // the library divides by it, weight or not
+			InvalidMessageDeliveriesWeight: -100,
+			InvalidMessageDeliveriesDecay:  pubsub.ScoreParameterDecay(time.Hour),
+		}
+	}
+	return p
+}
+
+// scoreThresholds graylist a site after its sixth invalid message within an hour
+// or so; requests still reach it.
+func scoreThresholds() *pubsub.PeerScoreThresholds {
+	return &pubsub.PeerScoreThresholds{
+		GossipThreshold: -500, PublishThreshold: -1000, GraylistThreshold: -2500,
+		AcceptPXThreshold: 1000, OpportunisticGraftThreshold: 3.5,
+	}
+}
+
+func (t *Transport) note(p peer.ID) {
+	if l := t.links[p]; l != nil {
+		select {
+		case l.changed <- struct{}{}:
+		default:
+		}
+	}
+}
+
+// watch tells h of every change of a site's connection.
+func (t *Transport) watch(ctx context.Context, l *peerLink, h federation.Handler) {
+	for {
+		if info, changed := t.look(l); changed {
+			h.PeerChanged(info)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-l.changed:
+		}
+	}
+}
+
+// look compares a site's connection with what was told last.
+func (t *Transport) look(l *peerLink) (federation.PeerInfo, bool) {
+	up := t.connected(l.pid)
+	l.mu.Lock()
+	changed := up != l.up
+	if changed {
+		l.up, l.since, l.why = up, time.Now(), ""
+		if !up {
+			l.why = "the connection ended"
+		}
+	}
+	l.mu.Unlock()
+	return t.info(l), changed
+}
+
+func (t *Transport) connected(p peer.ID) bool {
+	return t.host.Network().Connectedness(p) == network.Connected
+}
+
+func (t *Transport) info(l *peerLink) federation.PeerInfo {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	info := federation.PeerInfo{ID: l.site.ID, Connected: l.up, Since: l.since, Why: l.why}
+	if cs := t.host.Network().ConnsToPeer(l.pid); l.up && len(cs) > 0 {
+		info.Addr = cs[0].RemoteMultiaddr().String()
+		info.RTT = t.host.Peerstore().LatencyEWMA(l.pid)
+	}
+	return info
+}
+
+// Peers lists the roster's other sites.
+func (t *Transport) Peers() []federation.PeerInfo {
+	out := make([]federation.PeerInfo, 0, len(t.links))
+	for _, l := range t.links {
+		out = append(out, t.info(l))
+	}
+	return out
+}
+
+// dial keeps a site connected. A site that refuses us accepts first and cuts
+// then, so only a connection that lasts resets the pause.
+func (t *Transport) dial(ctx context.Context, l *peerLink) {
+	pause := t.opt.DialEvery
+	var up time.Time
+	for {
+		wait := t.opt.DialEvery
+		switch {
+		case t.connected(l.pid):
+			if up.IsZero() {
+				up = time.Now()
+			}
+			if time.Since(up) > steady {
+				pause = t.opt.DialEvery
+			}
+		default:
+			up = time.Time{}
+			t.dialOnce(ctx, l)
+			wait = pause
+			pause = min(2*pause, t.opt.DialAtMost)
+		}
+		if !sleep(ctx, wait) {
+			return
+		}
+	}
+}
+
+func (t *Transport) dialOnce(ctx context.Context, l *peerLink) {
+	ctx, cancel := context.WithTimeout(ctx, dialTimeout)
+	defer cancel()
+	if sw, ok := t.host.Network().(*swarm.Swarm); ok {
+		sw.Backoff().Clear(l.pid) // the pauses between attempts are ours to choose
+	}
+	t.host.Peerstore().AddAddrs(l.pid, l.addrs, peerstore.TempAddrTTL)
+	err := t.host.Connect(network.WithForceDirectDial(ctx, "roster"), peer.AddrInfo{ID: l.pid, Addrs: l.addrs})
+	if err == nil {
+		t.note(l.pid)
+		return
+	}
+	l.mu.Lock()
+	l.why = fmt.Sprintf("dial: %.200v", err)
+	l.mu.Unlock()
+	t.opt.Log.Debug("a site could not be reached; it will be tried again", "site", l.site.Name, "error", err)
+}
+
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

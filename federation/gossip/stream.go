@@ -1,0 +1,120 @@
+package gossip
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/libp2p/go-libp2p/core/network"
+	"github.com/libp2p/go-libp2p/core/peer"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
+)
+
+// serveWithin bounds a request from its first byte to the last of the answer.
+const serveWithin = 10 * time.Second
+
+// Broadcast publishes b on a topic. It reaches whoever is connected now.
+func (t *Transport) Broadcast(ctx context.Context, topic federation.Topic, b []byte) error {
+	if len(b) > wire.MaxSmall {
+		return fmt.Errorf("%w: %d bytes: expected at most %d", ErrTooBig, len(b), wire.MaxSmall)
+	}
+	t.mu.Lock()
+	tp := t.joined[topic]
+	t.mu.Unlock()
+	if tp == nil {
+		return fmt.Errorf("broadcast on topic %q: %w", topic, ErrStopped)
+	}
+	if err := tp.Publish(ctx, b); err != nil {
+		return fmt.Errorf("gossip: broadcast: %v", err)
+	}
+	return nil
+}
+
+// Request sends b to one site over a stream of its own and reads the answer. It
+// does not dial: a site that is not connected is unreachable.
+func (t *Transport) Request(ctx context.Context, id identity.ID, b []byte) ([]byte, error) {
+	pid, err := peer.Decode(string(id))
+	if err != nil {
+		return nil, fmt.Errorf("gossip: request: id %q: %v", id, err)
+	}
+	if len(b) > wire.MaxRequest {
+		return nil, fmt.Errorf("%w: request of %d bytes: expected at most %d", ErrTooBig, len(b), wire.MaxRequest)
+	}
+	if !t.connected(pid) {
+		return nil, fmt.Errorf("gossip: request to %s: %w", id.Short(), federation.ErrUnreachable)
+	}
+	began := time.Now()
+	s, err := t.host.NewStream(network.WithNoDial(ctx, "request"), pid, t.proto)
+	if err != nil {
+		return nil, fmt.Errorf("gossip: request to %s: %w: %v", id.Short(), federation.ErrUnreachable, err)
+	}
+	out, err := exchange(ctx, s, b)
+	if err != nil {
+		_ = s.Reset()
+		return nil, fmt.Errorf("gossip: request to %s: %w", id.Short(), err)
+	}
+	t.host.Peerstore().RecordLatency(pid, time.Since(began))
+	return out, s.Close()
+}
+
+func exchange(ctx context.Context, s network.Stream, b []byte) ([]byte, error) {
+	deadline, ok := ctx.Deadline()
+	if !ok {
+		deadline = time.Now().Add(serveWithin)
+	}
+	stop := context.AfterFunc(ctx, func() { _ = s.Reset() })
+	defer stop()
+	if err := s.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	if _, err := s.Write(b); err != nil {
+		return nil, err
+	}
+	if err := s.CloseWrite(); err != nil {
+		return nil, err
+	}
+	return readAll(s, wire.MaxResponse)
+}
+
+// readAll reads to the end, or fails past the limit.
+func readAll(r io.Reader, limit int) ([]byte, error) {
+	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
+	if err == nil && len(b) > limit {
+		err = fmt.Errorf("%w: more than %d bytes", ErrTooBig, limit)
+	}
+	return b, err
+}
+
+// serve answers one request. Whatever goes wrong resets the stream: the other
+// side needs no reason, and its Member counts on none.
+func (t *Transport) serve(ctx context.Context, h federation.Handler, s network.Stream) {
+	ctx, cancel := context.WithTimeout(ctx, serveWithin)
+	defer cancel()
+	from := s.Conn().RemotePeer()
+	if err := t.serveOne(ctx, h, from, s); err != nil {
+		_ = s.Reset()
+		t.opt.Log.Debug("a request was not answered", "id", from.String(), "error", err)
+		return
+	}
+	_ = s.Close()
+}
+
+func (t *Transport) serveOne(ctx context.Context, h federation.Handler, from peer.ID, s network.Stream) error {
+	if err := s.SetDeadline(time.Now().Add(serveWithin)); err != nil {
+		return err
+	}
+	b, err := readAll(s, wire.MaxRequest)
+	if err != nil {
+		return err
+	}
+	out, err := h.Serve(ctx, identity.ID(from.String()), b)
+	if err != nil {
+		return err
+	}
+	_, err = s.Write(out)
+	return err
+}
