@@ -117,7 +117,10 @@ func New(opt Options) (*Transport, error) {
 	if err := t.addRoster(opt.Roster); err != nil {
 		return nil, err
 	}
-	return t, t.open()
+	if err := t.open(); err != nil {
+		return nil, err
+	}
+	return t, nil
 }
 
 func (t *Transport) addRoster(roster []federation.Site) error {
@@ -168,12 +171,9 @@ func (t *Transport) open() error {
 	if err != nil {
 		return fmt.Errorf("gossip: limits: %v", err)
 	}
-	where := libp2p.NoListenAddrs
-	if len(listen) > 0 {
-		where = libp2p.ListenAddrs(listen...)
-	}
+	t.rcmgr = limits
 	t.host, err = libp2p.New(
-		where,
+		libp2p.NoListenAddrs, // Listen below: a host that fails to listen in New is not cleaned up
 		libp2p.Identity(priv),
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
 		libp2p.Transport(quic.NewTransport),
@@ -187,9 +187,18 @@ func (t *Transport) open() error {
 	)
 	if err != nil {
 		_ = limits.Close()
+		return fmt.Errorf("gossip: open host: %v", err)
+	}
+	if len(listen) == 0 {
+		return nil
+	}
+	if err := t.host.Network().Listen(listen...); err != nil {
+		_ = t.Close()
 		return fmt.Errorf("%w on %v: %v; choose another address or stop what uses this one", ErrListen, t.opt.Listen, err)
 	}
-	t.rcmgr = limits
+	if got := len(t.host.Network().ListenAddresses()); got < len(listen) {
+		t.opt.Log.Warn("some addresses could not be listened on", "asked", fmt.Sprint(t.opt.Listen), "listening", fmt.Sprint(t.Addrs()))
+	}
 	return nil
 }
 
