@@ -2,6 +2,7 @@ package docs_test
 
 import (
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -32,15 +33,19 @@ func TestGoMod(t *testing.T) {
 	}
 }
 
-// TestDependencies wants one justified line for each direct dependency, and no
-// line for one that has gone.
+// TestDependencies wants one justified line for each direct dependency, no line
+// for one that has gone, and the places where it is used to be so: each imports
+// it, and no other does outside its tests. The place "tests" means tests alone.
 func TestDependencies(t *testing.T) {
-	mods := direct(t)
+	mods, all := direct(t), packages(t)
 	for _, r := range rows(read(t, "docs/dependencies.md")) {
 		if !mods[r[0]] {
 			t.Errorf("docs/dependencies.md: %s is not a direct dependency in go.mod (or is listed twice)", r[0])
 		}
 		delete(mods, r[0])
+		for _, problem := range places(all, r[0], strings.Split(r[1], ", ")) {
+			t.Errorf("docs/dependencies.md: %s: %s", r[0], problem)
+		}
 		if len(r) != 3 || len(strings.Fields(r[2])) < 5 {
 			t.Errorf("docs/dependencies.md: %s: expected three cells: module, where, and a reason in words", r[0])
 		}
@@ -48,4 +53,35 @@ func TestDependencies(t *testing.T) {
 	for m := range mods {
 		t.Errorf("docs/dependencies.md: no line says why %s is needed", m)
 	}
+}
+
+// places compares where a module is said to be imported with where it is.
+func places(all []*pkg, mod string, said []string) (problems []string) {
+	used := map[string]bool{}
+	for _, p := range all {
+		for _, imports := range []map[string]bool{p.imports, p.testImports} {
+			for im := range imports {
+				if im != mod && !strings.HasPrefix(im, mod+"/") {
+					continue
+				}
+				within := slices.IndexFunc(said, func(place string) bool {
+					return p.dir == place || strings.HasPrefix(p.dir, place+"/")
+				})
+				switch {
+				case within >= 0:
+					used[said[within]] = true
+				case p.imports[im]:
+					problems = append(problems, "imported by "+p.dir+", which is not among its places")
+				default:
+					used["tests"] = true
+				}
+			}
+		}
+	}
+	for _, place := range said {
+		if !used[place] {
+			problems = append(problems, place+" does not import it")
+		}
+	}
+	return problems
 }
