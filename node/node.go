@@ -222,11 +222,15 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) ticker(ctx context.Context) error {
 	t := time.NewTicker(time.Second)
 	defer t.Stop()
+	var clock clockWatch
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-t.C:
+			if s := clock.look(n.now()); s != "" {
+				n.log.Warn("clock jumped", telemetry.KeyReason, s)
+			}
 			n.mu.Lock()
 			n.machine.SetAlpha(n.alpha())
 			n.act(n.machine.Tick(n.now()))

@@ -107,7 +107,10 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 
 	// ---- Everything above needs no privilege and changes nothing. ----
 
-	st, err := store.Open(cfg.Site.StateDir, store.Options{
+	if err := os.MkdirAll(cfg.Site.StateDir, 0o700); err != nil {
+		return fmt.Errorf("state folder: %v: run as root, or set site.state_dir to a folder that you may write", err)
+	}
+	st, err := store.Open(filepath.Join(cfg.Site.StateDir, "store"), store.Options{
 		MaxBytes: cfg.Store.MaxBytes, RetainEvents: cfg.Store.KeepEvents, RetainFlows: cfg.Store.KeepFlows,
 		Log: log.With(telemetry.KeyComponent, "store"),
 	})

@@ -72,7 +72,7 @@ func UpSoft(ctx context.Context, sc *scenario.Scenario, o Options, log *slog.Log
 	return w, nil
 }
 
-func (w *Soft) start(ctx context.Context, i int, s *scenario.Site, k *identity.Key, roster []federation.Site, o Options, log *slog.Logger) (*softplane.Plane, *gossip.Host, error) {
+func (w *Soft) start(ctx context.Context, i int, s *scenario.Site, k *identity.Key, roster []federation.Site, o Options, log *slog.Logger) (*softplane.Plane, *gossip.Transport, error) {
 	p, err := softplane.Open(softplane.Options{Inside: []netip.Prefix{s.LAN}})
 	if err != nil {
 		return nil, nil, err

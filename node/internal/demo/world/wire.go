@@ -160,6 +160,11 @@ func tail(path string) string {
 
 // Close stops the daemons and takes the namespaces down.
 func (w *Wire) Close() error {
+	if d := os.Getenv("HEDGEROW_DEMO_LOGS"); d != "" {
+		for _, s := range w.Sites {
+			_ = os.WriteFile(filepath.Join(d, s.Name()+".log"), []byte(tail(filepath.Join(w.Gateway(s.Name()).Dir, "log"))), 0o600)
+		}
+	}
 	for _, c := range w.clients {
 		c.Close()
 	}

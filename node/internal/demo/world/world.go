@@ -43,7 +43,7 @@ func (s *site) Status(ctx context.Context) (demo.Status, error) {
 	return demo.Status{
 		Mode: st.Mode, Plane: st.Plane.Attach, Learning: st.Learning.Enabled, Seen: st.Learning.Seen, Needed: st.Learning.Needed,
 		Wait:    time.Duration(st.Learning.WaitS * float64(time.Second)),
-		Judging: st.Learning.Judging, Model: st.Learning.Model, Champion: st.Learning.Shared,
+		Judging: st.Learning.Judging, Model: st.Learning.Model, Shared: st.Learning.Shared,
 		Round: st.Mesh.Adopted, Connected: st.Mesh.Connected,
 	}, nil
 }

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/cobra"
+)
+
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"hedgerow": main})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir: "testdata/script",
+		Setup: func(e *testscript.Env) error {
+			e.Setenv("HEDGEROW_SOCKET", e.WorkDir+"/none.sock")
+			return nil
+		},
+	})
+}
+
+// Every command says what it does in one line, and shows how it is used.
+func TestEveryCommandHasHelpWithExamples(t *testing.T) {
+	var walk func(c *cobra.Command)
+	walk = func(c *cobra.Command) {
+		for _, sub := range c.Commands() {
+			if sub.Hidden || sub.Name() == "help" || sub.Name() == "completion" {
+				continue
+			}
+			if sub.Short == "" || !strings.Contains(sub.Example, "hedgerow "+sub.Name()) {
+				t.Errorf("%s: short %q, examples %q", sub.CommandPath(), sub.Short, sub.Example)
+			}
+			if strings.HasSuffix(sub.Short, ".") {
+				t.Errorf("%s: short ends with a full stop", sub.CommandPath())
+			}
+			walk(sub)
+		}
+	}
+	walk(newRoot())
+}
+
+// Daily commands all take --json and --socket.
+func TestDailyCommandsShareTheirFlags(t *testing.T) {
+	for _, c := range dailyCommands() {
+		for _, f := range []string{"json", "socket"} {
+			if c.Flags().Lookup(f) == nil {
+				t.Errorf("%s has no --%s", c.Name(), f)
+			}
+		}
+	}
+}
+
+func TestSizes(t *testing.T) {
+	for n, want := range map[int64]string{0: "0.0 KiB", 1536: "1.5 KiB", 5 << 20: "5.0 MiB", 3 << 30: "3.0 GiB"} {
+		if got := size(n); got != want {
+			t.Errorf("size(%d) = %s, want %s", n, got, want)
+		}
+	}
+}
