@@ -50,7 +50,7 @@ func (s *Store) Tidy() error {
 	if !held {
 		errs = append(errs, s.pruneEvents(now.Add(-s.opt.RetainEvents)), s.pruneFlowsBefore(now.Add(-s.opt.RetainFlows)))
 	}
-	errs = append(errs, s.bound(), s.trimLedger(), s.dropWeights(), s.reclaim(), s.noteClock(now, held))
+	errs = append(errs, s.verifyOnce(), s.bound(), s.trimLedger(), s.dropWeights(), s.reclaim(), s.noteClock(now, held))
 	return errors.Join(errs...)
 }
 

@@ -12,6 +12,7 @@ type Stats struct {
 	MaxBytes   int64   `json:"max_bytes"`
 	FreeBytes  int64   `json:"free_bytes"` // of the disk, -1 when unknown or in memory
 	Missing    Missing `json:"missing"`
+	Damaged    bool    `json:"damaged"` // a checksum of the database does not fit
 }
 
 // Stats counts what is here now. It walks the folder's files: not for every packet.
@@ -21,6 +22,7 @@ func (s *Store) Stats() Stats {
 		Events: c.events, EventBytes: c.eventBytes, Flows: c.flows, FlowBytes: c.flowBytes,
 		Labels: len(s.Labels()), Writes: s.ledgerLast.Load(), DiskBytes: s.diskBytes(),
 		MaxBytes: s.opt.MaxBytes, FreeBytes: -1, Missing: s.missed,
+		Damaged: s.damaged.Load(),
 	}
 	if s.folder != nil {
 		if free, err := freeBytes(s.dir); err == nil {

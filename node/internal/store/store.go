@@ -79,6 +79,8 @@ type Store struct {
 
 	ledgerLast atomic.Uint64 // ledger.last for readers
 	valueMu    sync.Mutex    // one replacement of a value's head at a time
+	verified   atomic.Bool   // the tables' checksums were compared once
+	damaged    atomic.Bool   // and did not fit
 }
 
 // Missing is what Open found to be gone although it had been acknowledged.
@@ -148,6 +150,11 @@ func (s *Store) start() error {
 		return fmt.Errorf("%w; %s", cause(err), advice)
 	}
 	s.db = db
+	if s.diskBytes() <= verifyAtOpen {
+		if err := s.verify(); err != nil {
+			return fmt.Errorf("%w; %s", err, advice)
+		}
+	}
 	if err := s.identify(); err != nil {
 		return err
 	}
