@@ -98,7 +98,7 @@ func (s *Scenario) BruteOf(site *Site) []Timed {
 }
 
 // BeaconOf is an inside host that leaks through TLS: about once a second it
-// sends 8 to 64 KB to its master and gets a few bytes back.
+// sends 24 to 64 KB to its master and gets a few bytes back.
 func (s *Scenario) BeaconOf(site *Site, host, master netip.Addr) []Timed {
 	rng, mark := s.attack(Beacon, site, master)
 	period := 900*time.Millisecond + time.Duration(rng.IntN(200))*time.Millisecond
@@ -109,7 +109,7 @@ func (s *Scenario) BeaconOf(site *Site, host, master netip.Addr) []Timed {
 			After: time.Duration(float64(period) * jitter),
 			Session: mark(Session{
 				Kind: TLS, From: host, To: master, Port: PortTLS, Timeout: 3 * time.Second,
-				Script: []Exchange{{Up: 8_000 + rng.IntN(56_000), Down: 40 + rng.IntN(80)}},
+				Script: []Exchange{{Up: 24_000 + rng.IntN(40_000), Down: 40 + rng.IntN(80)}},
 			}),
 		})
 	}

@@ -195,23 +195,24 @@ func (src *Source) login(from, to netip.Addr, inbound bool) Session {
 
 // upload is one sending of a device. It stays with a peer for a while, at
 // irregular intervals, and then turns to another of a large fleet. Most send
-// much and get a receipt that grows with it; some only report a little.
+// much, in chunks that are each acknowledged; some only report a little.
 func (src *Source) upload(d *device) Session {
 	if d.left == 0 {
 		d.peer = src.sc.Fleet[src.rng.IntN(len(src.sc.Fleet))]
 		d.left = 3 + src.rng.IntN(12)
 	}
 	d.left--
-	d.next += src.between(200*time.Millisecond, 2200*time.Millisecond)
+	d.next += 80*time.Millisecond + time.Duration(src.rng.ExpFloat64()*float64(1200*time.Millisecond))
 	s := Session{Kind: TLS, From: d.host, To: d.peer, Port: PortTLS}
 	if src.rng.Float64() < 0.2 {
 		s.Script = []Exchange{{Up: src.size(120, 3000), Down: src.size(40, 300)}}
 		return s
 	}
-	for range 1 + src.rng.IntN(3) {
-		up := src.size(3000, 150_000)
+	for left := src.size(3000, 120_000); left > 0; {
+		up := min(left, src.size(1500, 16_000))
+		left -= up
 		s.Script = append(s.Script, Exchange{
-			Think: src.between(0, 60*time.Millisecond), Up: up, Down: 400 + up/src.size(15, 80),
+			Think: src.between(0, 50*time.Millisecond), Up: max(up, 120), Down: src.size(200, 1200),
 		})
 	}
 	return s
