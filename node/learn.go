@@ -18,6 +18,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
 
 // learning is the site's learner in the background: what it may learn from,
@@ -31,7 +32,8 @@ type learning struct {
 
 	mu        sync.Mutex
 	pool      *learner.Reservoir
-	fresh     []feature.Vector // normal traffic since the active model was made, for the gate
+	fresh     []timed   // recent normal traffic, for the gate
+	cutoff    time.Time // the champion was trained on traffic up to here
 	attacks   []labelled
 	champion  *learner.Model
 	model     *learner.Model
@@ -44,7 +46,7 @@ type learning struct {
 }
 
 const (
-	maxFresh   = 2000
+	maxFresh   = 4000
 	maxAttacks = 4000
 	minFlows   = 50 // before the first model, whatever the configuration says
 
@@ -101,14 +103,42 @@ func (l *learning) observe(now time.Time, ev *dataplane.Event, v *feature.Vector
 		l.seen++
 	}
 	l.pool.Add(now, v, hashAddr(insideOf(r)), hashAddr(peer.Addr()), hashService(r.Key.Proto, resp.Port()))
-	if l.model != nil {
-		if len(l.fresh) >= maxFresh {
-			l.fresh = append(l.fresh[:0], l.fresh[len(l.fresh)/2:]...)
+	if l.model == nil {
+		if l.due(now) {
+			l.poke()
 		}
-		l.fresh = append(l.fresh, *v)
-	} else if l.due(now) {
-		l.poke()
+		return
 	}
+	if len(l.fresh) >= maxFresh {
+		// Thinned, not cut: the window keeps its length.
+		for i := range maxFresh / 2 {
+			l.fresh[i] = l.fresh[2*i]
+		}
+		l.fresh = l.fresh[:maxFresh/2]
+	}
+	l.fresh = append(l.fresh, timed{now, *v})
+}
+
+// timed is a vector and when it was seen.
+type timed struct {
+	at time.Time
+	v  feature.Vector
+}
+
+// window is the gate's traffic: newer than what the champion was trained on, and
+// as old as traffic has to be before it may teach, so that nobody who floods the
+// site now decides about its models now. before is what a candidate may be
+// calibrated on.
+func (l *learning) window() (gate, before []feature.Vector) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	until := l.n.now().Add(-l.n.o.Learner.Wait)
+	for i := range l.fresh {
+		if x := &l.fresh[i]; x.at.After(l.cutoff) && !x.at.After(until) {
+			gate = append(gate, x.v)
+		}
+	}
+	return gate, l.pool.Mature(l.cutoff)
 }
 
 func (l *learning) poke() {
@@ -190,54 +220,64 @@ func (l *learning) run(ctx context.Context) error {
 		case <-t.C:
 		}
 		if err := l.train(ctx); err != nil && ctx.Err() == nil {
-			l.n.log.Error("training failed: the model in use stays", "err", err)
+			l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
 		}
 	}
 }
 
 // snapshot is what a training may use: all that was seen for the first model,
 // later only what has waited and was not indicted since.
-func (l *learning) snapshot() (normal []feature.Vector, attacks []learner.Example, prev *learner.Model) {
+func (l *learning) snapshot() lesson {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	before := l.n.now()
+	s := lesson{until: l.n.now(), champion: l.champion, attacks: examples(l.attacks)}
 	if l.champion != nil {
-		before = before.Add(-l.n.o.Learner.Wait)
+		s.until = s.until.Add(-l.n.o.Learner.Wait)
 	}
-	return l.pool.Mature(before), examples(l.attacks), l.champion
+	s.normal = l.pool.Mature(s.until)
+	return s
+}
+
+// lesson is what a training may use.
+type lesson struct {
+	normal   []feature.Vector
+	attacks  []learner.Example
+	champion *learner.Model
+	until    time.Time // age of the youngest normal
 }
 
 func (l *learning) train(ctx context.Context) error {
-	normal, attacks, prev := l.snapshot()
-	if len(normal) < learner.MinNormal {
+	s := l.snapshot()
+	if len(s.normal) < learner.MinNormal {
 		return nil // nothing has waited long enough: the model in use stays
 	}
-	began := time.Now()
 	cfg := l.cfg
 	cfg.TrainedAt = l.n.now()
-	m, err := learner.Train(ctx, cfg, prev, normal, attacks)
+	began := time.Now()
+	m, err := learner.Train(ctx, cfg, s.champion, s.normal, s.attacks)
 	if err != nil {
 		return err
 	}
 	took := time.Since(began)
-	if prev == nil {
-		return l.use(m, m, "local", 0, nil,
-			fmt.Sprintf("first model: %d reports of %d flows, trained in %.1f s", len(normal), l.flowsSeen(), took.Seconds()))
+	if s.champion == nil {
+		return l.use(choice{m, m, "local", 0, s.until, nil,
+			fmt.Sprintf("first model: %d reports of %d flows, trained in %.1f s", len(s.normal), l.flowsSeen(), took.Seconds())})
 	}
-	l.mu.Lock()
-	fresh, shared, round := append([]feature.Vector(nil), l.fresh...), l.model, l.adopted
-	l.mu.Unlock()
-	g := learner.Gate(prev, m, fresh, attacks, learner.GateLimits{})
+	gate, _ := l.window()
+	g := learner.Gate(s.champion, m, gate, s.attacks, learner.GateLimits{})
 	if !g.Pass {
 		return l.refuse(m, "local", 0, g)
 	}
+	l.mu.Lock()
+	active, round := l.model, l.adopted
+	l.mu.Unlock()
 	next := m
-	if round > 0 {
-		if next, err = m.WithShared(shared.Shared(), normal); err != nil {
+	if round > 0 { // what the mesh taught stays, on the new self
+		if next, err = m.WithShared(active.Shared(), s.normal); err != nil {
 			return err
 		}
 	}
-	return l.use(m, next, "local", round, g.Metrics, g.Words)
+	return l.use(choice{m, next, "local", round, s.until, g.Metrics, g.Words})
 }
 
 func (l *learning) flowsSeen() int {
@@ -246,21 +286,29 @@ func (l *learning) flowsSeen() int {
 	return l.seen
 }
 
-// use makes next judge from now on, durably first.
-func (l *learning) use(champion, next *learner.Model, origin string, round uint64, metrics map[string]float64, why string) error {
-	body := l.body(next, origin, round, "active", why, metrics)
-	if err := l.keep(champion, next, body); err != nil {
+// choice is a model to put to use, and why.
+type choice struct {
+	champion, next *learner.Model
+	origin         string
+	round          uint64 // of the shared part, 0 for none
+	cutoff         time.Time
+	metrics        map[string]float64
+	why            string
+}
+
+// use makes c.next judge from now on, durably first.
+func (l *learning) use(c choice) error {
+	body := l.body(c.next, c.origin, c.round, "active", c.why, c.metrics)
+	if err := l.keep(c.champion, c.next, body); err != nil {
 		return err
 	}
 	l.mu.Lock()
-	l.champion, l.model = champion, next
-	l.fresh = l.fresh[:0]
+	l.champion, l.model, l.cutoff, l.adopted = c.champion, c.next, c.cutoff, c.round
 	l.trainedAt = l.n.now()
-	l.adopted = round
 	normal := l.pool.Mature(l.n.now())
 	l.mu.Unlock()
 	l.n.mu.Lock()
-	l.n.sensor.SetModel(next)
+	l.n.sensor.SetModel(c.next)
 	l.n.sensor.Recalibrate(normal)
 	l.n.machine.SetAlpha(l.n.alpha())
 	l.n.mu.Unlock()
@@ -320,12 +368,12 @@ func (l *learning) refuse(m *learner.Model, origin string, round uint64, g learn
 // Train implements federation.Trainer: the shared part, from the mesh's base, on
 // this site's own traffic and labels.
 func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float32, int, error) {
-	normal, attacks, _ := l.snapshot()
-	if len(normal) < learner.MinNormal {
-		return nil, 0, fmt.Errorf("site has %d reports of normal traffic that may teach: %d are needed", len(normal), learner.MinNormal)
+	s := l.snapshot()
+	if len(s.normal) < learner.MinNormal {
+		return nil, 0, fmt.Errorf("site has %d reports of normal traffic that may teach: %d are needed", len(s.normal), learner.MinNormal)
 	}
-	p, err := learner.TrainShared(ctx, l.cfg, base, normal, attacks, sharedSteps)
-	return p, len(normal) + len(attacks), err
+	p, err := learner.TrainShared(ctx, l.cfg, base, s.normal, s.attacks, sharedSteps)
+	return p, len(s.normal) + len(s.attacks), err
 }
 
 // sharedSteps is equal at every site: unequal local steps let large sites drown
@@ -333,28 +381,27 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 const sharedSteps = 400
 
 // Adopt implements federation.Trainer: the mesh's shared part judges here only if,
-// on this site's traffic since the last model, it does no worse than the
+// on traffic that neither model was trained on, it does no worse than the
 // champion that the site made alone.
 func (l *learning) Adopt(_ context.Context, round uint64, hash string, params []float32) (bool, string, error) {
-	normal, attacks, champion := l.snapshot()
-	if champion == nil {
+	s := l.snapshot()
+	if s.champion == nil {
 		return false, "this site has no model of its own yet to compare with", nil
 	}
-	cand, err := champion.WithShared(params, normal)
+	gate, before := l.window()
+	cand, err := s.champion.WithShared(params, before)
 	if err != nil {
 		return false, "", err
 	}
-	l.mu.Lock()
-	fresh := append([]feature.Vector(nil), l.fresh...)
-	l.mu.Unlock()
-	g := learner.Gate(champion, cand, fresh, attacks, learner.GateLimits{})
+	g := learner.Gate(s.champion, cand, gate, s.attacks, learner.GateLimits{})
 	if !g.Pass {
 		return false, g.Words, l.refuse(cand, "round", round, g)
 	}
 	l.mu.Lock()
 	l.sharedNow = hash
+	cutoff := l.cutoff
 	l.mu.Unlock()
-	return true, g.Words, l.use(champion, cand, "round", round, g.Metrics, g.Words)
+	return true, g.Words, l.use(choice{s.champion, cand, "round", round, cutoff, g.Metrics, g.Words})
 }
 
 // restore brings back models, labels and memory.
@@ -395,7 +442,7 @@ func (l *learning) load(slot string) (*learner.Model, store.Model, error) {
 	m, err := learner.Unmarshal(b)
 	if err != nil {
 		// A model of another version is no reason not to protect: learn anew.
-		l.n.log.Warn("stored model cannot be used: the site learns anew", "model", hash, "err", err)
+		l.n.log.Warn("stored model cannot be used: the site learns anew", telemetry.KeyModel, hash, telemetry.KeyErr, err)
 		return nil, store.Model{}, nil
 	}
 	return m, body, nil
@@ -427,7 +474,7 @@ func (l *learning) loadAttacks() error {
 	}
 	xs, err := decodeAttacks(b)
 	if err != nil {
-		l.n.log.Warn("stored labels cannot be used: confirm again what matters", "err", err)
+		l.n.log.Warn("stored labels cannot be used: confirm again what matters", telemetry.KeyErr, err)
 		return nil
 	}
 	l.attacks = xs

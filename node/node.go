@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"log/slog"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -97,9 +96,12 @@ type Node struct {
 	allowed []string // the operator's never-block entries, as written
 
 	learn  *learning
-	outbox *outbox
+	outbox *queue[job]            // for the disk
+	toMesh *queue[enforce.Effect] // shares and withdrawals
+	flows  archive
+	life   context.Context // of Run; questions to the mesh end with it
+	asking sync.WaitGroup
 	shared sync.Map // share key -> indicator id, for withdrawal
-	lost   atomic.Uint64
 }
 
 // New wires a node and brings its standing blocks back into the plane. Nothing
@@ -114,7 +116,7 @@ func New(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newOutbox()}
+	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background()}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
 	}
@@ -203,8 +205,12 @@ func (n *Node) restoreMode() error {
 // Run watches, learns, decides and shares until ctx ends, and returns nil then.
 func (n *Node) Run(ctx context.Context) error {
 	g, ctx := errgroup.WithContext(ctx)
+	n.mu.Lock()
+	n.life = ctx
+	n.mu.Unlock()
 	g.Go(func() error { return n.o.Plane.Run(ctx, n.handle) })
 	g.Go(func() error { return n.work(ctx) })
+	g.Go(func() error { return n.speak(ctx) })
 	g.Go(func() error { return n.ticker(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
@@ -212,6 +218,7 @@ func (n *Node) Run(ctx context.Context) error {
 		g.Go(func() error { return n.member.Run(ctx) })
 	}
 	err := g.Wait()
+	n.asking.Wait()
 	n.flush()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -261,7 +268,7 @@ func (n *Node) handle(ev *dataplane.Event) {
 		n.learn.observe(now, ev, vec)
 	}
 	if ev.Kind == dataplane.EventEnd {
-		n.outbox.archive(enforce.FlowBody(&ev.Record, j.P), vec)
+		n.flows.add(enforce.FlowBody(&ev.Record, j.P), vec)
 	}
 }
 
@@ -273,19 +280,21 @@ func (n *Node) act(fx []enforce.Effect) {
 			n.apply(f.Apply)
 		case f.Remove != nil:
 			if err := n.o.Plane.Remove(*f.Remove); err != nil {
-				n.log.Error("rule was not lifted", "target", f.Remove.String(), "err", err)
+				n.log.Error("rule was not lifted", telemetry.KeyTarget, f.Remove.String(), telemetry.KeyErr, err)
 			}
 			n.outbox.put(job{remove: f.Remove.String()})
 		case f.SetMode != nil:
 			if err := n.o.Plane.SetMode(*f.SetMode); err != nil {
-				n.log.Error("mode was not set", "mode", f.SetMode.String(), "err", err)
+				n.log.Error("mode was not set", telemetry.KeyMode, f.SetMode.String(), telemetry.KeyErr, err)
 			}
 		case f.Label != nil:
 			n.learn.label(f.Label, n.buffer.take(f.Label.Incident))
 		case f.Emit != nil:
 			n.outbox.put(job{emit: f.Emit})
+		case f.Ask != nil:
+			n.asking.Go(func() { n.ask(n.life, *f.Ask) })
 		default:
-			n.outbox.put(job{effect: f})
+			n.toMesh.put(f)
 		}
 	}
 }
@@ -294,7 +303,7 @@ func (n *Node) apply(a *enforce.Apply) {
 	err := n.o.Plane.Apply(a.Rule)
 	at := n.now().UnixNano()
 	if err != nil {
-		n.log.Error("rule was not enforced", "target", a.Rule.Target.String(), "action", a.Rule.Action.String(), "err", err)
+		n.log.Error("rule was not enforced", telemetry.KeyTarget, a.Rule.Target.String(), telemetry.KeyAction, a.Rule.Action.String(), telemetry.KeyErr, err)
 		if a.Verdict != nil {
 			a.Verdict.Verdict.Sentence = fmt.Sprintf("NOT ENFORCED (%v): %s", err, a.Verdict.Verdict.Sentence)
 		}

@@ -21,7 +21,6 @@ type job struct {
 	remove string
 	save   *kv
 	label  *labelJob
-	effect enforce.Effect
 }
 
 // labelJob is what the operator said of an alert.
@@ -36,59 +35,70 @@ type kv struct {
 	value []byte
 }
 
-// outbox orders slow work behind judgement. Decisions always fit; archived
-// flows are dropped, and counted, when the disk cannot follow.
-type outbox struct {
+// queue holds work in order between the judgement, which must not wait, and the
+// goroutine that does it. Decisions always fit: they are few, for an incident
+// raises one alert for each flow.
+type queue[T any] struct {
 	mu    sync.Mutex
-	jobs  []job
-	flows []store.Flow
+	items []T
 	wake  chan struct{}
+}
+
+func newQueue[T any]() *queue[T] { return &queue[T]{wake: make(chan struct{}, 1)} }
+
+func (q *queue[T]) put(x T) {
+	q.mu.Lock()
+	q.items = append(q.items, x)
+	q.mu.Unlock()
+	q.signal()
+}
+
+func (q *queue[T]) signal() {
+	select {
+	case q.wake <- struct{}{}:
+	default:
+	}
+}
+
+func (q *queue[T]) drain() []T {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	x := q.items
+	q.items = nil
+	return x
+}
+
+// archive keeps ended flows until the disk takes them; beyond the bound they are
+// dropped and counted, for history may have gaps and decisions may not wait.
+type archive struct {
+	mu    sync.Mutex
+	flows []store.Flow
 	lost  uint64
 }
 
 const maxFlowsWaiting = 8192
 
-func newOutbox() *outbox { return &outbox{wake: make(chan struct{}, 1)} }
-
-func (b *outbox) put(j job) {
-	b.mu.Lock()
-	b.jobs = append(b.jobs, j)
-	b.mu.Unlock()
-	b.signal()
-}
-
-func (b *outbox) archive(f event.Flow, v *feature.Vector) {
+func (a *archive) add(f event.Flow, v *feature.Vector) {
 	enc, _ := v.MarshalBinary() // never fails
-	b.mu.Lock()
-	if len(b.flows) >= maxFlowsWaiting {
-		b.lost++
-	} else {
-		b.flows = append(b.flows, store.Flow{Flow: f, Vector: enc})
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.flows) >= maxFlowsWaiting {
+		a.lost++
+		return
 	}
-	n := len(b.flows)
-	b.mu.Unlock()
-	if n >= 256 {
-		b.signal()
-	}
+	a.flows = append(a.flows, store.Flow{Flow: f, Vector: enc})
 }
 
-func (b *outbox) signal() {
-	select {
-	case b.wake <- struct{}{}:
-	default:
-	}
+func (a *archive) drain() (flows []store.Flow, lost uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	flows, lost = a.flows, a.lost
+	a.flows, a.lost = nil, 0
+	return flows, lost
 }
 
-func (b *outbox) drain() ([]job, []store.Flow) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	j, f := b.jobs, b.flows
-	b.jobs, b.flows = nil, nil
-	return j, f
-}
-
-// work empties the outbox until ctx ends. Decisions reach the disk and the
-// followers in the order in which they were made.
+// work empties the queue of decisions until ctx ends: they reach the disk and
+// the followers in the order in which they were made.
 func (n *Node) work(ctx context.Context) error {
 	t := time.NewTicker(2 * time.Second)
 	defer t.Stop()
@@ -98,31 +108,57 @@ func (n *Node) work(ctx context.Context) error {
 			return nil
 		case <-n.outbox.wake:
 		case <-t.C:
+			n.keepFlows()
 		}
-		n.empty(ctx)
+		n.empty()
 	}
 }
 
-func (n *Node) empty(ctx context.Context) {
-	jobs, flows := n.outbox.drain()
-	for _, j := range jobs {
-		n.do(ctx, j)
-	}
-	if len(flows) > 0 {
-		if err := n.o.Store.AppendFlows(flows); err != nil {
-			n.log.Error("flows were not archived", "flows", len(flows), "err", err)
+// speak carries shares and withdrawals to the mesh in their order, apart from the
+// disk, so that neighbours do not wait for it.
+func (n *Node) speak(ctx context.Context) error {
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-n.toMesh.wake:
 		}
+		for _, f := range n.toMesh.drain() {
+			if f.Share != nil {
+				n.share(ctx, f.Share)
+			} else {
+				n.withdraw(ctx, f.Withdraw)
+			}
+		}
+	}
+}
+
+func (n *Node) empty() {
+	for _, j := range n.outbox.drain() {
+		n.do(j)
+	}
+}
+
+func (n *Node) keepFlows() {
+	flows, lost := n.flows.drain()
+	if lost > 0 {
+		n.log.Warn("flows were not archived: the disk does not follow", telemetry.KeyCount, lost)
+	}
+	if len(flows) == 0 {
+		return
+	}
+	if err := n.o.Store.AppendFlows(flows); err != nil {
+		n.log.Error("flows were not archived", telemetry.KeyCount, len(flows), telemetry.KeyErr, err)
 	}
 }
 
 // flush writes what is left after everything else has stopped.
 func (n *Node) flush() {
-	ctx, cancel := context.WithCancel(context.Background())
-	cancel() // the mesh is gone; the disk is not
-	n.empty(ctx)
+	n.empty()
+	n.keepFlows()
 }
 
-func (n *Node) do(ctx context.Context, j job) {
+func (n *Node) do(j job) {
 	var err error
 	switch {
 	case j.emit != nil:
@@ -137,15 +173,9 @@ func (n *Node) do(ctx context.Context, j job) {
 		err = n.o.Store.Save(j.save.key, j.save.value)
 	case j.label != nil:
 		err = n.o.Store.SetLabel(j.label.alert, j.label.label)
-	case j.effect.Ask != nil:
-		go n.ask(ctx, *j.effect.Ask)
-	case j.effect.Share != nil:
-		n.share(ctx, j.effect.Share)
-	case j.effect.Withdraw != "":
-		n.withdraw(ctx, j.effect.Withdraw)
 	}
 	if err != nil {
-		n.log.Error("decision was not stored", "err", err)
+		n.log.Error("decision was not stored", telemetry.KeyErr, err)
 	}
 }
 
@@ -166,7 +196,7 @@ func (n *Node) ask(ctx context.Context, a enforce.Ask) {
 		defer cancel()
 		answers, err := n.member.Ask(ctx, a.Value)
 		if err != nil {
-			n.log.Warn("mesh was not asked", "value", a.Value, "err", err)
+			n.log.Warn("mesh was not asked", "value", a.Value, telemetry.KeyErr, err)
 		}
 		for _, x := range answers {
 			if x.Seen && x.Site != n.o.Site {
@@ -200,11 +230,11 @@ func (n *Node) share(ctx context.Context, s *enforce.Share) {
 	} else {
 		n.shared.Store(s.Key, id)
 		if err := n.o.Store.Save(sharedPrefix+s.Key, []byte(id)); err != nil {
-			n.log.Error("indicator id was not stored", "err", err)
+			n.log.Error("indicator id was not stored", telemetry.KeyErr, err)
 		}
 	}
 	if err := n.emit(ev); err != nil {
-		n.log.Error("decision was not stored", "err", err)
+		n.log.Error("decision was not stored", telemetry.KeyErr, err)
 	}
 }
 
@@ -230,7 +260,7 @@ func (n *Node) withdraw(ctx context.Context, key string) {
 	}
 	n.shared.Delete(key)
 	if err := n.emit(ev); err != nil {
-		n.log.Error("decision was not stored", "err", err)
+		n.log.Error("decision was not stored", telemetry.KeyErr, err)
 	}
 }
 
