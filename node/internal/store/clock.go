@@ -31,11 +31,17 @@ func (c *clock) start(now time.Time) { c.last = now }
 func (c *clock) check(now time.Time) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	wall, mono := now.Round(0).Sub(c.last.Round(0)), now.Sub(c.last)
+	held := c.step(now, now.Round(0).Sub(c.last.Round(0)), now.Sub(c.last))
+	c.last = now
+	return held
+}
+
+// step judges the passage of time since the last look by the wall's clock and
+// by the monotonic one.
+func (c *clock) step(now time.Time, wall, mono time.Duration) (held bool) {
 	if d := wall - mono; d > jump || d < -jump {
 		c.hold, c.told = now.Add(holdFor), false
 	}
-	c.last = now
 	return now.Before(c.hold)
 }
 

@@ -77,12 +77,12 @@ func (m *Metrics) Observe(e *event.Event) {
 		delay(m.enforce, v.DetectedNS, v.EnforcedNS)
 	case e.Indicator != nil:
 		i := e.Indicator
-		m.indicators.WithLabelValues(among(i.Outcome, "sent", "enforced", "observed", "refused")).Inc()
+		m.indicators.WithLabelValues(among(i.Outcome, "sent", "enforced", "observed", "lifted", "refused")).Inc()
 		if i.Outcome == "enforced" {
 			delay(m.spread, i.SentNS, i.DoneNS)
 		}
 	case e.Model != nil:
-		m.models.WithLabelValues(among(e.Model.State, "trained", "candidate", "active", "refused", "retired")).Inc()
+		m.models.WithLabelValues(modelState(e.Model.State)).Inc()
 	}
 }
 
@@ -107,6 +107,14 @@ func detector(s string) string {
 		return "other"
 	}
 	return s
+}
+
+// modelState keeps the steps of a model's life, and of a round, to known words.
+func modelState(s string) string {
+	if step, ok := strings.CutPrefix(s, "round-"); ok {
+		return "round-" + among(step, "begun", "trained", "delta", "listed", "aggregated", "caught-up", "adopted", "refused", "failed")
+	}
+	return among(s, "trained", "candidate", "active", "refused", "retired")
 }
 
 // delay observes the time between two wall-clock times, when both are known.

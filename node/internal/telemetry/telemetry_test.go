@@ -130,6 +130,11 @@ func TestLabelsFromOutsideStayKnownWords(t *testing.T) {
 	if want := `hedgerow_indicators_total{outcome="other"} 1`; !strings.Contains(rec.Body.String(), want) {
 		t.Fatalf("/metrics lacks %q", want)
 	}
+	for in, want := range map[string]string{"active": "active", "round-adopted": "round-adopted", "round-x": "round-other", "x": "other"} {
+		if got := modelState(in); got != want {
+			t.Errorf("modelState(%q) = %q, want %q", in, got, want)
+		}
+	}
 	for in, want := range map[string]string{"self": "self", "rule:scan": "rule:scan", "rule:X\n": "other", "made-up": "other", "rule:": "other"} {
 		if got := detector(in); got != want {
 			t.Errorf("detector(%q) = %q, want %q", in, got, want)
