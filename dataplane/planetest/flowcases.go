@@ -125,7 +125,9 @@ func tcpReset(t *testing.T, r *rig) {
 	s := NewSession(f.host, f.peer)
 	r.play(s.Open()...)
 	r.play(s.Send(1, flow.RST, nil))
-	rec := one(t, r.events(), dataplane.EventEnd).Record
+	events := r.events()
+	same(t, "events of a fourth packet that ends the flow", len(events), 1)
+	rec := one(t, events, dataplane.EventEnd).Record
 	same(t, "end", rec.End, flow.EndRST)
 	same(t, "packets at the RST, itself among them", rec.Packets(), 4)
 	same(t, "RST in", rec.Dir[1].RST, 1)
@@ -215,6 +217,16 @@ func lateSYN(t *testing.T, r *rig) {
 	same(t, "packets", [2]uint32{rec.Dir[0].Packets, rec.Dir[1].Packets}, [2]uint32{2, 2})
 	same(t, "sizes", rec.Sizes, [flow.First]int16{-30})
 	same(t, "validated", rec.Validated, [2]bool{true, true})
+
+	// The first SYN was lost on the way to us, its repetition was not: what the
+	// host proved in between stays proved.
+	s = NewSession(f.host, f.peer2)
+	again := s.Send(0, flow.SYN, nil)
+	answer := s.Send(1, flow.SYN|flow.ACK, nil)
+	r.play(answer, s.Send(0, flow.ACK, nil), again, s.Data(0, []byte("x")))
+	rec = one(t, r.events(), dataplane.EventMilestone).Record
+	same(t, "initiator", rec.Initiator(), f.host)
+	same(t, "validated", rec.Validated, [2]bool{true, false})
 }
 
 func milestones(t *testing.T, r *rig) {

@@ -23,6 +23,7 @@ func ruleCases() []testCase {
 		{"an expired rule is none", dataplane.Enforce, expired},
 		{"expires while looked at", dataplane.Enforce, expires},
 		{"the stronger action wins", dataplane.Enforce, precedence},
+		{"among equals the narrower rule decides", dataplane.Enforce, equals},
 		{"an inner prefix does not hide an outer one", dataplane.Enforce, nested},
 		{"remove", dataplane.Enforce, remove},
 		{"read back", dataplane.Enforce, readBack},
@@ -244,6 +245,23 @@ func precedence(t *testing.T, r *rig) {
 	// The destination's rule counts as the source's does.
 	r.apply(block(dataplane.Peer(f.stranger.Addr()), 1))
 	r.expect(false, "blocked destination", out(f, f.stranger))
+}
+
+func equals(t *testing.T, r *rig) {
+	for _, f := range families() {
+		service := dataplane.Target{Prefix: dataplane.Peer(f.peer.Addr()).Prefix, Port: f.peer.Port(), Proto: flow.UDP}
+		targets := []dataplane.Target{service, dataplane.Peer(f.peer.Addr()), {Prefix: f.prefix}}
+		for k := range targets { // the widest first, so that order of arrival does not decide
+			r.apply(block(targets[len(targets)-1-k], uint32(len(targets)-k)))
+		}
+		for k, target := range targets {
+			r.expect(false, "blocked", in(f, f.peer), out(f, f.peer))
+			same(t, "reason of the narrowest rule", r.only(dataplane.EventFirstDrop).Reason, uint32(k+1))
+			if err := r.Remove(target); err != nil {
+				t.Fatalf("remove: %v", err)
+			}
+		}
+	}
 }
 
 func nested(t *testing.T, r *rig) {

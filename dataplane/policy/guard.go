@@ -224,19 +224,26 @@ func (t *Table) blocks(a netip.Addr) bool {
 }
 
 func (g *Guard) radius(rule dataplane.Rule, active []dataplane.Rule, now time.Time) error {
-	before := g.Radius(active, now)
 	with := g.Radius(append(active[:len(active):len(active)], rule), now)
-	for _, d := range []struct {
-		what            string
-		was, would, all int
-	}{{"hosts", before.Hosts, with.Hosts, with.AllHosts}, {"services", before.Services, with.Services, with.AllServices}} {
-		most := max(g.caps.Floor, int(g.caps.Share*float64(d.all)))
-		if d.would > d.was && d.would > most {
-			return fmt.Errorf("block %s: %w: %d of %d %s, at most %d", rule.Target, ErrTooBroad, d.would, d.all, d.what, most)
+	var before *Radius // measured only when needed: it costs a walk over all that was seen
+	for i, all := range []int{with.AllHosts, with.AllServices} {
+		most := max(g.caps.Floor, int(g.caps.Share*float64(all)))
+		if with.touched(i) <= most {
+			continue
+		}
+		if before == nil {
+			r := g.Radius(active, now)
+			before = &r
+		}
+		if with.touched(i) > before.touched(i) {
+			return fmt.Errorf("block %s: %w: %d of %d %s, at most %d", rule.Target, ErrTooBroad,
+				with.touched(i), all, [2]string{"hosts", "services"}[i], most)
 		}
 	}
 	return nil
 }
+
+func (r Radius) touched(i int) int { return [2]int{r.Hosts, r.Services}[i] }
 
 // recent is a bounded set whose members are forgotten with time. When it is
 // full of recent members, new ones are left out: the share is then measured

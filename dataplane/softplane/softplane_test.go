@@ -5,6 +5,8 @@ import (
 	"encoding/binary"
 	"errors"
 	"net/netip"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -355,6 +357,43 @@ func TestHandlerMayBlock(t *testing.T) {
 	})
 	if p.Frame(dataplane.FromInside, softplane.Ethernet, udp(0), 0, start) {
 		t.Error("the flow goes on")
+	}
+}
+
+// TestManyHands calls everything at once; the race detector looks on.
+func TestManyHands(t *testing.T) {
+	p := open(t, softplane.Options{Mode: dataplane.Enforce, MaxFlows: 16, MaxEvents: 64})
+	ctx, cancel := context.WithCancel(t.Context())
+	ran := make(chan error, 1)
+	var delivered atomic.Uint64
+	go func() { ran <- p.Run(ctx, func(*dataplane.Event) { delivered.Add(1) }) }()
+	var hands sync.WaitGroup
+	for hand := range 4 {
+		hands.Go(func() {
+			for n := range 500 {
+				p.Frame(dataplane.FromInside, softplane.Ethernet, udp(n%40), 0, start.Add(time.Duration(n)*time.Millisecond))
+				p.Advance(start.Add(time.Duration(n) * time.Millisecond))
+				target := dataplane.Peer(netip.AddrFrom4([4]byte{192, 0, 2, byte(n)}))
+				rule := dataplane.Rule{Target: target, Action: dataplane.Block, Expires: time.Now().Add(time.Hour)}
+				if err := errors.Join(p.Apply(rule), p.Remove(target), p.SetMode(dataplane.Mode(hand%2)), p.SetNever(nil)); err != nil {
+					t.Error(err)
+				}
+				if _, err := p.Rules(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	hands.Wait()
+	cancel()
+	if err := <-ran; err != nil {
+		t.Error(err)
+	}
+	late := p.Drain(func(*dataplane.Event) {})
+	st := stats(t, p)
+	if st.Packets != 2000 || delivered.Load()+uint64(late)+st.EventsLost < st.FlowsTotal-st.Flows {
+		t.Errorf("%d packets; %d events delivered, %d late, %d lost for %d flows that ended",
+			st.Packets, delivered.Load(), late, st.EventsLost, st.FlowsTotal-st.Flows)
 	}
 }
 
