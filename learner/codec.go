@@ -19,7 +19,7 @@ import (
 const codecVersion = 1
 
 // MaxEncoded bounds an encoded model, in bytes.
-const MaxEncoded = 1 << 20
+const MaxEncoded = 1 << 21
 
 var magic = []byte("hedgerow model\n")
 
@@ -66,8 +66,8 @@ func (m *Model) MarshalBinary() ([]byte, error) {
 	if !m.meta.TrainedAt.IsZero() {
 		w.At = m.meta.TrainedAt.UnixNano()
 	}
-	for i := range m.normals {
-		b, err := m.normals[i].MarshalBinary()
+	for i := range m.self.refs.v {
+		b, err := m.self.refs.v[i].MarshalBinary()
 		if err != nil {
 			return nil, fmt.Errorf("encode model: %w", err)
 		}
@@ -135,8 +135,8 @@ func (w *wire) check() error {
 		return errors.New("counts or parent out of range")
 	case len(w.Mean) != feature.Dim || len(w.Inv) != feature.Dim || len(w.Trust) != feature.Dim:
 		return fmt.Errorf("scaling: expected %d numbers each", feature.Dim)
-	case len(w.Normals) < 1 || len(w.Normals) > kinds:
-		return fmt.Errorf("%d typical vectors: expected 1 to %d", len(w.Normals), kinds)
+	case len(w.Normals) < 1 || len(w.Normals) > maxRefs:
+		return fmt.Errorf("%d references: expected 1 to %d", len(w.Normals), maxRefs)
 	case len(w.SelfS) > calibrate.MaxScores || len(w.AttackS) > calibrate.MaxScores:
 		return fmt.Errorf("calibration scores: expected at most %d", calibrate.MaxScores)
 	}
@@ -176,11 +176,13 @@ func (w *wire) model() (*Model, error) {
 		return nil, fmt.Errorf("attack part: %w", err)
 	}
 	m.meta.KnowsAttacks = m.attack.knows()
-	m.normals = make([]feature.Vector, len(w.Normals))
+	r := &m.self.refs
+	r.v, r.z = make([]feature.Vector, len(w.Normals)), make([][feature.Dim]float32, len(w.Normals))
 	for i, b := range w.Normals {
-		if err := m.normals[i].UnmarshalBinary(b); err != nil {
-			return nil, fmt.Errorf("typical vector %d: %w", i, err)
+		if err := r.v[i].UnmarshalBinary(b); err != nil {
+			return nil, fmt.Errorf("reference %d: %w", i, err)
 		}
+		m.self.standard(&r.z[i], &r.v[i])
 	}
 	return m, nil
 }

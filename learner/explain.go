@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
@@ -16,7 +15,7 @@ type Contribution struct {
 	Name    string
 	Words   string  // with numbers, and what is usual here
 	Value   float64 // in the feature's natural unit
-	Normal  float64 // of the nearest kind of normal traffic here; 0 when it has none
+	Normal  float64 // of the nearest normal flow here; 0 when unknown
 	Weight  float64 // share of the score, above 0; all sum to 1
 }
 
@@ -24,8 +23,8 @@ type Contribution struct {
 const pathSteps = 24
 
 // Explain says which features made the score of the part that spoke (see
-// Score.By), strongest first. The comparison is the nearest kind of this
-// site's normal traffic; the shares are integrated gradients along the way
+// Score.By), strongest first. The comparison is the normal flow of this
+// site that differs least; the shares are integrated gradients along the way
 // from there to the flow (Sundararajan, Taly, Yan 2017), which add up to the
 // difference of the two scores. Features that speak for normal are left out.
 // Only features that are known of the flow take part.
@@ -33,9 +32,9 @@ func (m *Model) Explain(v *feature.Vector, s *Scratch) []Contribution {
 	base := m.nearest(v, s)
 	var share [feature.Dim]float64
 	if m.Score(v, s).By == Attack {
-		m.walkAttack(&share, v, &base, s)
+		m.walkAttack(&share, v, base, s)
 	} else {
-		m.walkSelf(&share, v, &base, s)
+		m.walkSelf(&share, v, base, s)
 	}
 	var total float64
 	for i, x := range share {
@@ -50,7 +49,7 @@ func (m *Model) Explain(v *feature.Vector, s *Scratch) []Contribution {
 	out := make([]Contribution, 0, 16)
 	for i, x := range share {
 		if x > 0 {
-			out = append(out, contribution(i, v, &base, x/total))
+			out = append(out, contribution(i, v, base, x/total))
 		}
 	}
 	slices.SortStableFunc(out, func(a, b Contribution) int { return cmp.Compare(b.Weight, a.Weight) })
@@ -68,35 +67,16 @@ func contribution(i int, v, base *feature.Vector, weight float64) Contribution {
 	return c
 }
 
-// nearest is the typical normal vector that is closest in this site's units.
-func (m *Model) nearest(v *feature.Vector, s *Scratch) feature.Vector {
+// nearest is the reference that is closest in this site's units.
+func (m *Model) nearest(v *feature.Vector, s *Scratch) *feature.Vector {
 	m.self.standard(&s.z, v)
-	best, at := math.Inf(1), 0
-	var z [feature.Dim]float32
-	for k := range m.normals {
-		m.self.standard(&z, &m.normals[k])
-		if d := distance(&z, &s.z, m.normals[k].Has&v.Has); d < best {
-			best, at = d, k
-		}
-	}
-	return m.normals[at]
+	at, _ := m.self.refs.nearest(&s.z, v.Has)
+	return &m.self.refs.v[at]
 }
 
-// distance is the mean absolute difference over the features of a mask: less
-// moved by one wild feature than squares are.
-func distance(a, b *[feature.Dim]float32, has uint64) float64 {
-	var sum float64
-	n := 0
-	for i := range a {
-		if has>>uint(i)&1 == 1 {
-			sum += math.Abs(float64(a[i] - b[i]))
-			n++
-		}
-	}
-	return sum / float64(max(n, 1))
-}
-
-// walkSelf integrates the gradient of the self part's error.
+// walkSelf shares out the two measures of the self part, each scaled to 1 at
+// the flow: the distance from base is a sum over features by itself, the
+// autoencoder's error is integrated along the way.
 func (m *Model) walkSelf(share *[feature.Dim]float64, v, base *feature.Vector, s *Scratch) {
 	var from, to, up, grad [feature.Dim]float32
 	m.self.standard(&to, v)
@@ -106,6 +86,8 @@ func (m *Model) walkSelf(share *[feature.Dim]float64, v, base *feature.Vector, s
 			from[i] = 0 // as absent in both
 		}
 	}
+	s.z = to
+	scale := m.self.err(v.Has, s) + least
 	for k := range pathSteps {
 		t := (float32(k) + 0.5) / pathSteps
 		for i := range s.z {
@@ -113,129 +95,44 @@ func (m *Model) walkSelf(share *[feature.Dim]float64, v, base *feature.Vector, s
 		}
 		m.self.err(v.Has, s)
 		for i := range up {
-			up[i], grad[i] = 2*s.e[i]*m.self.trust[i], 0
+			e, trust := s.e[i], m.self.trust[i]
+			up[i], grad[i] = 2*e*trust/(1+e*e*trust/elbow)*s.w[group[i]], 0
 		}
 		m.self.net.InputGradient(grad[:], up[:], s.self)
 		for i := range share {
-			share[i] += float64((grad[i] - up[i]) * (to[i] - from[i]) / pathSteps)
+			share[i] += float64((grad[i]-up[i])*(to[i]-from[i])/pathSteps) / scale
 		}
+	}
+	q := asked(&to, v.Has)
+	d := float64(q.differ(&from, math.MaxFloat32)) + least
+	for i := range share {
+		share[i] += float64(q.share(i, &from)) / d
 	}
 }
 
 // walkAttack integrates the gradient of the log-odds of attack.
 func (m *Model) walkAttack(share *[feature.Dim]float64, v, base *feature.Vector, s *Scratch) {
-	var from, x, grad [feature.Dim]float32
-	for i := range from {
+	var from, to, x, grad [feature.Dim]float32
+	other := feature.Vector{Has: v.Has} // the base, known where the flow is
+	for i := range other.X {
 		switch {
 		case v.Known(i) && base.Known(i):
-			from[i] = base.X[i]
+			other.X[i] = base.X[i]
 		case v.Known(i):
-			from[i] = m.self.mean[i]
+			other.X[i] = m.self.mean[i]
 		}
 	}
+	attackInput(from[:], &other)
+	attackInput(to[:], v)
 	for k := range pathSteps {
 		t := (float32(k) + 0.5) / pathSteps
 		for i := range x {
-			x[i], grad[i] = from[i]+t*(v.X[i]-from[i]), 0
+			x[i], grad[i] = from[i]+t*(to[i]-from[i]), 0
 		}
 		m.attack.net.Forward(x[:], s.attack)
 		m.attack.net.InputGradient(grad[:], []float32{-1, 1}, s.attack)
 		for i := range share {
-			share[i] += float64(grad[i] * (v.X[i] - from[i]) / pathSteps)
+			share[i] += float64(grad[i] * (to[i] - from[i]) / pathSteps)
 		}
 	}
-}
-
-// kinds is how many typical normal vectors a model keeps.
-const kinds = 32
-
-// typical picks normal vectors that are far from each other and then replaces
-// each by the member of its cluster that is nearest to the cluster's medians,
-// so that what is called usual is a flow that happened.
-func typical(p *selfPart, train []feature.Vector, seed uint64) []feature.Vector {
-	rng := rand.New(rand.NewPCG(seed, 0x7ec))
-	train = sample(train, 1500, rng)
-	z := make([][feature.Dim]float32, len(train))
-	for i := range train {
-		p.standard(&z[i], &train[i])
-	}
-	all := ^uint64(0)
-	centres := [][feature.Dim]float32{z[rng.IntN(len(z))]}
-	near := make([]float64, len(z))
-	own := make([]int, len(z))
-	for i := range near {
-		near[i] = math.Inf(1)
-	}
-	for {
-		var sum float64
-		last := len(centres) - 1
-		for i := range z {
-			if d := distance(&z[i], &centres[last], all); d < near[i] {
-				near[i], own[i] = d, last
-			}
-			sum += near[i]
-		}
-		if len(centres) == kinds || sum == 0 {
-			break
-		}
-		centres = append(centres, z[draw(near, sum, rng)])
-	}
-	return medoids(train, z, own, len(centres))
-}
-
-// draw picks an index in proportion to its distance (k-means++, Arthur and Vassilvitskii 2007).
-func draw(w []float64, sum float64, rng *rand.Rand) int {
-	x := rng.Float64() * sum
-	for i, d := range w {
-		if x -= d; x < 0 {
-			return i
-		}
-	}
-	return len(w) - 1
-}
-
-// medoids takes from each cluster the member nearest to its medians.
-func medoids(train []feature.Vector, z [][feature.Dim]float32, own []int, k int) []feature.Vector {
-	out := make([]feature.Vector, 0, k)
-	var col []float32
-	for c := range k {
-		var mid [feature.Dim]float32
-		for i := range mid {
-			col = col[:0]
-			for j := range z {
-				if own[j] == c {
-					col = append(col, z[j][i])
-				}
-			}
-			if len(col) > 0 {
-				slices.Sort(col)
-				mid[i] = col[len(col)/2]
-			}
-		}
-		best, at := math.Inf(1), -1
-		for j := range z {
-			if own[j] == c {
-				if d := distance(&z[j], &mid, ^uint64(0)); d < best {
-					best, at = d, j
-				}
-			}
-		}
-		if at >= 0 {
-			out = append(out, train[at])
-		}
-	}
-	return out
-}
-
-// sample keeps at most n vectors, evenly over time from a random start.
-func sample(v []feature.Vector, n int, rng *rand.Rand) []feature.Vector {
-	if len(v) <= n {
-		return v
-	}
-	out := make([]feature.Vector, n)
-	start := rng.Float64()
-	for i := range out {
-		out[i] = v[int((float64(i)+start)*float64(len(v))/float64(n))]
-	}
-	return out
 }

@@ -65,15 +65,13 @@ type Model struct {
 	meta   Meta
 	self   selfPart
 	attack attackPart
-	// normals are typical normal vectors of this site, one for each kind of
-	// traffic; explanations compare with the nearest.
-	normals []feature.Vector
 }
 
 // Scratch is the working memory of one goroutine's scoring.
 type Scratch struct {
 	self, attack *infer.Scratch
-	z, e         [feature.Dim]float32
+	z, e, x      [feature.Dim]float32
+	w            [2]float32
 }
 
 // NewScratch makes working memory for Score and Explain.
@@ -118,7 +116,8 @@ type attackPart struct {
 
 // raw is the log-odds of attack.
 func (a *attackPart) raw(v *feature.Vector, s *Scratch) float64 {
-	out := a.net.Forward(v.X[:], s.attack)
+	attackInput(s.x[:], v)
+	out := a.net.Forward(s.x[:], s.attack)
 	return float64(out[1]) - float64(out[0])
 }
 

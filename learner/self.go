@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"math/bits"
 	"math/rand/v2"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/calibrate"
@@ -18,6 +19,10 @@ const (
 	// A feature that hardly moved in training is taken to move this much, so
 	// that its first small move is not a sensation.
 	minSpread = 0.03
+	// Where soften begins to bend, in variances.
+	elbow = 6
+	// Added to both measures, so that an exact copy of normal has a score.
+	least = 1e-3
 	// The least variance of a reconstruction error, in standard units.
 	minResidual = 0.1
 	// Share of inputs blanked in training, which keeps the autoencoder from
@@ -31,6 +36,7 @@ type selfPart struct {
 	mean  [feature.Dim]float32 // of each feature where present
 	inv   [feature.Dim]float32 // 1 / standard deviation
 	trust [feature.Dim]float32 // 1 / variance of the reconstruction error on normal
+	refs  references
 	scale *calibrate.Scale
 }
 
@@ -44,28 +50,61 @@ func (p *selfPart) standard(z *[feature.Dim]float32, v *feature.Vector) {
 	}
 }
 
-// raw is the logarithm of the mean reconstruction error over present features,
-// each in units of its own error on normal traffic.
+// raw is the logarithm of the product of two measures: how badly the
+// autoencoder reconstructs the vector, and how far the nearest reference is.
+// The first knows the shape of normal, the second its combinations.
 func (p *selfPart) raw(v *feature.Vector, s *Scratch) float64 {
 	p.standard(&s.z, v)
-	return math.Log(p.err(v.Has, s) + 1e-6)
+	_, d := p.refs.nearest(&s.z, v.Has)
+	return math.Log(p.err(v.Has, s)+least) + 0.5*math.Log(float64(d)+least)
 }
 
-// err is the mean weighted error of s.z; it leaves the errors in s.e.
+// soften lets an error grow only with its logarithm beyond the usual: several
+// odd features weigh more than a single wild one.
+func soften(e float32) float64 { return elbow * math.Log1p(float64(e)/elbow) }
+
+// err is the error of s.z: the mean over the flow's own features plus the mean
+// over those of its context, so that the few are not outvoted by the many. It
+// leaves the errors that counted in s.e and the groups' weights in s.w.
 func (p *selfPart) err(has uint64, s *Scratch) float64 {
 	out := p.net.Forward(s.z[:], s.self)
-	var sum float64
-	n := 0
+	s.w = weigh(has)
+	var sum [2]float64
 	for i, y := range out {
 		s.e[i] = 0
-		if has>>uint(i)&1 == 1 {
-			s.e[i] = y - s.z[i]
-			sum += float64(s.e[i]*s.e[i]) * float64(p.trust[i])
-			n++
+		if has>>uint(i)&1 == 0 {
+			continue
+		}
+		if e := y - s.z[i]; e*side[i] <= 0 { // e is negative when the value is above the expected
+			s.e[i] = e
+			sum[group[i]] += soften(e * e * p.trust[i])
 		}
 	}
-	return sum / float64(max(n, 1))
+	return sum[0]*float64(s.w[0]) + sum[1]*float64(s.w[1])
 }
+
+// side and group hold what the schema says of each feature; never written.
+var side, group = func() (side [feature.Dim]float32, group [feature.Dim]uint8) {
+	for i := range side {
+		side[i] = float32(feature.Suspect(i))
+		if feature.IsContext(i) {
+			group[i] = 1
+		}
+	}
+	return side, group
+}()
+
+// contextMask has the bits of the features that tell of the surroundings.
+var contextMask = func() (m uint64) {
+	for i := range feature.Dim {
+		if feature.IsContext(i) {
+			m |= 1 << uint(i)
+		}
+	}
+	return m
+}()
+
+func ones(x uint64) int { return bits.OnesCount64(x) }
 
 // trainSelf fits the self part on the older normals and calibrates it on the newer.
 func trainSelf(ctx context.Context, cfg Config, train, held []feature.Vector) (selfPart, error) {
@@ -80,6 +119,7 @@ func trainSelf(ctx context.Context, cfg Config, train, held []feature.Vector) (s
 		return p, fmt.Errorf("self part: %w", err)
 	}
 	p.fitTrust(train)
+	p.refs = pickReferences(&p, train, rng)
 	scores := make([]float64, len(held))
 	s := NewScratch()
 	for i := range held {

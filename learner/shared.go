@@ -46,10 +46,11 @@ func (m *Model) Shared() []float32 {
 
 // TrainShared makes exactly steps training steps on the shared weights from
 // base and returns the new ones; the delta to send is their difference. A site
-// without attacks teaches what is normal there: its batches hold no attack,
-// and because the steps shrink with the gradient, it hardly moves weights that
-// already agree. Sites must make equal numbers of steps. Only the older part
-// of normal is used, so that WithShared can calibrate on the rest.
+// without attacks of its own only objects: it corrects what the classifier
+// calls an attack although it is normal there. Were it to teach that all is
+// normal, a mean over sites would bury what the few that met an attack know.
+// Sites must make equal numbers of steps. What split holds out is not used, so
+// that WithShared can calibrate on it.
 func TrainShared(ctx context.Context, cfg Config, base []float32, normal []feature.Vector, attacks []Example, steps int) ([]float32, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -76,7 +77,11 @@ func TrainShared(ctx context.Context, cfg Config, base []float32, normal []featu
 }
 
 func trainAttack(ctx context.Context, cfg Config, base []float32, train []feature.Vector, attacks []Example, steps int) ([]float32, error) {
-	t, err := graph.New(attackShape, graph.CrossEntropy, batchRows, base)
+	loss := graph.CrossEntropy
+	if len(attacks) == 0 {
+		loss = graph.Contradicted
+	}
+	t, err := graph.New(attackShape, loss, batchRows, base)
 	if err != nil {
 		return nil, err
 	}
@@ -87,6 +92,25 @@ func trainAttack(ctx context.Context, cfg Config, base []float32, train []featur
 	b.sums = cumulative(attacks)
 	_, err = graph.Run(ctx, t, opt, steps, func(int) { b.fill() })
 	return t.Weights(), errJoin(err, t.Close())
+}
+
+// contextGain is how much more a context feature counts in the classifier's
+// input than one of the flow's own: attacks differ there most.
+const contextGain = 2
+
+// attackInput brings a vector into the classifier's units, the same at every
+// site: known features centred, context features amplified, the absent 0.
+func attackInput(x []float32, v *feature.Vector) {
+	for i, xi := range v.X {
+		switch {
+		case !v.Known(i):
+			x[i] = 0
+		case i < ownFeatures:
+			x[i] = 2*xi - 1
+		default:
+			x[i] = contextGain * (2*xi - 1)
+		}
+	}
 }
 
 // attackBatch mixes normal vectors with attacks drawn by weight.
@@ -112,7 +136,7 @@ func (b *attackBatch) fill() {
 			class, w = 1, float32(batchRows-attackRows)/attackRows
 			b.near(x, &b.attacks[pick(b.sums, b.rng)].V)
 		} else {
-			copy(x, b.normal[b.order.next()].X[:])
+			attackInput(x, &b.normal[b.order.next()])
 		}
 		for k := range 2 {
 			b.target[2*r+k], b.weight[2*r+k] = 0, w
@@ -123,12 +147,13 @@ func (b *attackBatch) fill() {
 
 // near writes a neighbour of an attack: what is known and not a flag moves a little.
 func (b *attackBatch) near(x []float32, v *feature.Vector) {
+	n := *v
 	for i, xi := range v.X {
 		if v.Known(i) && !feature.IsFlag(i) {
-			xi = min(max(xi+float32(jitter*b.rng.NormFloat64()), -1), 1)
+			n.X[i] = min(max(xi+float32(jitter*b.rng.NormFloat64()), -1), 1)
 		}
-		x[i] = xi
 	}
+	attackInput(x, &n)
 }
 
 func cumulative(attacks []Example) []float64 {

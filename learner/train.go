@@ -3,6 +3,7 @@ package learner
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
@@ -24,10 +25,10 @@ type Config struct {
 	Epochs int
 	// Rate is the first learning rate of the self part; default 0.003.
 	Rate float64
-	// SharedSteps and SharedRate are for the attack part; defaults 300 and 0.05.
+	// SharedSteps and SharedRate are for the attack part; defaults 300 and 0.1.
 	SharedSteps int
 	SharedRate  float64
-	// Holdout is the newer share of normal that calibrates; default 0.3.
+	// Holdout is the share of normal that is held out to calibrate; default 0.3.
 	Holdout float64
 }
 
@@ -42,7 +43,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.SharedSteps = 300
 	}
 	if c.SharedRate == 0 {
-		c.SharedRate = 0.05
+		c.SharedRate = 0.1
 	}
 	if c.Holdout == 0 {
 		c.Holdout = 0.3
@@ -64,8 +65,15 @@ func (c Config) selfSteps(n int) int {
 	return min(max(c.Epochs*n/batchRows, 800), 3000)
 }
 
-// split parts normals, which come in the order of time, into the older, which
-// train, and the newer, which calibrate.
+// blocks is how many stretches of time normals are cut into.
+const blocks = 20
+
+// split parts normals, which come in the order of time, into those that train
+// and those that calibrate. What is held out is every second stretch of time,
+// counted from the newest: whole stretches, because neighbours in time depend
+// on each other and single vectors would flatter; the newer ones, because a
+// site that is being learnt becomes familiar, and what counts is how it looks
+// from now on; every second, so that the newest also trains.
 func split(normal []feature.Vector, c Config) (train, held []feature.Vector, err error) {
 	if len(normal) < MinNormal {
 		return nil, nil, fmt.Errorf("%w: %d: expected at least %d", ErrTooFew, len(normal), MinNormal)
@@ -75,8 +83,16 @@ func split(normal []feature.Vector, c Config) (train, held []feature.Vector, err
 			return nil, nil, fmt.Errorf("normal vector %d: %w", i, err)
 		}
 	}
-	cut := len(normal) - int(c.Holdout*float64(len(normal)))
-	return normal[:cut], normal[cut:], nil
+	first := blocks - 2*int(math.Round(c.Holdout*blocks)) // at least 0, as Holdout is at most a half
+	for b := range blocks {
+		part := normal[b*len(normal)/blocks : (b+1)*len(normal)/blocks]
+		if b >= first && (blocks-b)%2 == 1 {
+			held = append(held, part...)
+		} else {
+			train = append(train, part...)
+		}
+	}
+	return train, held, nil
 }
 
 // Train makes a model from this site's normal vectors, oldest first, and its
@@ -116,6 +132,5 @@ func Train(ctx context.Context, cfg Config, prev *Model, normal []feature.Vector
 		return nil, fmt.Errorf("train: attack part: %w", err)
 	}
 	m.meta.KnowsAttacks = m.attack.knows()
-	m.normals = typical(&m.self, train, cfg.Seed)
 	return m.sealed()
 }

@@ -29,8 +29,10 @@ const (
 
 	minExceed = 20   // fewer exceedances are not fitted
 	shareTail = 0.10 // of the scores are exceedances
-	shapeMin  = -0.2 // a finite end of the tail is not believed beyond this
-	shapeMax  = 0.9
+	// Within which the shape is believed: a finite end is not known from few
+	// scores, and heavier tails belong on a logarithmic scale.
+	shapeMin = -0.2
+	shapeMax = 0.25
 )
 
 // Scale maps a score to its p-value. It is immutable and safe for concurrent use.

@@ -12,9 +12,9 @@ import (
 
 // ContextOptions sizes a Context. Zero values take the defaults.
 type ContextOptions struct {
-	// Window is the time that "in a minute" means; default one minute. It is
-	// kept in two halves, so a count covers between a half and the whole of it.
-	// Sites that share a classifier must use the same.
+	// Window is the time over which rates are taken; default one minute. It is
+	// kept in two halves, so a count covers between a half and the whole of it,
+	// and is divided by what it covers: rates are per minute whatever the window.
 	Window time.Duration
 	// Settle is how long what was seen rests before it counts as familiar: one
 	// to two times this long; default ten minutes.
@@ -93,6 +93,7 @@ type Context struct {
 	half     int64
 	settle   int64
 	keep     float32
+	born     int64 // time of the first record
 	hosts    table[host]
 	contacts table[contact]
 	services table[service]
@@ -172,6 +173,9 @@ func (c *Context) Update(r *flow.Record, final bool) {
 	now := r.Last
 	epoch := now / c.half
 	k := c.keys(r)
+	if c.born == 0 || now < c.born {
+		c.born = now
+	}
 	c.familiar.turn(now, c.settle, c.keep)
 	seen, fresh := c.flows.put(nonzero(mix(r.ID)^mix(uint64(r.Start))), now)
 	h, _ := c.hosts.put(k.init, now)
@@ -249,8 +253,9 @@ func (c *Context) Vector(dst *Vector, r *flow.Record) {
 	FromRecord(dst, r)
 	epoch := r.Last / c.half
 	k := c.keys(r)
-	c.hostFeatures(dst, k, epoch)
-	c.pairFeatures(dst, k, epoch)
+	rate := c.perMinute(r.Last)
+	c.hostFeatures(dst, k, epoch, rate)
+	c.pairFeatures(dst, k, epoch, rate)
 	if c.familiar.ready() {
 		dst.set(iNovelPort, c.familiar.settled.get(k.novelPort))
 		dst.set(iNovelPeer, c.familiar.settled.get(k.novelPeer))
@@ -258,21 +263,29 @@ func (c *Context) Vector(dst *Vector, r *flow.Record) {
 	}
 }
 
-func (c *Context) hostFeatures(dst *Vector, k keys, epoch int64) {
+// perMinute is what a windowed count is multiplied by: the window covers its
+// previous half and what has passed of this one, or the context's age if that
+// is less, but is taken for a quarter of itself at least.
+func (c *Context) perMinute(now int64) float64 {
+	covered := max(min(c.half+now%c.half, now-c.born), c.half/2)
+	return float64(time.Minute) / float64(covered)
+}
+
+func (c *Context) hostFeatures(dst *Vector, k keys, epoch int64, rate float64) {
 	var none host
 	h := c.hosts.get(k.init)
 	if h == nil {
 		h = &none
 	}
-	dst.set(iHostFlows, h.flows.sum(epoch))
-	dst.set(iHostPeers, h.peers.count(epoch))
-	dst.set(iHostPorts, h.ports.count(epoch))
-	dst.set(iHostFailed, h.failed.sum(epoch))
+	dst.set(iHostFlows, rate*h.flows.sum(epoch))
+	dst.set(iHostPeers, rate*h.peers.count(epoch))
+	dst.set(iHostPorts, rate*h.ports.count(epoch))
+	dst.set(iHostFailed, rate*h.failed.sum(epoch))
 }
 
-func (c *Context) pairFeatures(dst *Vector, k keys, epoch int64) {
+func (c *Context) pairFeatures(dst *Vector, k keys, epoch int64, rate float64) {
 	if sv := c.services.get(k.service); sv != nil {
-		dst.set(iPairFlows, sv.flows.sum(epoch))
+		dst.set(iPairFlows, rate*sv.flows.sum(epoch))
 		if sv.ended >= 3 {
 			dst.set(iPairAlike, math.Sqrt(sv.dev))
 		}
@@ -284,7 +297,7 @@ func (c *Context) pairFeatures(dst *Vector, k keys, epoch int64) {
 		dst.set(iPeerOut, 0)
 		return
 	}
-	dst.set(iPeerOut, ct.out.sum(epoch))
+	dst.set(iPeerOut, rate*ct.out.sum(epoch))
 	if mean, dev, ok := ct.rhythm(); ok {
 		dst.set(iContactGap, mean)
 		dst.set(iContactDev, dev)

@@ -11,7 +11,7 @@
 // Most features are of the flow itself, as far as it got: they make sense at
 // every milestone (packet 4, 8, 16, ...) as well as at the end, and the number
 // of packets so far is itself a feature. The others are of the flow's context:
-// what its initiator did in the last minute, and how well this site knows the
+// what its initiator did lately, as rates, and how well this site knows the
 // peer, the service and the port. They come from Context, whose memory is
 // fixed when it is made; no flood can make it grow.
 //

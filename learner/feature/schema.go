@@ -12,6 +12,9 @@ const Version = 1
 // Dim is the number of features.
 const Dim = 64
 
+// ContextDim is how many of them tell of a flow's context; they come last.
+const ContextDim = Dim - iHostFlows
+
 // Vector is one flow, as far as it got.
 type Vector struct {
 	// X holds every feature in its fixed scale; an absent one is 0.
@@ -158,6 +161,23 @@ func Index(name string) int {
 	return -1
 }
 
+// Suspect says which side of the expected makes feature i suspicious: 1 above
+// (many failures, a stranger), -1 below (contacts too regular, sessions too
+// alike), 0 either. Only context features have a side: that a host does less
+// than usual is no cause for alarm.
+func Suspect(i int) int {
+	switch i {
+	case iHostFlows, iHostPeers, iHostPorts, iHostFailed, iPairFlows, iPeerOut, iNovelPort, iNovelPeer, iNovelService:
+		return 1
+	case iPairAlike, iContactDev, iContactGap:
+		return -1
+	}
+	return 0
+}
+
+// IsContext says whether feature i tells of the flow's surroundings.
+func IsContext(i int) bool { return i >= iHostFlows && i < Dim }
+
 // IsFlag says whether feature i is either 0 or 1.
 func IsFlag(i int) bool { return i >= 0 && i < Dim && specs[i].scale == flag }
 
@@ -201,7 +221,7 @@ func Scaled(i int, natural float64) float32 {
 		x := math.Log1p(math.Abs(natural)/s.grain) / math.Log1p(s.Hi/s.grain)
 		return float32(math.Copysign(x, natural))
 	case novel:
-		return float32(1 - math.Log1p(natural)/math.Log1p(s.Hi))
+		return float32(1 / (1 + natural))
 	}
 	return float32((natural - s.Lo) / (s.Hi - s.Lo))
 }
@@ -216,7 +236,7 @@ func Natural(i int, x float32) float64 {
 	case signed:
 		return math.Copysign(s.grain*math.Expm1(math.Abs(f)*math.Log1p(s.Hi/s.grain)), f)
 	case novel:
-		return math.Expm1((1 - f) * math.Log1p(s.Hi))
+		return min(s.Hi, 1/max(f, 1e-9)-1)
 	}
 	return s.Lo + f*(s.Hi-s.Lo)
 }

@@ -21,6 +21,10 @@ const (
 	// CrossEntropy is the mean over a batch's rows of minus the sum of
 	// weight * target * log softmax(output).
 	CrossEntropy
+	// Contradicted is CrossEntropy over those rows only whose target class is
+	// not the greatest output already (a tie counts as right): it corrects
+	// mistakes and leaves the rest of the network in peace.
+	Contradicted
 )
 
 // lossOp is a loss as one node: (output, target, weight), each of B rows and K
@@ -103,7 +107,7 @@ func (o lossOp) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 	if o.loss == MSE {
 		sum = b.mse(nil, 0)
 	} else {
-		sum = b.crossEntropy(nil, 0)
+		sum = b.crossEntropy(nil, 0, o.loss == Contradicted)
 	}
 	return gorgonia.NewF32(float32(sum)), nil
 }
@@ -122,7 +126,7 @@ func (o diffOp) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 	if o.loss == MSE {
 		b.mse(d, float64(up))
 	} else {
-		b.crossEntropy(d, float64(up))
+		b.crossEntropy(d, float64(up), o.loss == Contradicted)
 	}
 	return tensor.New(tensor.WithShape(b.rows, b.cols), tensor.WithBacking(d)), nil
 }
@@ -166,7 +170,8 @@ func (b *batch) mse(d []float32, up float64) float64 {
 }
 
 // crossEntropy returns the loss; with d it also writes the gradient times up.
-func (b *batch) crossEntropy(d []float32, up float64) float64 {
+// With wrong, rows that are right count nothing.
+func (b *batch) crossEntropy(d []float32, up float64, wrong bool) float64 {
 	var sum float64
 	n := float64(b.rows)
 	for r := range b.rows {
@@ -175,6 +180,9 @@ func (b *batch) crossEntropy(d []float32, up float64) float64 {
 		top := math.Inf(-1)
 		for _, x := range row {
 			top = math.Max(top, float64(x))
+		}
+		if wrong && b.right(at, top) {
+			continue // d is zero there
 		}
 		var z, mass float64
 		for i, x := range row {
@@ -191,4 +199,16 @@ func (b *batch) crossEntropy(d []float32, up float64) float64 {
 		}
 	}
 	return sum / n
+}
+
+// right says that the row at an offset has its largest target where its
+// largest output is.
+func (b *batch) right(at int, top float64) bool {
+	best := at
+	for i := at; i < at+b.cols; i++ {
+		if b.target[i] > b.target[best] {
+			best = i
+		}
+	}
+	return float64(b.out[best]) >= top
 }

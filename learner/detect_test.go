@@ -1,0 +1,187 @@
+package learner_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/learner"
+	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+)
+
+// Trained on some 750 normal flows and nothing else, the model sees each of
+// four attacks by its tenth flow, at a level that costs less than one false
+// alarm in 2000 normal flows over three offices.
+func TestSelfSeesAttacksItNeverMet(t *testing.T) {
+	var alarms, normals int
+	for seed := uint64(1); seed <= 3; seed++ {
+		d, err := makeDay(seed, false)
+		if err != nil {
+			t.Fatal(err)
+		}
+		work := flows(d.model, d.after, "normal")
+		n, _ := below(work, alpha)
+		alarms, normals = alarms+n, normals+len(work)
+		t.Logf("office %d: trained on %d flows (%d vectors) in %v; false alarms %d of %d flows", seed, d.flows, len(d.normal), d.trained.Round(time.Millisecond), n, len(work))
+		for _, kind := range kindsOfAttack {
+			p := flows(d.model, d.after, kind)
+			caught, first := below(p, alpha)
+			at := make([]int, 3)
+			for i, level := range []float64{0.001, 0.01, 0.05} {
+				at[i], _ = below(p, quantile(work, level))
+			}
+			t.Logf("  %-6s caught %d of %d, first was number %d; AUC %.4f; at 0.1/1/5 %% false alarms: %v", kind, caught, len(p), first, auc(p, work), at)
+			if first < 0 || first > 10 {
+				t.Errorf("office %d: %s: first caught was flow %d: expected by the tenth", seed, kind, first)
+			}
+		}
+	}
+	if alarms*2000 > normals {
+		t.Errorf("%d false alarms in %d normal flows: expected less than one in 2000", alarms, normals)
+	}
+}
+
+// quantile is the level-quantile of p-values: flows under it are the given share.
+func quantile(p []float64, level float64) float64 {
+	s := sorted(p)
+	return s[int(level*float64(len(s)))]
+}
+
+// Control: when each feature is shuffled among the normal vectors, they keep
+// every single feature's distribution and lose what belongs together. A model
+// of that must lose the attacks that are odd only as a whole.
+func TestShuffledNormalTeachesLess(t *testing.T) {
+	d := someDay(t)
+	mixed := append([]feature.Vector(nil), d.normal...)
+	rng := rand.New(rand.NewPCG(1, 2))
+	for i := range feature.Dim {
+		rng.Shuffle(len(mixed), func(a, b int) {
+			mixed[a].X[i], mixed[b].X[i] = mixed[b].X[i], mixed[a].X[i]
+			if bit := uint64(1) << uint(i); (mixed[a].Has^mixed[b].Has)&bit != 0 {
+				mixed[a].Has ^= bit
+				mixed[b].Has ^= bit
+			}
+		})
+	}
+	m, err := learner.Train(t.Context(), learner.Config{Seed: 1}, nil, mixed, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, kind := range []string{"brute", "beacon"} {
+		real, _ := below(flows(d.model, d.after, kind), alpha)
+		control, _ := below(flows(m, d.after, kind), alpha)
+		t.Logf("%s: caught %d, by the control %d", kind, real, control)
+		if control > 0 || real == 0 {
+			t.Errorf("%s: caught %d, by the control %d: expected some and none", kind, real, control)
+		}
+	}
+}
+
+// Control: a classifier taught with labels drawn by lot learns nothing of use.
+func TestShuffledLabelsTeachNothing(t *testing.T) {
+	d := someDay(t)
+	rng := rand.New(rand.NewPCG(3, 4))
+	pool := append(append([]feature.Vector(nil), d.normal...), vectors(d.after, "beacon")...)
+	rng.Shuffle(len(pool), func(i, j int) { pool[i], pool[j] = pool[j], pool[i] })
+	var wrong []learner.Example
+	for _, v := range pool[:60] {
+		wrong = append(wrong, learner.Example{V: v})
+	}
+	right := examples(d.after, "beacon")
+	good, err := learner.Train(t.Context(), learner.Config{Seed: 1}, d.model, d.normal, right[:len(right)/2])
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad, err := learner.Train(t.Context(), learner.Config{Seed: 1}, d.model, d.normal, wrong)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := learner.NewScratch()
+	count := func(m *learner.Model) (n int) {
+		for _, e := range right[len(right)/2:] {
+			if m.Score(&e.V, s).PAttack < alpha {
+				n++
+			}
+		}
+		return n
+	}
+	g, b := count(good), count(bad)
+	t.Logf("of %d beacon vectors the attack part caught %d, with labels by lot %d", len(right)-len(right)/2, g, b)
+	if g <= (len(right)-len(right)/2)/2 || b > 2 {
+		t.Errorf("caught %d, with labels by lot %d", g, b)
+	}
+}
+
+// The features that an explanation names are what makes the score: put at
+// normal's values, they take more of it away than as many features by lot.
+func TestExplanationNamesWhatMatters(t *testing.T) {
+	d := someDay(t)
+	s := learner.NewScratch()
+	rng := rand.New(rand.NewPCG(5, 6))
+	want := map[string][]string{
+		"scan":   {"outbound", "inbound", "reset", "port_", "contact_", "host_", "answered", "hops", "known_", "proven"},
+		"brute":  {"pair_", "contact_", "inbound", "outbound", "fin", "ended", "host_", "known_"},
+		"beacon": {"contact_", "upload_share", "peer_out", "size_", "known_", "pair_", "host_"},
+		"spurt":  {"port_", "peer_out", "payload_out", "bytes_out", "packets", "rate_out", "contact_", "known_", "size_"},
+	}
+	for _, kind := range kindsOfAttack {
+		var named, lot float64
+		n := 0
+		for _, x := range d.after {
+			if x.label != kind || d.model.Score(&x.v, s).P >= 0.01 {
+				continue
+			}
+			c := d.model.Explain(&x.v, s)
+			checkWeights(t, c)
+			if n == 5 {
+				t.Logf("%s: %s; %s; %s", kind, c[0].Words, c[1].Words, c[2].Words)
+			}
+			if !names(c[:3], want[kind]) {
+				t.Errorf("%s: explanation names %s, %s, %s: expected one of %v", kind, c[0].Name, c[1].Name, c[2].Name, want[kind])
+			}
+			before := d.model.Score(&x.v, s).Self
+			named += before - d.model.Score(without(x.v, c, []int{0, 1, 2, 3, 4}), s).Self
+			lot += before - d.model.Score(without(x.v, c, rng.Perm(len(c))[:5]), s).Self
+			n++
+		}
+		if n == 0 || named <= 1.5*lot || named <= 0 {
+			t.Errorf("%s: deleting the five named features takes %.2f, five by lot %.2f, over %d vectors", kind, named, lot, n)
+		}
+	}
+}
+
+// without puts the chosen contributions' features at their normal values.
+func without(v feature.Vector, c []learner.Contribution, which []int) *feature.Vector {
+	for _, k := range which {
+		if k < len(c) {
+			v.X[c[k].Feature] = feature.Scaled(c[k].Feature, c[k].Normal)
+		}
+	}
+	return &v
+}
+
+func names(c []learner.Contribution, want []string) bool {
+	for _, x := range c {
+		for _, w := range want {
+			if strings.HasPrefix(x.Name, w) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+func checkWeights(t *testing.T, c []learner.Contribution) {
+	t.Helper()
+	var sum float64
+	for i, x := range c {
+		sum += x.Weight
+		if !(x.Weight > 0) || i > 0 && x.Weight > c[i-1].Weight || x.Name == "" || x.Words == "" {
+			t.Fatalf("contribution %d: %+v", i, x)
+		}
+	}
+	if sum < 0.999999 || sum > 1.000001 {
+		t.Fatalf("weights sum to %v", sum)
+	}
+}
