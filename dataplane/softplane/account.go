@@ -11,8 +11,6 @@ import (
 type state struct {
 	rec          flow.Record
 	side         [2]side // as rec.Dir
-	synAt        int64   // of the first SYN without ACK
-	synAckAt     int64   // of the first SYN with ACK from the responder after it
 	payloadAt    int64   // of the latest payload-carrying packet
 	sawSYN       bool    // without ACK
 	class        class

@@ -71,9 +71,9 @@ func manifest(t *testing.T, dir string) map[string]counted {
 
 // tally sums what became of captures.
 type tally struct {
-	files, packets, bytes, flows, ends, notIP uint64
-	malformed, links                          map[string]uint64
-	faults                                    []string
+	files, packets, bytes, flows, ends uint64
+	malformed, links                   map[string]uint64
+	faults                             []string
 }
 
 func (s *tally) String() string {
