@@ -66,7 +66,7 @@ func TestBytesAreBounded(t *testing.T) {
 		batch := make([]Flow, 400)
 		for j := range batch {
 			vector := make([]byte, 8<<10) // noise, which does not compress
-			_, _ = rng.Read(vector) // never fails
+			_, _ = rng.Read(vector)       // never fails
 			batch[j] = Flow{Flow: event.Flow{DstPort: uint16(i)}, Vector: vector}
 		}
 		if err := s.AppendFlows(batch); err != nil {
