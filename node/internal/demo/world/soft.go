@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,8 +42,26 @@ func (s sink) Frame(hook dataplane.Hook, frame []byte, at time.Time) bool {
 	return s.p.Frame(hook, softplane.Ethernet, frame, 0, at)
 }
 
+// dialer makes one site's end of the mesh, and says where it listens.
+type dialer func(k *identity.Key, roster []federation.Site, log *slog.Logger) (t federation.Transport, addrs func() []string, err error)
+
+// overLoopback is libp2p on a free port of the loopback interface.
+func overLoopback(k *identity.Key, roster []federation.Site, log *slog.Logger) (federation.Transport, func() []string, error) {
+	t, err := gossip.New(gossip.Options{
+		Key: k, Organisation: organisation, Roster: roster, Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: log,
+	})
+	if err != nil {
+		return nil, nil, err
+	}
+	return t, t.Addrs, nil
+}
+
 // UpSoft starts the nodes.
 func UpSoft(ctx context.Context, sc *scenario.Scenario, o Options, log *slog.Logger) (*Soft, error) {
+	return upSoft(ctx, sc, o, log, overLoopback)
+}
+
+func upSoft(ctx context.Context, sc *scenario.Scenario, o Options, log *slog.Logger, dial dialer) (*Soft, error) {
 	ctx, stop := context.WithCancel(ctx)
 	w := &Soft{stop: stop}
 	keys := make([]*identity.Key, len(sc.Sites))
@@ -57,12 +76,20 @@ func UpSoft(ctx context.Context, sc *scenario.Scenario, o Options, log *slog.Log
 	}
 	sinks := map[string]soft.FrameSink{}
 	for i, s := range sc.Sites {
-		p, t, err := w.start(ctx, i, s, keys[i], roster, o, log)
+		t, addrs, err := dial(keys[i], slices.Clone(roster), log.With("site", s.Name))
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("demo: %s: mesh: %v", s.Name, err), w.Close())
+		}
+		mesh := node.MeshOptions{
+			Organisation: organisation, Roster: slices.Clone(roster), Transport: t,
+			RoundEvery: roundEvery, Gather: gather, Addrs: addrs,
+		}
+		p, err := w.start(ctx, i, s, keys[i], mesh, o, log)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("demo: %s: %v", s.Name, err), w.Close())
 		}
 		// Those who start later dial those who listen already.
-		roster[i].Addrs = t.Addrs()
+		roster[i].Addrs = addrs()
 		sinks[s.Name] = sink{p}
 	}
 	var err error
@@ -72,40 +99,50 @@ func UpSoft(ctx context.Context, sc *scenario.Scenario, o Options, log *slog.Log
 	return w, nil
 }
 
-func (w *Soft) start(ctx context.Context, i int, s *scenario.Site, k *identity.Key, roster []federation.Site, o Options, log *slog.Logger) (*softplane.Plane, *gossip.Transport, error) {
+func (w *Soft) start(ctx context.Context, i int, s *scenario.Site, k *identity.Key, mesh node.MeshOptions, o Options, log *slog.Logger) (*softplane.Plane, error) {
 	p, err := softplane.Open(softplane.Options{Inside: []netip.Prefix{s.LAN}})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	st, err := store.Open("", store.Options{InMemory: true})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	w.stores = append(w.stores, st)
-	t, err := gossip.New(gossip.Options{
-		Key: k, Organisation: organisation, Roster: append([]federation.Site(nil), roster...),
-		Listen: []string{"/ip4/127.0.0.1/tcp/0"}, Log: log.With("site", s.Name),
-	})
-	if err != nil {
-		return nil, nil, err
-	}
 	n, err := node.New(node.Options{
-		Site: s.Name, Version: "demo", Interface: "software", Plane: p, Mode: dataplane.Monitor, Store: st, Key: k,
+		Site: s.Name, Version: "demo", Interface: "software", Plane: tapped{p, s.Name, o.tap}, Mode: dataplane.Monitor, Store: st, Key: k,
 		Learner: node.LearnerOptions{
-			Enabled: o.Learner, WarmupFlows: warmupFlows, Warmup: time.Hour, RetrainEvery: time.Hour,
+			Enabled: o.Learner, WarmupFlows: warmupFlows, Warmup: time.Hour, Wait: ripen, RetrainEvery: time.Hour,
 			IncidentsPerDay: 5, Seed: uint64(i + 1), Context: feature.ContextOptions{Settle: settle, Seed: uint64(i + 1)},
 		},
 		Policy: node.PolicyOptions{Suspend: suspendFor, Block: time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true},
-		Mesh:   node.MeshOptions{Organisation: organisation, Roster: roster, Transport: t, RoundEvery: time.Hour, Gather: 10 * time.Second, Addrs: t.Addrs},
+		Mesh:   mesh,
 		Log:    log.With("site", s.Name),
 	})
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	w.wait.Go(func() { w.ended(n.Run(ctx)) })
 	w.wait.Go(func() { beat(ctx, p) })
 	w.Sites = append(w.Sites, &site{s.Name, n})
-	return p, t, nil
+	return p, nil
+}
+
+// tapped lets a test see what the node sees.
+type tapped struct {
+	dataplane.Plane
+	site string
+	tap  func(site string, e *dataplane.Event)
+}
+
+func (p tapped) Run(ctx context.Context, handle func(*dataplane.Event)) error {
+	if p.tap == nil {
+		return p.Plane.Run(ctx, handle)
+	}
+	return p.Plane.Run(ctx, func(e *dataplane.Event) {
+		p.tap(p.site, e)
+		handle(e)
+	})
 }
 
 // beat moves a plane's time on when nothing arrives, so that silent flows end.

@@ -99,7 +99,7 @@ pin_dir = %q
 enabled = %v
 warmup_flows = %d
 warmup = "1h"
-wait = "0s"
+wait = %q
 settle = %q
 retrain_every = "1h"
 seed = %d
@@ -109,13 +109,13 @@ block = "1h"
 [mesh]
 organisation = %q
 listen = ["/ip4/%s/tcp/%d", "/ip4/%s/udp/%d/quic-v1"]
-round_every = "1h"
-gather = "10s"
+round_every = %q
+gather = %q
 [telemetry]
 metrics = ""
 `, s.Name, filepath.Join(gw.Dir, "state"), filepath.Join(gw.Dir, "s"), lab.InterfaceLAN, s.LAN.String(),
-		filepath.Join(gw.BPF, "hedgerow"), o.Learner, warmupFlows, settle.String(), i+1, suspendFor.String(),
-		organisation, s.WAN, meshPort, s.WAN, meshPort)
+		filepath.Join(gw.BPF, "hedgerow"), o.Learner, warmupFlows, ripen.String(), settle.String(), i+1, suspendFor.String(),
+		organisation, s.WAN, meshPort, s.WAN, meshPort, roundEvery.String(), gather.String())
 	for _, p := range sc.Sites {
 		if p.Name != s.Name {
 			fmt.Fprintf(&b, "[[mesh.peer]]\nname = %q\nid = %q\naddrs = [\"/ip4/%s/tcp/%d\"]\n", p.Name, ids[p.Name], p.WAN, meshPort)

@@ -8,23 +8,30 @@ import (
 	"context"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
 // What the demo's sites differ in from a site's defaults: it has minutes where
-// a site has days, so learning begins at once and what was seen may teach at once.
+// a site has days. What was seen waits for ripen before it may teach or test
+// a later model: long enough for the story to find out that it was an attack.
 const (
 	organisation = "hedgerow-demo"
 	warmupFlows  = 600
-	settle       = 6 * time.Second
+	settle       = 4 * time.Second
 	suspendFor   = 30 * time.Second
+	ripen        = 30 * time.Second
+	roundEvery   = time.Hour // the story starts rounds itself
+	gather       = 10 * time.Second
 )
 
 // Options of both worlds.
 type Options struct {
 	Learner bool
+
+	tap func(site string, e *dataplane.Event) // for tests: what each node sees
 }
 
 // site adapts a daemon to what the story asks of it.
@@ -49,7 +56,9 @@ func (s *site) Status(ctx context.Context) (demo.Status, error) {
 }
 
 func (s *site) Events(ctx context.Context, since time.Time) (<-chan *event.Event, error) {
-	return s.b.Follow(ctx, api.Query{Since: since})
+	return s.b.Follow(ctx, api.Query{
+		Kinds: []event.Kind{event.KindAlert, event.KindVerdict, event.KindIndicator, event.KindModel}, Since: since,
+	})
 }
 
 func (s *site) SetMode(ctx context.Context, mode string) error { return s.b.SetMode(ctx, mode) }
@@ -59,11 +68,5 @@ func (s *site) Confirm(ctx context.Context, alertID string) error {
 }
 
 func (s *site) StartRound(ctx context.Context) (uint64, error) { return s.b.StartRound(ctx) }
-
-func (s *site) Block(ctx context.Context, target string, d time.Duration, reason string) error {
-	return s.b.Block(ctx, target, d, reason)
-}
-
-func (s *site) Unblock(ctx context.Context, target string) error { return s.b.Unblock(ctx, target) }
 
 var _ demo.Site = (*site)(nil)
