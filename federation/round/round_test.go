@@ -108,7 +108,7 @@ func play(t *testing.T, w *testnet, trace *strings.Builder, f []string) {
 // silent proposers, then a quiet end: all live sites must be on one model, and
 // nobody has ever signed two deltas or two lists for one place.
 func TestLiveSitesEndOnOneModel(t *testing.T) {
-	runs := 200
+	runs := 60
 	if testing.Short() {
 		runs = 15
 	}

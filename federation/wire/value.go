@@ -172,10 +172,23 @@ var addrLike = regexp.MustCompile(`[0-9]{1,3}(\.[0-9]{1,3}){3}|[0-9A-Fa-f]{0,4}(
 // MaxSentence characters. It is idempotent; a received sentence that it would
 // change is refused.
 func Sanitise(s string) string {
-	if !utf8.ValidString(s) {
-		s = strings.ToValidUTF8(s, "")
+	if len(s) > 16*MaxSentence {
+		s = s[:16*MaxSentence]
 	}
+	s = strings.ToValidUTF8(s, "")
 	s = strings.Map(printable, s)
+	// A replacement or a cut may leave what looks like an address in its turn.
+	for range 16 {
+		next := sanitiseOnce(s)
+		if next == s {
+			return s
+		}
+		s = next
+	}
+	return ""
+}
+
+func sanitiseOnce(s string) string {
 	s = addrLike.ReplaceAllStringFunc(s, hidePrivate)
 	s = strings.Join(strings.Fields(s), " ")
 	if utf8.RuneCountInString(s) <= MaxSentence {
