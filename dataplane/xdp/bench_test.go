@@ -27,14 +27,14 @@ func BenchmarkPacket(b *testing.B) {
 		setup func(fixture) (*ebpf.Program, error)
 	}{
 		{"bare", func(fixture) (*ebpf.Program, error) { return barePass() }},
-		{"xdp/known-flow", func(f fixture) (*ebpf.Program, error) { return f.mirror, nil }},
-		{"xdp/known-flow-10k-rules", func(f fixture) (*ebpf.Program, error) { return f.mirror, fillRules(f, 10000) }},
-		{"xdp/blocked", func(f fixture) (*ebpf.Program, error) { return f.mirror, f.Apply(rule) }},
+		{"xdp/known-flow", func(f fixture) (*ebpf.Program, error) { return f.mirror(), nil }},
+		{"xdp/known-flow-10k-rules", func(f fixture) (*ebpf.Program, error) { return f.mirror(), fillRules(f, 10000) }},
+		{"xdp/blocked", func(f fixture) (*ebpf.Program, error) { return f.mirror(), f.Apply(rule) }},
 		{"xdp/blocked-10k-rules", func(f fixture) (*ebpf.Program, error) {
 			if err := fillRules(f, 10000); err != nil {
 				return nil, err
 			}
-			return f.mirror, f.Apply(rule)
+			return f.mirror(), f.Apply(rule)
 		}},
 		{"tcx/known-flow", func(f fixture) (*ebpf.Program, error) { return f.objs.HedgerowTcx, nil }},
 	} {

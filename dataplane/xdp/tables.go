@@ -110,7 +110,7 @@ func (p *Plane) put(r dataplane.Rule) error {
 	if err := p.enable(in); err != nil {
 		return err
 	}
-	if err := m.Put(k, v); err != nil {
+	if err := m.Put(k, &v); err != nil {
 		return errors.Join(fmt.Errorf("rule for %s: %w", t, full(err)), p.disable(in))
 	}
 	if had && place(t, old.action) != in {
@@ -166,7 +166,7 @@ func (p *Plane) setTable(in table, v uint32) error {
 }
 
 func (p *Plane) writeConfig() error {
-	if err := p.objs.Settings.Put(uint32(0), p.cfg); err != nil {
+	if err := p.objs.Settings.Put(uint32(0), &p.cfg); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
 	return nil
@@ -210,7 +210,7 @@ func (p *Plane) refreshCovers(changed []netip.Prefix) error {
 			return fmt.Errorf("read rule for %s: %w", t, err)
 		}
 		v.Cover, v.CoverReason = cover, reason
-		if err := p.objs.Prefixes.Put(k, v); err != nil {
+		if err := p.objs.Prefixes.Put(k, &v); err != nil {
 			return fmt.Errorf("rewrite rule for %s: %w", t, full(err))
 		}
 		e.cover, e.coverReason = cover, reason

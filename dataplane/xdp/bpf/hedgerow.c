@@ -159,6 +159,13 @@ static __always_inline struct rule *addr_rule(const struct addr *a, __u16 port, 
 	return bpf_map_lookup_elem(&addrs, &k);
 }
 
+/* Linux 6.1 wants keys on the caller's own stack. */
+static __always_inline struct rule *flow_rule(const struct flow_key *key)
+{
+	struct flow_key k = *key;
+	return bpf_map_lookup_elem(&verdicts, &k);
+}
+
 static __always_inline struct rule *prefix_rule(const struct addr *a, __u32 class)
 {
 	struct prefix_key k = {.bits = 160, .class = class, .family = family(a), .addr = *a};
@@ -181,7 +188,7 @@ __noinline int match_rules(struct match *m, struct pkt *p)
 	if (!c || !m || !p)
 		return 0;
 	if (c->flow_rules && p->have & HAVE_L4)
-		TRY(bpf_map_lookup_elem(&verdicts, &p->key), BY_FLOW);
+		TRY(flow_rule(&p->key), BY_FLOW);
 	if (c->service_rules && p->have & HAVE_L4) {
 		if (p->sport)
 			TRY(addr_rule(&p->src, p->sport, p->proto), BY_SERVICE_SRC);
@@ -208,7 +215,7 @@ static __always_inline struct rule *rule_at(struct pkt *p, __u32 by)
 {
 	switch (by) {
 	case BY_FLOW:
-		return bpf_map_lookup_elem(&verdicts, &p->key);
+		return flow_rule(&p->key);
 	case BY_SERVICE_SRC:
 		return addr_rule(&p->src, p->sport, p->proto);
 	case BY_SERVICE_DST:
@@ -603,13 +610,15 @@ __noinline int tell_drop(struct match *m, struct pkt *p)
 {
 	__u32 zero = 0, bit;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct flow_key key;
 	struct flow *f = 0;
 	struct rule *r;
 
 	if (!c || !m || !p)
 		return 0;
+	key = p->key;
 	if (p->have & HAVE_L4)
-		f = bpf_map_lookup_elem(&flows, &p->key);
+		f = bpf_map_lookup_elem(&flows, &key);
 	if (f)
 		add(&f->dropped, p->segs);
 	bit = c->mode == MODE_ENFORCE ? 2 : 1;
