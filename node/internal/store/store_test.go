@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"log/slog"
 	"reflect"
 	"strings"
 	"testing"
@@ -12,8 +11,6 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
-
-func discard() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 func open(t *testing.T, dir string, o Options) *Store {
 	t.Helper()
