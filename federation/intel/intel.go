@@ -29,7 +29,6 @@ type Source int
 const (
 	Gossip Source = iota
 	Pulled
-	Own
 	restored
 )
 
