@@ -96,6 +96,10 @@ func (p *Plane) attachXDP(now attached, undo *undoStack) error {
 	switch {
 	case ours:
 		p.attachMode = modeName(now.generic)
+		if now.generic && !p.o.Generic {
+			p.log.Warn("taking over a link in generic mode, which costs about three times as much a packet; detach first to try native",
+				"interface", p.o.Interface)
+		}
 		p.xdp, err = p.takeOver(pinned, info, p.objs.HedgerowXdp, undo)
 		return err
 	case pinned != nil:
@@ -181,9 +185,7 @@ func (p *Plane) takeOver(l link.Link, info *link.Info, prog *ebpf.Program, undo 
 		before.Close()
 		return nil, fmt.Errorf("take over: swap the program: %w", err)
 	}
-	undo.add(func() error {
-		defer before.Close()
-		return errors.Join(l.Update(before), l.Close())
-	})
+	undo.hold(before)
+	undo.add(func() error { return errors.Join(l.Update(before), l.Close()) })
 	return l, nil
 }

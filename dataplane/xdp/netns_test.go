@@ -46,10 +46,11 @@ func TestRealConnection(t *testing.T) {
 	if !r.Validated[0] || !r.Validated[1] || r.SynAckUS == 0 || r.AckUS == 0 {
 		t.Errorf("handshake: validated %v, %d us, %d us: expected all known", r.Validated, r.SynAckUS, r.AckUS)
 	}
-	// Both directions carry the same bytes, however the stack cut them up.
+	// Both directions carry the same bytes, however the stack cut them up; on a
+	// busy machine it also sends some again.
 	for e := range 2 {
-		if r.Dir[e].Payload != 120000 {
-			t.Errorf("direction %d: payload %d: expected 120000", e, r.Dir[e].Payload)
+		if d := r.Dir[e]; d.Payload < 120000 || d.Payload > 120000 && d.Retrans == 0 {
+			t.Errorf("direction %d: payload %d with %d segments sent again: expected 120000", e, d.Payload, d.Retrans)
 		}
 		if r.Dir[e].SizeMax > 1500 {
 			t.Errorf("direction %d: largest packet %d: expected what fits the link", e, r.Dir[e].SizeMax)

@@ -73,7 +73,7 @@ func isBPFFS(path string) (bool, error) {
 	if err := unix.Statfs(path, &st); err != nil {
 		return false, err
 	}
-	return int64(st.Type) == unix.BPF_FS_MAGIC, nil
+	return st.Type == unix.BPF_FS_MAGIC, nil
 }
 
 // abiHash tells apart layouts of maps, their sizes included.

@@ -3,9 +3,11 @@ package xdp
 import (
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"maps"
 	"net"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -60,6 +62,7 @@ func Open(o Options) (*Plane, error) {
 		undo.run(o.Log)
 		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
 	}
+	undo.release(o.Log)
 	return p, nil
 }
 
@@ -221,15 +224,32 @@ func (p *Plane) Detach() error {
 	return nil
 }
 
-// undoStack holds what a failed Open must take back, last first.
-type undoStack []func() error
+// undoStack holds what a failed Open must take back, last first, and what is
+// held only for that.
+type undoStack struct {
+	back []func() error
+	held []io.Closer
+}
 
-func (u *undoStack) add(f func() error) { *u = append(*u, f) }
+func (u *undoStack) add(f func() error) { u.back = append(u.back, f) }
 
+func (u *undoStack) hold(c io.Closer) { u.held = append(u.held, c) }
+
+// run takes everything back.
 func (u *undoStack) run(log *slog.Logger) {
-	for i := len(*u) - 1; i >= 0; i-- {
-		if err := (*u)[i](); err != nil {
+	for _, f := range slices.Backward(u.back) {
+		if err := f(); err != nil {
 			log.Warn("undoing a failed attach", "error", err)
+		}
+	}
+	u.release(log)
+}
+
+// release lets go of what a way back would have needed.
+func (u *undoStack) release(log *slog.Logger) {
+	for _, c := range u.held {
+		if err := c.Close(); err != nil {
+			log.Warn("closing an earlier program", "error", err)
 		}
 	}
 }
