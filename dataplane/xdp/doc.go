@@ -1,7 +1,7 @@
 // Package xdp is the packet path in the Linux kernel: it loads two eBPF
 // programs, hooks them to one interface (XDP for what enters, TCX egress for
 // what leaves), writes rules into their maps and reads flows and events out of
-// them. What a packet meets there is written in bpf/hedgerow.c; its meaning is
+// them. What a packet meets there is written in bpf/, from hedgerow.c on; its meaning is
 // that of package dataplane, and dataplane/planetest holds it to that.
 //
 // # Placement

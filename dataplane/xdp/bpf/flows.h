@@ -1,0 +1,295 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is known of a flow, and when userspace is told. */
+#ifndef HEDGEROW_FLOWS_H
+#define HEDGEROW_FLOWS_H
+
+#include "maps.h"
+#include "parse.h"
+
+/* Fills an event. Without a flow, the record holds only who and when. */
+static __noinline void fill(struct event *e, struct pkt *p, struct flow *f)
+{
+	e->key = p->key;
+	if (f) {
+		__builtin_memcpy(&e->flow, f, sizeof(*f));
+		return;
+	}
+	__builtin_memset(&e->flow, 0, sizeof(e->flow));
+	e->flow.start = e->at;
+	e->flow.dropped = p->segs;
+	e->flow.init_b = p->from_b;
+	(p->from_b ? &e->flow.d[1] : &e->flow.d[0])->marks =
+		p->hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
+}
+
+#define WHAT(kind, end, reason) ((kind) | (end) << 8 | (__u64)(reason) << 32)
+
+/* Tells userspace. what is a WHAT; f may be missing. */
+__noinline int emit(struct pkt *p, struct flow *f, __u64 now, __u64 what)
+{
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+	struct event *e;
+
+	if (!c || !n || !p)
+		return 0;
+	if (over(&n->event_tat, c->event_rate, now)) {
+		n->events_lost++;
+		return 0;
+	}
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		n->events_lost++;
+		return 0;
+	}
+	e->at = now;
+	e->reason = what >> 32;
+	e->kind = what & 0xff;
+	e->end = what >> 8 & 0xff;
+	e->mode = c->mode;
+	e->pad = 0;
+	fill(e, p, f);
+	bpf_ringbuf_submit(e, 0);
+	return 0;
+}
+
+static __always_inline __u32 micros(__u64 ns)
+{
+	__u64 us = ns / 1000;
+	return us > 0xffffffffULL ? 0xffffffff : us;
+}
+
+static __always_inline void inc16(__u16 *p)
+{
+	if (*p != 0xffff)
+		(*p)++;
+}
+
+static __always_inline struct flow *new_flow(const struct pkt *p, struct counters *n, __u64 now)
+{
+	__u32 zero = 0;
+	struct flow *f = bpf_map_lookup_elem(&scratch, &zero);
+
+	if (!f)
+		return 0;
+	__builtin_memset(f, 0, sizeof(*f));
+	f->id = (__u64)bpf_get_smp_processor_id() << 48 | (n->flows_total + 1);
+	f->start = now;
+	f->last_payload = now;
+	f->init_b = p->from_b;
+	if (!bpf_map_update_elem(&flows, &p->key, f, BPF_NOEXIST))
+		n->flows_total++;
+	f = bpf_map_lookup_elem(&flows, &p->key);
+	if (!f)
+		n->flows_failed++;
+	return f;
+}
+
+/* Sizes, counts and gaps. An aggregated packet counts as what it is on the wire. */
+__noinline int count(struct dir *d, struct pkt *p, __u64 now)
+{
+	__u32 full, last, n;
+	__u64 sq, gap_sq;
+
+	if (!d || !p)
+		return 0;
+	full = last = p->ip_len;
+	n = p->segs;
+	if (n > 1) {
+		full = p->hdr_len + p->mss;
+		last = p->hdr_len + (p->payload - (n - 1) * p->mss);
+	}
+	if (full > 0xffff)
+		full = 0xffff;
+	if (last > 0xffff)
+		last = 0xffff;
+	sq = (__u64)full * full * (n - 1) + (__u64)last * last;
+	if (!d->packets) {
+		d->first = now;
+		d->size_min = last;
+		d->window = p->window;
+		d->ttl = p->ttl;
+	} else {
+		__u32 gap = now > d->last ? micros(now - d->last) : 0;
+		gap_sq = d->gap_sq + (__u64)gap * gap;
+		d->gap_sq = gap_sq < d->gap_sq ? ~0ULL : gap_sq;
+		if (gap > d->gap_max)
+			d->gap_max = gap;
+	}
+	if (last < d->size_min)
+		d->size_min = last;
+	if (full > d->size_max)
+		d->size_max = full;
+	d->size_sq += sq;
+	d->last = now;
+	d->packets += n;
+	d->bytes += p->payload + (__u64)n * p->hdr_len;
+	d->payload += p->payload;
+	return 0;
+}
+
+static __always_inline __u8 hint(__u32 w)
+{
+	switch (ntohl(w)) {
+	case 0x5353482d: /* SSH- */
+		return HINT_SSH;
+	case 0x47455420: /* GET */
+	case 0x504f5354: /* POST */
+	case 0x48454144: /* HEAD */
+	case 0x50555420: /* PUT */
+	case 0x44454c45: /* DELE */
+	case 0x4f505449: /* OPTI */
+	case 0x50415443: /* PATC */
+	case 0x434f4e4e: /* CONN */
+	case 0x54524143: /* TRAC */
+		return HINT_HTTP;
+	}
+	if ((w & 0xffff) == 0x0316 && (w >> 16 & 0xff) <= 4)
+		return HINT_TLS;
+	return HINT_NONE;
+}
+
+/* The first payload packets of a flow: who, how much, how long after the last. */
+__noinline int first_payloads(struct flow *f, struct pkt *p, __u64 now)
+{
+	__u32 left;
+
+	if (!f || !p)
+		return 0;
+	left = p->payload;
+	for (int i = 0; i < FIRST; i++) {
+		__u32 size, slot;
+		__u64 before;
+
+		if (!left || f->n_first >= FIRST)
+			break;
+		size = p->segs > 1 && left > p->mss ? p->mss : left;
+		left -= size;
+		slot = __sync_fetch_and_add(&f->n_first, 1);
+		before = __sync_lock_test_and_set(&f->last_payload, now);
+		if (slot >= FIRST)
+			break;
+		if (size > 32767)
+			size = 32767;
+		f->sizes[slot & (FIRST - 1)] = p->from_b ? -(__s32)size : (__s32)size;
+		f->gaps[slot & (FIRST - 1)] = now > before ? micros(now - before) : 0;
+		if (slot == 0 && p->proto == P_TCP)
+			f->hint = hint(p->first4);
+	}
+	return 0;
+}
+
+/* Sequence numbers, handshake and end. Returns how the flow ended, if it did. */
+__noinline int track_tcp(struct flow *f, struct pkt *p, __u64 now)
+{
+	struct dir *me, *you;
+	__u32 side, end;
+	__u8 marks;
+
+	if (!f || !p)
+		return END_OPEN;
+	me = p->from_b ? &f->d[1] : &f->d[0];
+	you = p->from_b ? &f->d[0] : &f->d[1];
+	marks = me->marks;
+	end = p->seq + p->payload + !!(p->flags & T_SYN) + !!(p->flags & T_FIN);
+	if (!f->init_sure && (p->flags & (T_SYN | T_ACK)) == T_SYN) {
+		f->init_b = p->from_b;
+		f->init_sure = 1;
+	}
+	side = p->from_b != f->init_b;
+	me->flags |= p->flags & 0x3f;
+	if (p->flags & T_SYN)
+		inc16(&me->syn);
+	if (p->flags & T_FIN)
+		inc16(&me->fin);
+	if (p->flags & T_RST)
+		inc16(&me->rst);
+	if (p->flags & T_PSH)
+		inc16(&me->psh);
+	if (p->payload && marks & M_SEQ && (__s32)(p->seq - me->seq_high) < 0)
+		inc16(&me->retrans);
+	if (!(marks & M_SEQ) || (__s32)(end - me->seq_high) > 0)
+		me->seq_high = end;
+	marks |= M_SEQ;
+	if (p->flags & T_SYN) {
+		me->isn = p->seq;
+		me->syn_at = now;
+		marks |= M_ISN;
+	}
+	if (p->flags & T_FIN) {
+		me->fin_end = end;
+		marks |= M_FIN;
+	}
+	if (p->flags & T_ACK) {
+		__u8 theirs = you->marks;
+		if (theirs & M_ISN && p->ack == you->isn + 1) {
+			__u32 us = now > you->syn_at ? micros(now - you->syn_at) : 0;
+			if (side && p->flags & T_SYN && !f->synack_us)
+				f->synack_us = us ?: 1;
+			if (!side && !me->validated)
+				f->ack_us = us ?: 1;
+			me->validated = 1;
+		}
+		if (theirs & M_FIN && (__s32)(p->ack - you->fin_end) >= 0)
+			marks |= M_ACKED_FIN;
+	}
+	me->marks = marks;
+	if (p->flags & T_RST)
+		return END_RST;
+	if (marks & M_ACKED_FIN && you->marks & M_ACKED_FIN)
+		return END_FIN;
+	return END_OPEN;
+}
+
+/* The largest milestone up to n (see flow.Milestone), or 0. */
+static __always_inline __u32 milestone(__u32 n)
+{
+	__u32 e = 0;
+
+	if (n < 4)
+		return 0;
+	if (n >> 16)
+		e = 16;
+	if (n >> (e + 8))
+		e += 8;
+	if (n >> (e + 4))
+		e += 4;
+	if (n >> (e + 2))
+		e += 2;
+	if (n >> (e + 1))
+		e += 1;
+	if (e > 6 && e & 1)
+		e--;
+	return 1U << (e & 31);
+}
+
+/* Adds p to its flow and reports it when that is due. Says whether the flow ended. */
+__noinline int account(struct flow *f, struct pkt *p, __u64 now)
+{
+	__u32 at, before, end = END_OPEN;
+	struct dir *me;
+
+	if (!f || !p)
+		return 0;
+	me = p->from_b ? &f->d[1] : &f->d[0];
+	before = __sync_fetch_and_add(&f->packets, p->segs);
+	count(me, p, now);
+	me->marks |= p->hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
+	if (p->payload && f->n_first < FIRST)
+		first_payloads(f, p, now);
+	if (p->proto == P_TCP)
+		end = track_tcp(f, p, now);
+	if (end) {
+		if (__sync_lock_test_and_set(&f->ended, 1))
+			return 0;
+		emit(p, f, now, WHAT(EV_END, end, 0));
+		return 1;
+	}
+	at = milestone(before + p->segs);
+	if (at > before)
+		emit(p, f, now, WHAT(EV_MILESTONE, 0, 0));
+	return 0;
+}
+
+#endif

@@ -1,0 +1,204 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What the rules say of a packet, and what may never be dropped. */
+#ifndef HEDGEROW_RULES_H
+#define HEDGEROW_RULES_H
+
+#include "maps.h"
+#include "parse.h"
+
+/* Takes a rule into account, if it lives: the first of the strongest wins. */
+__noinline int consider(struct rule *r, struct match *m, struct pkt *p, __u32 by)
+{
+	__u64 w;
+	__u32 action, reason;
+
+	if (!r || !m || !p)
+		return 0;
+	w = r->word;
+	reason = r->reason;
+	if (w >> 8 <= m->now_us) {
+		w = r->cover;
+		reason = r->cover_reason;
+		if (w >> 8 <= m->now_us)
+			return 0;
+	}
+	action = w & 0xff;
+	if (action == ACT_RATE) {
+		if (by == BY_SRC) {
+			m->rate = r->rate;
+			m->rate_reason = reason;
+			m->rate_told = r->told;
+		}
+		return 0;
+	}
+	add(&r->packets, p->segs);
+	add(&r->bytes, p->ip_len);
+	if (action >= ACT_SUSPEND && action > m->action) {
+		m->action = action;
+		m->reason = reason;
+		m->by = by;
+		m->told = r->told;
+	}
+	return 0;
+}
+
+/* ::/16 must not cover all of IPv4, so prefixes are kept by family. */
+static __always_inline __u16 family(const struct addr *a)
+{
+	return a->hi == 0 && (a->lo & 0xffffffff) == V4_LOW ? 4 : 6;
+}
+
+static __always_inline struct rule *addr_rule(const struct addr *a, __u16 port, __u8 proto)
+{
+	struct rule_key k = {.addr = *a, .port = port, .proto = proto};
+	return bpf_map_lookup_elem(&addrs, &k);
+}
+
+/* Linux 6.1 wants keys on the caller's own stack. */
+static __always_inline struct rule *flow_rule(const struct flow_key *key)
+{
+	struct flow_key k = *key;
+	return bpf_map_lookup_elem(&verdicts, &k);
+}
+
+static __always_inline struct rule *prefix_rule(const struct addr *a, __u32 class)
+{
+	struct prefix_key k = {.bits = 160, .class = class, .family = family(a), .addr = *a};
+	return bpf_map_lookup_elem(&prefixes, &k);
+}
+
+#define TRY(found, by)                             \
+	do {                                       \
+		struct rule *r_ = (found);         \
+		if (r_)                            \
+			consider(r_, m, p, (by));  \
+	} while (0)
+
+/* Fills m with the strongest rule that would drop p, and a budget of its source. */
+__noinline int match_rules(struct match *m, struct pkt *p)
+{
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!c || !m || !p)
+		return 0;
+	if (c->flow_rules && p->have & HAVE_L4)
+		TRY(flow_rule(&p->key), BY_FLOW);
+	if (c->service_rules && p->have & HAVE_L4) {
+		if (p->sport)
+			TRY(addr_rule(&p->src, p->sport, p->proto), BY_SERVICE_SRC);
+		if (p->dport)
+			TRY(addr_rule(&p->dst, p->dport, p->proto), BY_SERVICE_DST);
+	}
+	if (c->addr_rules) {
+		TRY(addr_rule(&p->src, 0, 0), BY_SRC);
+		TRY(addr_rule(&p->dst, 0, 0), BY_DST);
+	}
+	if (c->block_prefixes) {
+		TRY(prefix_rule(&p->src, CLASS_BLOCK), BY_SRC_PREFIX);
+		TRY(prefix_rule(&p->dst, CLASS_BLOCK), BY_DST_PREFIX);
+	}
+	if (c->observe_prefixes) {
+		TRY(prefix_rule(&p->src, CLASS_OBSERVE), BY_SRC_PREFIX);
+		TRY(prefix_rule(&p->dst, CLASS_OBSERVE), BY_DST_PREFIX);
+	}
+	return 0;
+}
+
+/* The rule that match_rules found at by, looked up again: only rarely needed. */
+static __always_inline struct rule *rule_at(struct pkt *p, __u32 by)
+{
+	switch (by) {
+	case BY_FLOW:
+		return flow_rule(&p->key);
+	case BY_SERVICE_SRC:
+		return addr_rule(&p->src, p->sport, p->proto);
+	case BY_SERVICE_DST:
+		return addr_rule(&p->dst, p->dport, p->proto);
+	case BY_SRC:
+		return addr_rule(&p->src, 0, 0);
+	case BY_DST:
+		return addr_rule(&p->dst, 0, 0);
+	case BY_SRC_PREFIX:
+		return prefix_rule(&p->src, CLASS_BLOCK);
+	case BY_DST_PREFIX:
+		return prefix_rule(&p->dst, CLASS_BLOCK);
+	}
+	return 0;
+}
+
+/* Charges the source's budget for a new flow. */
+__noinline int over_budget(struct match *m, struct pkt *p)
+{
+	struct rule *r;
+
+	if (!m || !p)
+		return 0;
+	r = addr_rule(&p->src, 0, 0);
+	if (!r || !over(&r->tat, m->rate, m->now))
+		return 0;
+	add(&r->packets, p->segs);
+	add(&r->bytes, p->ip_len);
+	m->action = ACT_RATE;
+	m->reason = m->rate_reason;
+	m->told = m->rate_told;
+	m->by = BY_SRC;
+	return 1;
+}
+
+static __always_inline int never_of(const struct addr *a, __u16 own, __u16 other, struct pkt *p)
+{
+	struct never_key k = {.bits = 160, .family = family(a), .addr = *a};
+	struct never *n = bpf_map_lookup_elem(&nevers, &k);
+
+	if (!n)
+		return 0;
+	for (__u32 i = 0; i < NEVER_TUPLES; i++) {
+		struct never_tuple t;
+		if (i >= n->n)
+			break;
+		t = n->t[i];
+		if (t.proto && t.proto != p->proto)
+			continue;
+		if (!t.port)
+			return 1;
+		if (p->have & HAVE_L4 && (t.port == own || (t.any_side && t.port == other)))
+			return 1;
+	}
+	return 0;
+}
+
+/* What keeps a link alive: neighbour discovery, path MTU, address leases. */
+static __always_inline int vital(const struct pkt *p)
+{
+	if (!(p->have & HAVE_L4))
+		return 0;
+	if (p->proto == P_ICMP6)
+		return p->icmp_type == 2 || (p->icmp_type >= 133 && p->icmp_type <= 137);
+	if (p->proto == P_ICMP)
+		return p->icmp_type == 3 && p->icmp_code == 4;
+	if (p->proto != P_UDP)
+		return 0;
+	return ((p->sport == 67 || p->sport == 68) && (p->dport == 67 || p->dport == 68)) ||
+	       ((p->sport == 546 || p->sport == 547) && (p->dport == 546 || p->dport == 547));
+}
+
+/* Asked only when p would drop. */
+__noinline int never_block(struct pkt *p, __u64 now)
+{
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!c || !p)
+		return 0;
+	if (vital(p)) {
+		__u64 *tat = bpf_map_lookup_elem(&budget, &zero);
+		if (tat && !over(tat, 1000, now))
+			return 1;
+	}
+	if (!c->nevers)
+		return 0;
+	return never_of(&p->src, p->sport, p->dport, p) || never_of(&p->dst, p->dport, p->sport, p);
+}
+
+#endif
