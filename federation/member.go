@@ -59,7 +59,7 @@ type Member struct {
 	stopJob  context.CancelFunc // of the training in progress
 	fetching map[wire.Hash]bool
 	syncAt   time.Time
-	running  context.Context //nolint:containedctx // the life of Run, for the work that it has to wait for
+	running  context.Context // the life of Run, for the work that it waits for; nil outside of it
 	ran      bool
 	work     sync.WaitGroup
 }
@@ -77,6 +77,7 @@ type peer struct {
 	serve    bucket
 	queries  bucket
 	pulling  bool
+	repull   bool // asked for again while pulling
 }
 
 // New checks the options and restores what Storage holds. Nothing runs until

@@ -24,7 +24,7 @@ const (
 func (m *Member) pullFromOne() {
 	up := m.connected()
 	if len(up) > 0 {
-		m.pullFrom(up[m.rng.IntN(len(up))], 0)
+		m.pullFrom(up[m.rng.IntN(len(up))])
 	}
 }
 
@@ -41,26 +41,38 @@ func (m *Member) connected() []identity.ID {
 	return up
 }
 
-// pullFrom starts a pull unless one from that site is under way, and with again
-// above zero one more after that time. m.mu is held.
-func (m *Member) pullFrom(id identity.ID, again time.Duration) {
+// pullFrom starts a pull from a site, or has the one that is under way repeated.
+// m.mu is held.
+func (m *Member) pullFrom(id identity.ID) {
 	p := m.peers[id]
 	if p.pulling {
+		p.repull = true
 		return
 	}
+	p.pulling = m.running != nil
 	m.spawn(func(ctx context.Context) {
-		err := m.pull(ctx, id)
-		if again > 0 && pause(ctx, again) {
-			err = m.pull(ctx, id)
-		}
-		m.mu.Lock()
-		p.pulling = false
-		m.mu.Unlock()
-		if err != nil && ctx.Err() == nil {
-			m.opt.Log.Debug("pull failed; it will be tried again", "site", m.nameOf(id), "error", err)
+		for again := true; again; {
+			if err := m.pull(ctx, id); err != nil && ctx.Err() == nil {
+				m.opt.Log.Debug("pull failed; it will be tried again", "site", m.nameOf(id), "error", err)
+			}
+			m.mu.Lock()
+			again = p.repull && ctx.Err() == nil
+			p.pulling, p.repull = again, false
+			m.mu.Unlock()
 		}
 	})
-	p.pulling = m.running != nil
+}
+
+// pullSoon pulls once more when a new connection has settled. m.mu is held.
+func (m *Member) pullSoon(id identity.ID) {
+	m.spawn(func(ctx context.Context) {
+		if !pause(ctx, settle) {
+			return
+		}
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.pullFrom(id)
+	})
 }
 
 // pull asks a site for what we lack until it has nothing more, or until what it

@@ -177,7 +177,8 @@ func (h *handler) PeerChanged(p PeerInfo) {
 		m.events.push(func() { m.opt.OnPeer(ev) })
 	}
 	if p.Connected {
-		m.pullFrom(p.ID, settle)
+		m.pullFrom(p.ID)
+		m.pullSoon(p.ID)
 	}
 }
 

@@ -52,7 +52,7 @@ func (e *ear) count() int {
 	return len(e.heard)
 }
 
-func join(t *testing.T, ctx context.Context, b *membus.Bus, id identity.ID, wg *sync.WaitGroup) (*membus.Endpoint, *ear) {
+func join(ctx context.Context, t *testing.T, b *membus.Bus, id identity.ID, wg *sync.WaitGroup) (*membus.Endpoint, *ear) {
 	t.Helper()
 	end, h := b.Join(id), new(ear)
 	wg.Go(func() {
@@ -68,9 +68,9 @@ func TestDeliveryPartitionAndRequest(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		bus := membus.New(membus.Config{Seed: 1, Delay: 20 * time.Millisecond, Jitter: 10 * time.Millisecond})
-		a, _ := join(t, ctx, bus, "a", &wg)
-		_, hb := join(t, ctx, bus, "b", &wg)
-		_, hc := join(t, ctx, bus, "c", &wg)
+		a, _ := join(ctx, t, bus, "a", &wg)
+		_, hb := join(ctx, t, bus, "b", &wg)
+		_, hc := join(ctx, t, bus, "c", &wg)
 		synctest.Wait()
 		began := time.Now()
 		if err := a.Broadcast(ctx, federation.TopicIntel, []byte("x")); err != nil {
@@ -117,8 +117,8 @@ func TestLoss(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		bus := membus.New(membus.Config{Seed: 1, Loss: 0.3})
-		a, _ := join(t, ctx, bus, "a", &wg)
-		_, hb := join(t, ctx, bus, "b", &wg)
+		a, _ := join(ctx, t, bus, "a", &wg)
+		_, hb := join(ctx, t, bus, "b", &wg)
 		synctest.Wait()
 		for range 2000 {
 			if err := a.Broadcast(ctx, federation.TopicModels, nil); err != nil {
