@@ -13,8 +13,8 @@ import (
 // Paces of people's sessions at one site, per second: while sites learn, and
 // after.
 const (
-	busy  = 24
-	usual = 12
+	busy  = 32
+	usual = 14
 )
 
 // abreast bounds how many ordinary sessions of one site run at once.

@@ -99,7 +99,7 @@ func New(seed uint64) *Scenario {
 	for i := range 24 {
 		s.Visitors = append(s.Visitors, addr4(198, 51, 100, people[i]+20))
 	}
-	for i := range 10 {
+	for i := range 16 {
 		s.Admins = append(s.Admins, addr4(198, 51, 100, people[30+i]+20))
 	}
 	bad := distinct(rng, 6, func() netip.Addr {

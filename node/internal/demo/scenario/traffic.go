@@ -93,19 +93,20 @@ func (src *Source) wait() time.Duration {
 func (src *Source) person() Session {
 	x := src.rng.Float64()
 	switch {
-	case x < 0.30:
+	case x < 0.29:
 		return src.lookup()
-	case x < 0.52:
+	case x < 0.50:
 		return src.browse(HTTP, PortHTTP)
-	case x < 0.80:
+	case x < 0.78:
 		return src.browse(TLS, PortTLS)
-	case x < 0.83:
+	case x < 0.82:
 		return src.transfer()
-	case x < 0.85:
-		return src.login(src.desk(), src.favourite(src.site.Hosts[0].Addr, 3), false)
-	case x < 0.862: // seldom enough that nobody's logins look like guessing
+	case x < 0.85: // one host's user works on two machines outside
+		host := src.site.Hosts[0].Addr
+		return src.login(host, src.favourite(host, 2), false)
+	case x < 0.87: // seldom enough for each that nobody's logins look like guessing
 		return src.login(src.sc.Admins[src.rng.IntN(len(src.sc.Admins))], src.site.Server.Addr, true)
-	case x < 0.94:
+	case x < 0.935:
 		return src.visit(HTTP, PortHTTP)
 	}
 	return src.visit(TLS, PortTLS)
@@ -153,7 +154,7 @@ func (src *Source) pages() []Exchange {
 	for i := range script {
 		up := src.size(180, 900)
 		if src.rng.Float64() < 0.06 {
-			up = src.size(900, 6000)
+			up = src.size(900, 3000)
 		}
 		script[i] = Exchange{Up: up, Down: src.size(300, 40_000)}
 		if i > 0 {
@@ -163,16 +164,13 @@ func (src *Source) pages() []Exchange {
 	return script
 }
 
-// transfer is a large download, or more seldom a large upload to a usual peer.
+// transfer is a large download from one of a few usual peers.
 func (src *Source) transfer() Session {
 	host := src.desk()
-	s := Session{Kind: Bulk, From: host, To: src.favourite(host, 4), Port: PortBulk}
-	if src.rng.Float64() < 0.25 {
-		s.Script = []Exchange{{Up: src.size(60_000, 400_000), Down: src.size(80, 400)}}
-	} else {
-		s.Script = []Exchange{{Up: src.size(150, 400), Down: src.size(100_000, 900_000)}}
+	return Session{
+		Kind: Bulk, From: host, To: src.favourite(host, 3), Port: PortBulk,
+		Script: []Exchange{{Up: src.size(150, 400), Down: src.size(100_000, 600_000)}},
 	}
-	return s
 }
 
 // login is a person's SSH session: the right password, once after a slip, and

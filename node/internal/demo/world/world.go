@@ -19,10 +19,10 @@ import (
 // a later model: long enough for the story to find out that it was an attack.
 const (
 	organisation = "hedgerow-demo"
-	warmupFlows  = 600
+	warmupFlows  = 800
 	settle       = 4 * time.Second
 	suspendFor   = 30 * time.Second
-	ripen        = 30 * time.Second
+	ripen        = 20 * time.Second
 	roundEvery   = time.Hour // the story starts rounds itself
 	gather       = 10 * time.Second
 )
