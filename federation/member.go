@@ -43,25 +43,26 @@ type Member struct {
 	train  chan struct{} // there is something in toTrain
 	adopt  chan struct{} // there is something in toAdopt
 
-	mu       sync.Mutex
-	intel    *intel.Set
-	rounds   *round.Machine // nil without a Trainer
-	seq      sequences
-	rng      *rand.Rand
-	peers    map[identity.ID]*peer
-	refused  map[wire.Reason]uint64
-	asks     bucket
-	dirty    bool // the stored intelligence is behind
-	savedAt  time.Time
-	unsaved  bool // the stored round is behind: nothing of rounds may be sent
-	toTrain  *round.Train
-	toAdopt  *round.Head
-	stopJob  context.CancelFunc // of the training in progress
-	fetching map[wire.Hash]bool
-	syncAt   time.Time
-	running  context.Context // the life of Run, for the work that it waits for; nil outside of it
-	ran      bool
-	work     sync.WaitGroup
+	mu         sync.Mutex
+	intel      *intel.Set
+	rounds     *round.Machine // nil without a Trainer
+	seq        sequences
+	rng        *rand.Rand
+	peers      map[identity.ID]*peer
+	refused    map[wire.Reason]uint64
+	asks       bucket
+	dirty      bool // the stored intelligence is behind
+	savedAt    time.Time
+	ownUnsaved bool // our own intelligence is not stored: nobody may pull from us
+	unsaved    bool // the stored round is behind: nothing of rounds may be sent
+	toTrain    *round.Train
+	toAdopt    *round.Head
+	stopJob    context.CancelFunc // of the training in progress
+	fetching   map[wire.Hash]bool
+	syncAt     time.Time
+	running    context.Context // the life of Run, for the work that it waits for; nil outside of it
+	ran        bool
+	work       sync.WaitGroup
 }
 
 type outgoing struct {
@@ -333,6 +334,9 @@ func (m *Member) tick() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.opt.Now()
+	if m.ownUnsaved && m.storeOwn() == nil {
+		m.opt.Log.Info("our own indicators could be stored again")
+	}
 	_ = m.apply(now, m.intel.Tick(now), "expiry", nil) // time refuses nothing
 	wait := tickAtMost
 	if t := m.intel.Next(); !t.IsZero() {

@@ -27,7 +27,8 @@ const (
 // zero First and Last mean now, zero Expires means wire.DefaultLife from now,
 // empty TLP means amber. The same value published again is a refresh. When it
 // returns without an error, the indicator survives a crash and reaches every site
-// that is, or comes, within reach while it lives.
+// that is, or comes, within reach while it lives. After an error of the storage it
+// stands at this site, and the others get it once it could be stored.
 func (m *Member) Publish(_ context.Context, ind wire.Indicator) (id string, err error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -110,16 +111,23 @@ func (m *Member) say(now time.Time, p wire.Payload) error {
 	if err := m.apply(now, m.intel.Step(now, msg, intel.Gossip), opOf(p.Kind()), msg); err != nil {
 		return err
 	}
-	b, err := m.intel.Snapshot(true)
-	if err == nil {
-		err = m.opt.Storage.Save(keyOwn, b)
-	}
-	if err != nil {
+	if err := m.storeOwn(); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
 	m.out.push(outgoing{TopicIntel, msg.Raw})
 	m.wake()
 	return nil
+}
+
+// storeOwn stores our part of the intelligence. While that fails nobody can pull
+// from us: we might not remember having said it. m.mu is held.
+func (m *Member) storeOwn() error {
+	b, err := m.intel.Snapshot(true)
+	if err == nil {
+		err = m.opt.Storage.Save(keyOwn, b)
+	}
+	m.ownUnsaved = err != nil
+	return err
 }
 
 // Ask asks whether the sites have seen an address ("203.0.113.9") or a service

@@ -127,13 +127,16 @@ func (m *Member) takePulled(from identity.ID, raw []byte) bool {
 
 // answerSync is the other half of pull. m.mu is held.
 func (m *Member) answerSync(s *wire.Sync) *wire.Response {
+	if m.ownUnsaved {
+		return new(wire.Response)
+	}
 	items, more := m.intel.Missing(s.Have, wire.MaxItems/2, pullBytes)
 	resp := &wire.Response{Items: items, More: more}
 	if more {
 		return resp
 	}
 	resp.Own = m.intel.Highest(m.self())
-	if m.rounds == nil {
+	if m.rounds == nil || m.unsaved {
 		return resp
 	}
 	left := pullBytes / 2

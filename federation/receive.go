@@ -214,7 +214,7 @@ func (m *Member) answer(from identity.ID, req *wire.Request) (*wire.Response, er
 	if req.Sync != nil {
 		return m.answerSync(req.Sync), nil
 	}
-	if m.rounds != nil {
+	if m.rounds != nil && !m.unsaved {
 		if blob := m.rounds.Serve(*req.Fetch); blob != nil {
 			return &wire.Response{Blob: blob}, nil
 		}
