@@ -169,10 +169,10 @@ func (w *wire) model() (*Model, error) {
 	if m.attack.net, err = infer.New(attackShape, w.AttackW); err != nil {
 		return nil, fmt.Errorf("attack part: %w", err)
 	}
-	if m.self.scale, err = calibrate.New(w.SelfS); err != nil {
+	if m.self.scale, err = calibrate.New(w.SelfS, selfTail); err != nil {
 		return nil, fmt.Errorf("self part: %w", err)
 	}
-	if m.attack.scale, err = calibrate.New(w.AttackS); err != nil {
+	if m.attack.scale, err = calibrate.New(w.AttackS, attackTail); err != nil {
 		return nil, fmt.Errorf("attack part: %w", err)
 	}
 	m.meta.KnowsAttacks = m.attack.knows()

@@ -15,7 +15,8 @@ type Contribution struct {
 	Name    string
 	Words   string  // with numbers, and what is usual here
 	Value   float64 // in the feature's natural unit
-	Normal  float64 // of the nearest normal flow here; 0 when unknown
+	Normal  float64 // of the nearest normal flow here; 0 when it has none
+	Usual   bool    // Normal is known
 	Weight  float64 // share of the score, above 0; all sum to 1
 }
 
@@ -59,7 +60,7 @@ func (m *Model) Explain(v *feature.Vector, s *Scratch) []Contribution {
 func contribution(i int, v, base *feature.Vector, weight float64) Contribution {
 	c := Contribution{Feature: i, Name: feature.Name(i), Words: feature.Describe(i, v), Value: v.Value(i), Weight: weight}
 	if n := base.Value(i); !math.IsNaN(n) {
-		c.Normal = n
+		c.Normal, c.Usual = n, true
 		if !feature.IsFlag(i) {
 			c.Words += fmt.Sprintf(" (usual here: %s)", feature.Quantity(i, math.Abs(n)))
 		}

@@ -12,8 +12,9 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/internal/flowgen"
 )
 
-// alpha is the alarm level of these tests, for each vector.
-const alpha = 0.001
+// alpha is the alarm level of these tests, for each vector: one alarm in 2000
+// flows, of which each is scored some four times.
+const alpha = 1.0 / 2000 / 4
 
 // seen is a vector with where it came from.
 type seen struct {

@@ -60,6 +60,14 @@ var (
 	attackShape = infer.Shape{feature.Dim, 32, 16, 2}
 )
 
+// What is believed of the tails of the two raw scores on normal traffic. The
+// self part's has held a shape of a quarter in every office of the tests; the
+// log-odds of attack fall off exponentially above a wide body of many kinds.
+var (
+	selfTail   = calibrate.Options{Share: 0.10, MaxShape: 0.25}
+	attackTail = calibrate.Options{Share: 0.03, MaxShape: 0}
+)
+
 // Model is immutable; its methods are safe for concurrent use.
 type Model struct {
 	meta   Meta
@@ -114,7 +122,7 @@ type attackPart struct {
 	scale *calibrate.Scale
 }
 
-// raw is the log-odds of attack.
+// raw is the classifier's log-odds of attack.
 func (a *attackPart) raw(v *feature.Vector, s *Scratch) float64 {
 	attackInput(s.x[:], v)
 	out := a.net.Forward(s.x[:], s.attack)

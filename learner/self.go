@@ -125,7 +125,7 @@ func trainSelf(ctx context.Context, cfg Config, train, held []feature.Vector) (s
 	for i := range held {
 		scores[i] = p.raw(&held[i], s)
 	}
-	p.scale, err = calibrate.New(scores)
+	p.scale, err = calibrate.New(scores, selfTail)
 	return p, err
 }
 

@@ -214,7 +214,7 @@ func newAttackPart(params []float32, held []feature.Vector) (attackPart, error) 
 	for i := range held {
 		scores[i] = a.raw(&held[i], s)
 	}
-	a.scale, err = calibrate.New(scores)
+	a.scale, err = calibrate.New(scores, attackTail)
 	return a, err
 }
 

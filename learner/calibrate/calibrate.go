@@ -27,13 +27,19 @@ const (
 	// MinScores is the least number of held-out scores to calibrate on.
 	MinScores = 20
 
-	minExceed = 20   // fewer exceedances are not fitted
-	shareTail = 0.10 // of the scores are exceedances
-	// Within which the shape is believed: a finite end is not known from few
-	// scores, and heavier tails belong on a logarithmic scale.
+	minExceed = 20 // fewer exceedances are not fitted
+	// A finite end of the tail beyond this is not believed from few scores.
 	shapeMin = -0.2
-	shapeMax = 0.25
 )
+
+// Options say what is believed of the tail.
+type Options struct {
+	// Share of the scores that are exceedances, above 0 and at most 0.5. Where
+	// normal is a mixture of kinds, only its very top is one tail.
+	Share float64
+	// MaxShape is the heaviest shape believed; 0 is an exponential tail.
+	MaxShape float64
+}
 
 // Scale maps a score to its p-value. It is immutable and safe for concurrent use.
 type Scale struct {
@@ -51,7 +57,10 @@ type Tail struct {
 }
 
 // New calibrates on held-out normal scores, of which NaN and infinities are refused.
-func New(scores []float64) (*Scale, error) {
+func New(scores []float64, o Options) (*Scale, error) {
+	if !(o.Share > 0 && o.Share <= 0.5) || !(o.MaxShape >= shapeMin && o.MaxShape < 1) {
+		return nil, fmt.Errorf("calibrate: options %+v: expected a share of 0 to 0.5 and a shape under 1", o)
+	}
 	if len(scores) < MinScores {
 		return nil, fmt.Errorf("calibrate: %d held-out scores: expected at least %d", len(scores), MinScores)
 	}
@@ -62,7 +71,7 @@ func New(scores []float64) (*Scale, error) {
 		}
 	}
 	slices.Sort(s)
-	return &Scale{sorted: s, tail: fit(s)}, nil
+	return &Scale{sorted: s, tail: fit(s, o)}, nil
 }
 
 // Scores gives the sorted scores that New can rebuild this scale from. The
@@ -86,7 +95,9 @@ func (c *Scale) P(score float64) float64 {
 	n := len(c.sorted)
 	if c.tail.Sigma > 0 && score > c.tail.Threshold {
 		top := float64(c.tail.Above+1) / float64(n+1)
-		return max(c.Floor(), top*c.tail.survival(score))
+		// Where there are held-out scores as high, the fit may not say less than they do.
+		as := float64(n-sort.SearchFloat64s(c.sorted, score)) / float64(n+1)
+		return max(c.Floor(), as, top*c.tail.survival(score))
 	}
 	below := sort.SearchFloat64s(c.sorted, score)
 	return float64(n-below+1) / float64(n+1)
@@ -105,10 +116,10 @@ func (t Tail) survival(score float64) float64 {
 	return math.Pow(base, -1/t.Shape)
 }
 
-// fit takes the upper tenth of sorted scores as exceedances and fits them.
-func fit(sorted []float64) Tail {
+// fit takes the upper share of sorted scores as exceedances and fits them.
+func fit(sorted []float64, o Options) Tail {
 	n := len(sorted)
-	k := max(minExceed, int(shareTail*float64(n)))
+	k := max(minExceed, int(o.Share*float64(n)))
 	if k >= n {
 		return Tail{}
 	}
@@ -122,7 +133,7 @@ func fit(sorted []float64) Tail {
 	if t.Above < minExceed/2 {
 		return Tail{}
 	}
-	t.Shape, t.Sigma = moments(sorted[first:], t.Threshold)
+	t.Shape, t.Sigma = moments(sorted[first:], t.Threshold, o.MaxShape)
 	if !(t.Sigma > 0) || math.IsInf(t.Sigma, 0) {
 		return Tail{}
 	}
@@ -131,7 +142,7 @@ func fit(sorted []float64) Tail {
 
 // moments estimates shape and scale from the first two probability-weighted
 // moments a0 = E[y], a1 = E[y (1-F(y))]. A clamped shape keeps the mean.
-func moments(exceed []float64, threshold float64) (shape, sigma float64) {
+func moments(exceed []float64, threshold, most float64) (shape, sigma float64) {
 	var a0, a1 float64
 	n := float64(len(exceed))
 	for j, x := range exceed {
@@ -144,6 +155,6 @@ func moments(exceed []float64, threshold float64) (shape, sigma float64) {
 	} else {
 		shape = shapeMin
 	}
-	shape = min(max(shape, shapeMin), shapeMax)
+	shape = min(max(shape, shapeMin), most)
 	return shape, a0 * (1 - shape)
 }

@@ -1,0 +1,125 @@
+package calibrate
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+)
+
+var usual = Options{Share: 0.1, MaxShape: 0.25}
+
+// exact distributions: how to draw, and the true chance of more than x.
+var exact = map[string]struct {
+	draw func(*rand.Rand) float64
+	tail func(float64) float64
+}{
+	"exponential": {(*rand.Rand).ExpFloat64, func(x float64) float64 { return math.Exp(-x) }},
+	"normal":      {(*rand.Rand).NormFloat64, func(x float64) float64 { return math.Erfc(x/math.Sqrt2) / 2 }},
+	"uniform":     {(*rand.Rand).Float64, func(x float64) float64 { return math.Max(0, 1-x) }},
+	"log of pareto": {
+		func(r *rand.Rand) float64 { return -2 * math.Log(1-r.Float64()) },
+		func(x float64) float64 { return math.Exp(-x / 2) },
+	},
+}
+
+// Over many samples of 1000 the true chance of a score at the claimed p-value
+// must be near the claim: within a factor of 2 in the geometric mean down to
+// 1/n, and not more than 4 times the claim at a tenth of that.
+func TestClaimsAgainstExactDistributions(t *testing.T) {
+	for name, d := range exact {
+		for _, p := range []float64{0.1, 0.01, 0.001, 0.0001} {
+			var sum float64
+			const runs = 60
+			for run := range runs {
+				rng := rand.New(rand.NewPCG(uint64(run), 9))
+				scores := make([]float64, 1000)
+				for i := range scores {
+					scores[i] = d.draw(rng)
+				}
+				c, err := New(scores, usual)
+				if err != nil {
+					t.Fatal(err)
+				}
+				sum += math.Log(math.Max(d.tail(scoreAt(c, p)), 1e-9) / p)
+			}
+			ratio := math.Exp(sum / runs)
+			t.Logf("%s: claimed %g, true %.2f times that", name, p, ratio)
+			limit := 2.0
+			if p < 0.001 {
+				limit = 4
+			}
+			if ratio > limit {
+				t.Errorf("%s: claimed %g, true %.2f times that", name, p, ratio)
+			}
+		}
+	}
+}
+
+// scoreAt finds the score whose p-value falls below p, by halving.
+func scoreAt(c *Scale, p float64) float64 {
+	lo, hi := c.sorted[0], c.sorted[len(c.sorted)-1]+1000
+	for range 100 {
+		if mid := (lo + hi) / 2; c.P(mid) > p {
+			lo = mid
+		} else {
+			hi = mid
+		}
+	}
+	return hi
+}
+
+func TestNeverRisesWithTheScore(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, n := range []int{MinScores, 50, 300, 1000} {
+		scores := make([]float64, n)
+		for i := range scores {
+			scores[i] = math.Round(rng.NormFloat64()*10) / 10 // with ties
+		}
+		c, err := New(scores, usual)
+		if err != nil {
+			t.Fatal(err)
+		}
+		last := 1.0
+		for x := -6.0; x < 50; x += 0.01 {
+			p := c.P(x)
+			if p > last || p < c.Floor() || p > 1 {
+				t.Fatalf("n %d: score %v: p %v after %v", n, x, p, last)
+			}
+			last = p
+		}
+	}
+}
+
+func TestFloorAndOddScores(t *testing.T) {
+	scores := make([]float64, 500)
+	for i := range scores {
+		scores[i] = rand.New(rand.NewPCG(uint64(i), 0)).ExpFloat64()
+	}
+	c, err := New(scores, usual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := c.P(math.Inf(1)); p != 1.0/(Extrapolate*500) {
+		t.Errorf("infinite score: p %v: expected the floor", p)
+	}
+	if p := c.P(math.NaN()); p != 1 {
+		t.Errorf("NaN: p %v: expected 1", p)
+	}
+	same, err := New(make([]float64, 100), usual)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p := same.P(1); p != 1.0/101 {
+		t.Errorf("beyond equal scores: p %v: expected 1/101", p)
+	}
+	if p := same.P(0); p != 1 {
+		t.Errorf("at equal scores: p %v: expected 1", p)
+	}
+	if _, err := New(scores[:5], usual); err == nil {
+		t.Error("five scores accepted")
+	}
+	scores[3] = math.NaN()
+	if _, err := New(scores, usual); err == nil {
+		t.Error("NaN accepted")
+	}
+}
