@@ -2,6 +2,7 @@ package learner
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -196,7 +197,7 @@ func trainAutoencoder(ctx context.Context, cfg Config, p *selfPart, train []feat
 			}
 		}
 	})
-	return t.Weights(), errJoin(err, t.Close())
+	return t.Weights(), errors.Join(err, t.Close())
 }
 
 // shuffle walks over indices in a new random order each time round.

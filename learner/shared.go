@@ -91,7 +91,7 @@ func trainAttack(ctx context.Context, cfg Config, base []float32, train []featur
 	b.x, b.target, b.weight = t.Inputs()
 	b.sums = cumulative(attacks)
 	_, err = graph.Run(ctx, t, opt, steps, func(int) { b.fill() })
-	return t.Weights(), errJoin(err, t.Close())
+	return t.Weights(), errors.Join(err, t.Close())
 }
 
 // contextGain is how much more a context feature counts in the classifier's
@@ -229,6 +229,3 @@ func checkExamples(attacks []Example) error {
 	}
 	return nil
 }
-
-// errJoin keeps the first of two errors.
-func errJoin(a, b error) error { return errors.Join(a, b) }
