@@ -2,6 +2,7 @@ package learner_test
 
 import (
 	"bytes"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"golang.org/x/sync/errgroup"
 )
 
 func TestModelSurvivesEncoding(t *testing.T) {
@@ -60,6 +62,28 @@ func TestScoreAllocatesNothing(t *testing.T) {
 	s := learner.NewScratch()
 	if n := testing.AllocsPerRun(50, func() { d.model.Score(&d.after[0].v, s) }); n != 0 {
 		t.Errorf("%v allocations", n)
+	}
+}
+
+func TestModelIsSharedByGoroutines(t *testing.T) {
+	d := someDay(t)
+	want := d.model.Score(&d.after[0].v, learner.NewScratch())
+	var g errgroup.Group
+	for range 4 {
+		g.Go(func() error {
+			s := learner.NewScratch()
+			for i := range 20 {
+				d.model.Score(&d.after[i].v, s)
+			}
+			d.model.Explain(&d.after[0].v, s)
+			if got := d.model.Score(&d.after[0].v, s); got != want {
+				return fmt.Errorf("%+v: expected %+v", got, want)
+			}
+			return nil
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Error(err)
 	}
 }
 
