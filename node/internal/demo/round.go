@@ -9,11 +9,17 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
-// maxRounds is how many rounds the story gives the sites until the one that
-// needs the shared model has taken it.
-const maxRounds = 3
+// Rounds of shared models. The first carries what one site learnt; the others
+// object to what it would mistake for it in their own traffic, and that takes
+// another round to reach everybody. Between two, each site's gate needs fresh
+// traffic.
+const (
+	rounds      = 3
+	maxRounds   = 5 // when the site that needs the model refused so far
+	betweenThem = 3 * time.Second
+)
 
-// round runs rounds of shared models until cedar has adopted one.
+// round runs rounds of shared models until cedar has adopted what they led to.
 func (t *teller) round(ctx context.Context) error {
 	r := &RoundReport{Adopted: map[string]time.Duration{}, Refused: map[string]string{}}
 	t.report.Round = r
@@ -31,8 +37,11 @@ func (t *teller) round(ctx context.Context) error {
 				return err
 			}
 		}
-		if _, ok := r.Adopted[scenario.Cedar]; ok {
+		if _, ok := r.Adopted[scenario.Cedar]; ok && r.Rounds >= rounds {
 			return nil
+		}
+		if err := pause(ctx, betweenThem); err != nil {
+			return err
 		}
 	}
 	return fmt.Errorf("%s refused the model of %d rounds: %s", scenario.Cedar, r.Rounds, r.Refused[scenario.Cedar])

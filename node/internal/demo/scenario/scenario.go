@@ -91,7 +91,7 @@ func New(seed uint64) *Scenario {
 	for i := range 36 {
 		s.Web = append(s.Web, addr4(203, 0, 113, web[i]+2))
 	}
-	for i := 36; i < 200; i++ {
+	for i := 36; i < 76; i++ {
 		s.Fleet = append(s.Fleet, addr4(203, 0, 113, web[i]+2))
 	}
 	s.Resolvers = []netip.Addr{addr4(198, 51, 100, 10), addr4(198, 51, 100, 11)}

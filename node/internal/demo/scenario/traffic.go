@@ -164,13 +164,18 @@ func (src *Source) pages() []Exchange {
 	return script
 }
 
-// transfer is a large download from one of a few usual peers.
+// transfer is a large download from one of a few usual peers. Where uploads are
+// daily work, now and then it is a backup that goes the other way, in one piece
+// and in the clear.
 func (src *Source) transfer() Session {
 	host := src.desk()
-	return Session{
-		Kind: Bulk, From: host, To: src.favourite(host, 3), Port: PortBulk,
-		Script: []Exchange{{Up: src.size(150, 400), Down: src.size(100_000, 600_000)}},
+	s := Session{Kind: Bulk, From: host, To: src.favourite(host, 3), Port: PortBulk}
+	if src.site.Uploads && src.rng.Float64() < 0.3 {
+		s.Script = []Exchange{{Up: src.size(60_000, 500_000), Down: src.size(80, 400)}}
+	} else {
+		s.Script = []Exchange{{Up: src.size(150, 400), Down: src.size(100_000, 600_000)}}
 	}
+	return s
 }
 
 // login is a person's SSH session: the right password, once after a slip, and
@@ -207,10 +212,10 @@ func (src *Source) upload(d *device) Session {
 		return s
 	}
 	for left := src.size(3000, 120_000); left > 0; {
-		up := min(left, src.size(1500, 16_000))
+		up := min(left, src.size(1500, 8000))
 		left -= up
 		s.Script = append(s.Script, Exchange{
-			Think: src.between(0, 50*time.Millisecond), Up: max(up, 120), Down: src.size(200, 1200),
+			Think: src.between(0, 50*time.Millisecond), Up: max(up, 120), Down: src.size(300, 1500),
 		})
 	}
 	return s

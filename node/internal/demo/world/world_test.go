@@ -2,6 +2,7 @@ package world
 
 import (
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -45,37 +46,47 @@ func tell(t *testing.T, seed uint64, learner bool, attacks ...scenario.Attack) (
 	return r, out.String(), err
 }
 
-func TestTheStoryInVirtualTime(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute of processor time")
-	}
-	r, out, err := tell(t, 1, true, scenario.Attacks()...)
-	if err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	if len(r.Caught) != 5 || len(r.Missed) != 1 || r.Ordinary.Lost != 0 {
-		t.Errorf("report: %+v", r)
-	}
-}
-
-func TestNoAttackNoVerdict(t *testing.T) {
-	if testing.Short() {
-		t.Skip("takes half a minute of processor time")
-	}
-	if _, out, err := tell(t, 2, true); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-}
-
+// Without the learner the story is cheap enough to tell at every test run: two
+// attacks that rules count, and two that nobody may see.
 func TestWithoutLearnerRulesAlone(t *testing.T) {
 	if testing.Short() {
-		t.Skip("takes half a minute of processor time")
+		t.Skip("takes some seconds of processor time")
 	}
 	r, out, err := tell(t, 3, false, scenario.Attacks()...)
 	if err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
-	if len(r.Caught) != 2 || len(r.Missed) != 2 {
+	if len(r.Caught) != 2 || len(r.Missed) != 2 || r.Ordinary.Lost != 0 || r.Ordinary.Verdicts != 0 {
+		t.Errorf("report: %+v", r)
+	}
+}
+
+// long skips what trains models of three sites.
+func long(t *testing.T) {
+	t.Helper()
+	if os.Getenv("HEDGEROW_LONG") != "1" {
+		t.Skip("trains three sites' models, half a minute of processor time: set HEDGEROW_LONG=1")
+	}
+}
+
+func TestNoAttackNoVerdict(t *testing.T) {
+	long(t)
+	r, out, err := tell(t, 2, true)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if r.Ordinary.Verdicts != 0 || r.Ordinary.Run < 3000 {
+		t.Errorf("report: %+v", r)
+	}
+}
+
+func TestTheWholeStoryInVirtualTime(t *testing.T) {
+	long(t)
+	r, out, err := tell(t, 2, true, scenario.Attacks()...)
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if len(r.Caught) != 5 || len(r.Missed) != 1 || r.Ordinary.Lost != 0 {
 		t.Errorf("report: %+v", r)
 	}
 }
