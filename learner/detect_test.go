@@ -10,46 +10,64 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 )
 
-// Trained on some 750 normal flows and nothing else, the model sees each of
-// four attacks by flow number ten, a beacon by number fourteen, at a level that costs less than one false
-// alarm in 2000 normal flows over three offices.
+// The offices that the model was designed on say what it can do at best; only
+// the fresh ones, which no choice was made on, say what it does. There, trained
+// on some 750 normal flows and nothing else, it sees scans and spurts at once
+// at a level of one false alarm in 2000 flows. Brute force and beacons rank
+// above almost all normal flows (AUC), but mostly not beyond that level: it
+// takes some per cent of false alarms, or the attack part, to catch them.
 func TestSelfSeesAttacksItNeverMet(t *testing.T) {
+	designed, fresh := []uint64{1, 2, 3}, []uint64{21, 22, 23, 24}
+	if raced {
+		designed, fresh = []uint64{2}, nil // one office is enough to look for races
+	}
+	for _, seed := range designed {
+		judge(t, "designed on", seed)
+	}
 	var alarms, normals int
-	for seed := uint64(1); seed <= 3; seed++ {
-		if raced && seed != 2 {
-			continue // one office is enough to look for races
-		}
-		d := someDay(t)
-		if seed != 2 {
-			var err error
-			if d, err = makeDay(seed, false); err != nil {
-				t.Fatal(err)
-			}
-		}
-		work := flows(d.model, d.after, "normal")
-		n, _ := below(work, alpha)
-		alarms, normals = alarms+n, normals+len(work)
-		t.Logf("office %d: trained on %d flows (%d vectors) in %v; false alarms %d of %d flows", seed, d.flows, len(d.normal), d.trained.Round(time.Millisecond), n, len(work))
-		for _, kind := range kindsOfAttack {
-			p := flows(d.model, d.after, kind)
-			caught, first := below(p, alpha)
-			at := make([]int, 3)
-			for i, level := range []float64{0.001, 0.01, 0.05} {
-				at[i], _ = below(p, quantile(work, level))
-			}
-			t.Logf("  %-6s caught %d of %d, first was number %d; AUC %.4f; at 0.1/1/5 %% false alarms: %v", kind, caught, len(p), first, auc(p, work), at)
-			limit := 10
-			if kind == "beacon" {
-				limit = 14 // the rhythm shows late where many hosts upload
-			}
-			if first < 0 || first > limit {
-				t.Errorf("office %d: %s: first caught was flow %d: expected by number %d", seed, kind, first, limit)
-			}
+	for _, seed := range fresh {
+		n, of := judge(t, "fresh", seed)
+		alarms, normals = alarms+n, normals+of
+	}
+	if alarms*1000 > normals {
+		t.Errorf("%d false alarms in %d normal flows of fresh offices: expected one in 2000, allowed one in 1000", alarms, normals)
+	}
+}
+
+// judge tells how a model of one office does, and demands what holds for all.
+func judge(t *testing.T, what string, seed uint64) (alarms, normals int) {
+	t.Helper()
+	d := someDay(t)
+	if seed != 2 {
+		var err error
+		if d, err = makeDay(seed, false); err != nil {
+			t.Fatal(err)
 		}
 	}
-	if alarms*2000 > normals {
-		t.Errorf("%d false alarms in %d normal flows: expected less than one in 2000", alarms, normals)
+	work := flows(d.model, d.after, "normal")
+	alarms, _ = below(work, alpha)
+	wide, _ := below(work, 0.001)
+	t.Logf("office %d (%s): trained on %d flows (%d vectors) in %v; false alarms %d of %d flows, at p < 0.001 %d",
+		seed, what, d.flows, len(d.normal), d.trained.Round(time.Millisecond), alarms, len(work), wide)
+	for _, kind := range kindsOfAttack {
+		p := flows(d.model, d.after, kind)
+		caught, first := below(p, alpha)
+		more, _ := below(p, 0.001)
+		at := make([]int, 3)
+		for i, level := range []float64{0.001, 0.01, 0.05} {
+			at[i], _ = below(p, quantile(work, level))
+		}
+		_, late := below(p, quantile(work, 0.05))
+		area := auc(p, work)
+		t.Logf("  %-6s caught %d of %d, first was number %d, at p < 0.001 %d; AUC %.4f; at 0.1/1/5 %% false alarms: %v", kind, caught, len(p), first, more, area, at)
+		if obvious := kind == "scan" || kind == "spurt"; obvious && (first < 0 || first > 10) {
+			t.Errorf("office %d: %s: first caught was flow %d: expected by the tenth", seed, kind, first)
+		}
+		if area < 0.98 || late < 0 || late > 10 {
+			t.Errorf("office %d: %s: AUC %.4f, first above all but 5 %% of normal was flow %d", seed, kind, area, late)
+		}
 	}
+	return alarms, len(work)
 }
 
 // quantile is the level-quantile of p-values: flows under it are the given share.

@@ -22,6 +22,9 @@ func mean(parts ...[]float32) []float32 {
 // One site of three met the beacon. After some rounds of the plain mean, a
 // third, whose normal is broad uploads and whose own model missed the beacon,
 // catches it from another address, and its own normal raises no more alarms.
+// How many it catches depends on the sites: with others than these, on which
+// steps and rate were chosen, three rounds gave 0, 9 and 7 of 20 at the strict
+// level, and eight rounds with a dozen examples 11, 16 and 18 at p < 0.001.
 func TestBehaviourLearntAtOneSiteIsCaughtAtAnother(t *testing.T) {
 	var normal [3][]feature.Vector
 	var sites [3]*site
