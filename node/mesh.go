@@ -10,6 +10,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 )
@@ -45,6 +46,23 @@ func (n *Node) makeMember() error {
 	}
 	n.member = m
 	return nil
+}
+
+// reconcile enforces what the mesh had told before the last stop and a crash
+// kept from the plane; what stands already stays as it is.
+func (n *Node) reconcile() {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, l := range n.member.Indicators() {
+		if l.Own || !l.Enforced {
+			continue
+		}
+		fx, _ := n.machine.Indicator(n.now(), enforce.Received{
+			ID: l.Indicator.ID, Author: l.Author, Value: l.Indicator.Value,
+			Conf: l.Indicator.Confidence, Sentence: l.Indicator.Sentence, Expires: l.Indicator.Expires,
+		})
+		n.act(fx)
+	}
 }
 
 // storage gives the mesh its corner of the store.

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -39,6 +40,7 @@ type Options struct {
 	Key       *identity.Key
 
 	Never    []dataplane.Never // of the system and the configuration
+	Own      []netip.Addr      // this machine's addresses: never a target
 	Learner  LearnerOptions
 	Policy   PolicyOptions
 	Mesh     MeshOptions
@@ -137,9 +139,17 @@ func (n *Node) makeJudgement() error {
 		Site: n.o.Site, Mode: n.o.Mode, SuspendFor: n.o.Policy.Suspend, BlockFor: n.o.Policy.Block,
 		Rules: n.o.Policy.Rules,
 		May: func(now time.Time, r dataplane.Rule) error {
+			if err := n.notOwn(r.Target); err != nil {
+				return err
+			}
 			return n.guard.Check(r, n.machine.Rules(), now)
 		},
-		Void: n.guard.Void,
+		Void: func(t dataplane.Target) error {
+			if err := n.notOwn(t); err != nil {
+				return err
+			}
+			return n.guard.Void(t)
+		},
 	})
 	if n.learn, err = newLearning(n); err != nil {
 		return err
@@ -147,6 +157,21 @@ func (n *Node) makeJudgement() error {
 	n.sensor, err = enforce.NewSensor(n.o.Learner.Context)
 	if err != nil {
 		return fmt.Errorf("node: %v", err)
+	}
+	return nil
+}
+
+// notOwn refuses targets that hold one of this machine's own addresses: they
+// cannot stand on the plane's never-block list, for on a machine that protects
+// itself every packet has one.
+func (n *Node) notOwn(t dataplane.Target) error {
+	if t.IsFlow() {
+		return nil
+	}
+	for _, a := range n.o.Own {
+		if t.Prefix.Contains(a) {
+			return fmt.Errorf("%s is an address of this machine: %w", a, dataplane.ErrNeverBlock)
+		}
 	}
 	return nil
 }
@@ -215,6 +240,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.learn.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
 	if n.member != nil {
+		n.reconcile()
 		g.Go(func() error { return n.member.Run(ctx) })
 	}
 	err := g.Wait()

@@ -273,6 +273,26 @@ func TestAllowListWinsOverEverything(t *testing.T) {
 	}
 }
 
+func TestOwnAddressesAreNoTarget(t *testing.T) {
+	s := sites(t, "alder")[0]
+	s.stop()
+	s.o.Own = []netip.Addr{attacker}
+	s.start()
+	if err := s.node.Block(t.Context(), "203.0.113.0/24", time.Hour, ""); err == nil || !strings.Contains(err.Error(), "address of this machine") {
+		t.Fatalf("blocking a prefix with the machine's own address: %v", err)
+	}
+	s.scan(attacker)
+	eventually(t, "the refusal is told", func() bool {
+		es, err := s.node.Events(t.Context(), api.Query{Kinds: []event.Kind{event.KindVerdict}, Limit: 100})
+		return err == nil && slices.ContainsFunc(es, func(e *event.Event) bool {
+			return strings.Contains(e.Verdict.Sentence, "address of this machine")
+		})
+	})
+	if bs, err := s.node.Blocks(t.Context()); err != nil || len(bs) != 0 {
+		t.Fatalf("standing against the machine's own address: %v, %v", bs, err)
+	}
+}
+
 func TestBadRequestsAreNamed(t *testing.T) {
 	s := sites(t, "alder")[0]
 	for what, f := range map[string]func() error{

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -154,7 +155,7 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	}
 	n, err := node.New(node.Options{
 		Site: cfg.Site.Name, Version: versionString(), Interface: place.Interface, Plane: plane, Mode: cfg.Dataplane.Mode,
-		Store: st, Key: key, Never: append(place.Never, cfg.Dataplane.NeverBlock...), Warnings: place.Warnings,
+		Store: st, Key: key, Never: append(place.Never, cfg.Dataplane.NeverBlock...), Own: place.Own, Warnings: place.Warnings,
 		Learner: node.LearnerOptions{
 			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
 			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: cfg.Learner.IncidentsPerDay,
@@ -225,6 +226,7 @@ type placed struct {
 	Interface string
 	Why       string
 	Never     []dataplane.Never
+	Own       []netip.Addr
 	Warnings  []string
 }
 
@@ -243,7 +245,7 @@ func placement(cfg *config.Config) (placed, error) {
 		return placed{}, err
 	}
 	cfg.Dataplane.Role = in.Role
-	p := placed{Interface: in.Interface, Why: in.Why, Never: v.NeverBlock(in.Role)}
+	p := placed{Interface: in.Interface, Why: in.Why, Never: v.NeverBlock(in.Role), Own: v.Own()}
 	for _, f := range v.Inspect(want(cfg)) {
 		if f.State != machine.OK {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: %s: %s", f.Name, f.Found, f.Advice))
