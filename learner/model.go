@@ -107,13 +107,13 @@ func (m *Model) Score(v *feature.Vector, s *Scratch) Score {
 	return out
 }
 
-// Floor is the smallest P that the model can say; an alarm level below it can
-// never be reached.
+// Floor is the smallest P that either part can say; at an alarm level below it one
+// of them could never speak.
 func (m *Model) Floor() float64 {
 	if !m.meta.KnowsAttacks {
 		return m.self.scale.Floor()
 	}
-	return 2 * min(m.self.scale.Floor(), m.attack.scale.Floor())
+	return 2 * max(m.self.scale.Floor(), m.attack.scale.Floor())
 }
 
 // attackPart is the shared classifier with this site's calibration.

@@ -145,11 +145,24 @@ func (b *attackBatch) fill() {
 	}
 }
 
-// near writes a neighbour of an attack: what is known and not a flag moves a little.
+// near writes a neighbour of an attack: what is known and not a flag moves a
+// little. In half of the draws its surroundings are those of some normal flow:
+// confirmed examples are mostly a behaviour's first flows, to a peer that nobody
+// knows yet, and the behaviour shall be known again when it has gone on for a
+// while.
 func (b *attackBatch) near(x []float32, v *feature.Vector) {
 	n := *v
-	for i, xi := range v.X {
-		if v.Known(i) && !feature.IsFlag(i) {
+	if b.rng.IntN(2) == 0 {
+		around := &b.normal[b.rng.IntN(len(b.normal))]
+		n.Has = n.Has&^contextMask | around.Has&contextMask
+		for i := range n.X {
+			if feature.IsContext(i) {
+				n.X[i] = around.X[i]
+			}
+		}
+	}
+	for i, xi := range n.X {
+		if n.Known(i) && !feature.IsFlag(i) {
 			n.X[i] = min(max(xi+float32(jitter*b.rng.NormFloat64()), -1), 1)
 		}
 	}

@@ -310,7 +310,7 @@ func (l *learning) use(c choice) error {
 	l.n.mu.Lock()
 	l.n.sensor.SetModel(c.next)
 	l.n.sensor.Recalibrate(normal)
-	l.n.machine.SetAlpha(l.n.alpha())
+	l.n.setBudget()
 	l.n.mu.Unlock()
 	l.tell(body)
 	return nil
@@ -423,7 +423,6 @@ func (l *learning) restore() error {
 	l.champion, l.model, l.adopted = champion, model, body.Round
 	l.trainedAt = model.Meta().TrainedAt
 	l.n.sensor.SetModel(model)
-	l.n.machine.SetAlpha(model.Floor())
 	return nil
 }
 

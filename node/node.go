@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"sync"
 	"time"
 
@@ -265,7 +266,7 @@ func (n *Node) ticker(ctx context.Context) error {
 				n.log.Warn("clock jumped", telemetry.KeyReason, s)
 			}
 			n.mu.Lock()
-			n.machine.SetAlpha(n.alpha())
+			n.setBudget()
 			n.act(n.machine.Tick(n.now()))
 			n.mu.Unlock()
 		}
@@ -288,9 +289,13 @@ func (n *Node) handle(ev *dataplane.Event) {
 		r := &ev.Record
 		n.guard.Saw(r.Initiator().Addr(), r.Responder(), r.Key.Proto, now)
 	}
-	if incident != "" {
-		n.buffer.add(incident, vec)
-	} else if !n.machine.Suspicious(j) {
+	switch {
+	case incident != "":
+		n.buffer.add(incident, enforce.CauseOf(&ev.Record), vec)
+	case !n.machine.Suspicious(j):
+		if j.Judged && j.P <= odd {
+			n.buffer.odd(enforce.CauseOf(&ev.Record), vec)
+		}
 		n.learn.observe(now, ev, vec)
 	}
 	if ev.Kind == dataplane.EventEnd {
@@ -314,7 +319,11 @@ func (n *Node) act(fx []enforce.Effect) {
 				n.log.Error("mode was not set", telemetry.KeyMode, f.SetMode.String(), telemetry.KeyErr, err)
 			}
 		case f.Label != nil:
-			n.learn.label(f.Label, n.buffer.take(f.Label.Incident))
+			vecs := n.buffer.take(f.Label.Incident)
+			if f.Label.Attack {
+				vecs = n.sensor.Telling(vecs)
+			}
+			n.learn.label(f.Label, vecs)
 		case f.Emit != nil:
 			n.outbox.put(job{emit: f.Emit})
 		case f.Ask != nil:
@@ -347,47 +356,73 @@ func (n *Node) apply(a *enforce.Apply) {
 	}
 }
 
-// alpha is the p-value at which one report of a flow is an alert, so that the
-// operator's incidents a day are kept at the present rate of reports; never
-// below what the model can tell apart.
-func (n *Node) alpha() float64 {
-	m := n.learn.active()
-	if m == nil {
-		return 0
+// setBudget turns the operator's incidents a day into a share of the reports that
+// come at the present rate. The caller holds n.mu.
+func (n *Node) setBudget() {
+	if m := n.learn.active(); m != nil {
+		share := n.o.Learner.IncidentsPerDay / max(1, n.rate.perDay(n.now()))
+		n.machine.SetBudget(min(share, 1e-2), m.Floor())
 	}
-	a := n.o.Learner.IncidentsPerDay / max(1, n.rate.perDay(n.now()))
-	return min(1e-2, max(a, m.Floor()))
 }
 
-// exemplars keeps the vectors of incidents, for when somebody says what they were.
+// exemplars keeps the vectors of incidents, for when somebody says what they
+// were, and of causes that were a little odd, for when they become one: the
+// flows that lead to a block are few, and those after it are dropped.
 type exemplars struct {
+	incidents, before bounded
+}
+
+const (
+	odd          = 0.05 // p below which a report is kept in case its cause turns out bad
+	maxExemplars = 512  // incidents, and causes
+	perIncident  = 96   // vectors, 265 bytes each
+	perCause     = 32
+)
+
+func (x *exemplars) odd(cause string, v *feature.Vector) { x.before.add(cause, v, perCause) }
+
+func (x *exemplars) add(incident, cause string, v *feature.Vector) {
+	if _, known := x.incidents.by[incident]; !known {
+		for _, old := range x.before.by[cause] {
+			x.incidents.add(incident, &old, perIncident)
+		}
+		x.before.remove(cause)
+	}
+	x.incidents.add(incident, v, perIncident)
+}
+
+func (x *exemplars) take(incident string) []feature.Vector { return x.incidents.by[incident] }
+
+// bounded is lists of vectors by name; the oldest name goes first.
+type bounded struct {
 	by    map[string][]feature.Vector
 	order []string
 }
 
-const (
-	maxExemplars = 512 // incidents
-	perIncident  = 96  // vectors
-)
-
-func (x *exemplars) add(incident string, v *feature.Vector) {
-	if x.by == nil {
-		x.by = map[string][]feature.Vector{}
+func (b *bounded) add(name string, v *feature.Vector, limit int) {
+	if b.by == nil {
+		b.by = map[string][]feature.Vector{}
 	}
-	vs, known := x.by[incident]
+	vs, known := b.by[name]
 	if !known {
-		for len(x.order) >= maxExemplars {
-			delete(x.by, x.order[0])
-			x.order = x.order[1:]
+		for len(b.order) >= maxExemplars {
+			delete(b.by, b.order[0])
+			b.order = b.order[1:]
 		}
-		x.order = append(x.order, incident)
+		b.order = append(b.order, name)
 	}
-	if len(vs) < perIncident {
-		x.by[incident] = append(vs, *v)
+	if len(vs) < limit {
+		b.by[name] = append(vs, *v)
 	}
 }
 
-func (x *exemplars) take(incident string) []feature.Vector { return x.by[incident] }
+func (b *bounded) remove(name string) {
+	if _, known := b.by[name]; !known {
+		return
+	}
+	delete(b.by, name)
+	b.order = slices.DeleteFunc(b.order, func(s string) bool { return s == name })
+}
 
 // rate estimates reports a day over the last minutes.
 type rate struct {

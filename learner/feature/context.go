@@ -258,7 +258,10 @@ func (c *Context) Vector(dst *Vector, r *flow.Record) {
 	c.pairFeatures(dst, k, epoch, rate)
 	if c.familiar.ready() {
 		dst.set(iNovelPort, c.familiar.settled.get(k.novelPort))
-		dst.set(iNovelPeer, c.familiar.settled.get(k.novelPeer))
+		met := c.familiar.settled.get(k.novelPeer)
+		dst.set(iNovelPeer, met)
+		dst.set(iStrangerOut, Natural(iPeerOut, dst.X[iPeerOut])/(1+met))
+		dst.set(iStrangerFlows, Natural(iPairFlows, dst.X[iPairFlows])/(1+met))
 		dst.set(iNovelService, c.familiar.settled.get(k.novelS))
 	}
 }

@@ -24,8 +24,6 @@ func volume(v *Vector, r *flow.Record) {
 	v.set(iPackets, float64(r.Packets()))
 	v.set(iPacketsOut, float64(out.Packets))
 	v.set(iPacketsIn, float64(in.Packets))
-	v.set(iBytesOut, float64(out.Bytes))
-	v.set(iBytesIn, float64(in.Bytes))
 	v.set(iPayloadOut, float64(out.Payload))
 	v.set(iPayloadIn, float64(in.Payload))
 	if sum := float64(out.Payload) + float64(in.Payload); sum > 0 {

@@ -37,8 +37,6 @@ const (
 	iPackets = iota
 	iPacketsOut
 	iPacketsIn
-	iBytesOut
-	iBytesIn
 	iPayloadOut
 	iPayloadIn
 	iUploadShare
@@ -95,6 +93,8 @@ const (
 	iContactDev
 	iContactGap
 	iPeerOut
+	iStrangerOut
+	iStrangerFlows
 	iNovelPort
 	iNovelPeer
 	iNovelService
@@ -167,7 +167,7 @@ func Index(name string) int {
 // than usual is no cause for alarm.
 func Suspect(i int) int {
 	switch i {
-	case iHostFlows, iHostPeers, iHostPorts, iHostFailed, iPairFlows, iPeerOut, iNovelPort, iNovelPeer, iNovelService:
+	case iHostFlows, iHostPeers, iHostPorts, iHostFailed, iPairFlows, iPeerOut, iStrangerOut, iStrangerFlows, iNovelPort, iNovelPeer, iNovelService:
 		return 1
 	case iPairAlike, iContactDev, iContactGap:
 		return -1

@@ -47,8 +47,6 @@ var specs = [Dim]spec{
 	iPackets:      lg("packets", "packets", 1e6, 1, plain, always, "%s packets so far", "how far the flow is: all else is read in its light"),
 	iPacketsOut:   lg("packets_out", "packets", 1e6, 1, plain, always, "sent %s packets", "amount from the initiator"),
 	iPacketsIn:    lg("packets_in", "packets", 1e6, 1, plain, always, "got %s packets back", "amount from the responder"),
-	iBytesOut:     lg("bytes_out", "bytes", 1e9, 64, bytes, always, "sent %s in all", "amount from the initiator, headers included"),
-	iBytesIn:      lg("bytes_in", "bytes", 1e9, 64, bytes, always, "got %s in all", "amount from the responder, headers included"),
 	iPayloadOut:   lg("payload_out", "bytes", 1e9, 64, bytes, always, "sent %s", "what the initiator said"),
 	iPayloadIn:    lg("payload_in", "bytes", 1e9, 64, bytes, always, "received %s", "what the responder said"),
 	iUploadShare:  ln("upload_share", "share", 0, 1, percent, noPayload, "%s of the payload went out", "leaks push, ordinary clients pull"),
@@ -105,9 +103,13 @@ var specs = [Dim]spec{
 	iContactDev:   ln("contact_dev", "ratio", 0, 2, plain, fewContact, "time between contacts with this peer varies %s times its mean", "beacons keep time"),
 	iContactGap:   lg("contact_gap", "s", 86400, 0.01, seconds, fewContact, "contacts this peer every %s", "beacons come back"),
 	iPeerOut:      lg("peer_out", "bytes/min", 1e11, 64, bytes, always, "%s a minute go to this peer", "a leak in small doses"),
-	iNovelPort:    nv("known_port", "this host used the port %s times before", "a host that does what it never did"),
-	iNovelPeer:    nv("known_peer", "this site met the peer %s times before", "a stranger"),
-	iNovelService: nv("known_service", "this site used the service %s times before", "a service that nobody here uses"),
+	// The two that only together make a leak or a siege: how much, and with whom.
+	// Each is divided by one more than the times that the site met the peer.
+	iStrangerOut:   lg("stranger_out", "bytes/min", 1e9, 64, bytes, cold, "%s a minute go out for each time that this site met the peer", "a leak to somebody new"),
+	iStrangerFlows: lg("stranger_flows", "flows/min", 1e4, 1, plain, cold, "%s sessions a minute for each time that this site met the peer", "somebody new who comes again and again"),
+	iNovelPort:     nv("known_port", "this host used the port %s times before", "a host that does what it never did"),
+	iNovelPeer:     nv("known_peer", "this site met the peer %s times before", "a stranger"),
+	iNovelService:  nv("known_service", "this site used the service %s times before", "a service that nobody here uses"),
 }
 
 // hops guesses the distance from a received TTL: senders start at 32, 64, 128 or 255.

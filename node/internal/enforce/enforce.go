@@ -44,6 +44,9 @@ type Judgement struct {
 	P        float64 // p-value under this site's normal, 0..1
 	Detector string  // self, attack, memory
 	Model    string  // hash of the model
+	// Recalled says that the flow is a near variant of a behaviour that the
+	// operator confirmed: an alert whatever P is.
+	Recalled bool
 }
 
 // Effect is one thing for the caller to do. Exactly one field group is set.
@@ -109,7 +112,7 @@ type Options struct {
 	SuspendFor time.Duration // 30 s
 	BlockFor   time.Duration // 4 h
 	// Alpha is the p-value at or below which one flow is an alert and is
-	// suspended. Change it with SetAlpha as models come and go.
+	// suspended. Change it with SetBudget as models come and go.
 	Alpha float64
 	// Rules turns the counting rules (scan, password guessing) on.
 	Rules bool

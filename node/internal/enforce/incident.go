@@ -32,6 +32,7 @@ type incident struct {
 
 	validated  bool
 	rule       bool // a counting rule fired
+	persists   bool // a run of flows was unusual, though each alone need not be
 	family     string
 	suspended  int
 	asked      bool
@@ -68,7 +69,9 @@ func targetOf(rec *flow.Record) (t dataplane.Target, peer netip.Addr, service, o
 	return t, out.Addr(), service, true
 }
 
-func causeOf(rec *flow.Record) string {
+// CauseOf names what a flow's alerts would be grouped under: the outside peer, or
+// its service where one of our hosts went to it, or else the inside host.
+func CauseOf(rec *flow.Record) string {
 	if t, peer, svc, ok := targetOf(rec); ok {
 		if svc {
 			return "peer " + t.String()

@@ -25,6 +25,7 @@ type standing struct {
 type Machine struct {
 	o         Options
 	rules     *rules
+	sequences *sequences
 	incidents map[string]*incident // by cause
 	byID      map[string]*incident
 	order     []string              // causes by first sight
@@ -50,17 +51,27 @@ const dismissal = 24 * time.Hour
 func New(o Options) *Machine {
 	o.defaults()
 	return &Machine{
-		o: o, rules: newRules(),
+		o: o, rules: newRules(), sequences: newSequences(),
 		incidents: map[string]*incident{}, byID: map[string]*incident{},
 		dismissed: map[string]time.Time{}, standing: map[string]*standing{},
 		suspended: map[string]*suspended{}, newID: event.NewID,
 	}
 }
 
-// SetAlpha sets the p-value at which one flow is an alert.
-func (m *Machine) SetAlpha(a float64) { m.o.Alpha = a }
+// SetBudget sets what share of judged reports may be false alarms, and the least
+// p that the model can say. Where the share is below that, no single flow can
+// carry an alarm by itself, and only a cause that goes on being unusual does.
+func (m *Machine) SetBudget(share, floor float64) {
+	m.o.Alpha = share
+	if share < floor {
+		m.o.Alpha = 0
+	}
+	if share > 0 {
+		m.sequences.budget(share)
+	}
+}
 
-// Alpha is the p-value at which one flow is an alert.
+// Alpha is the p-value at which one flow is an alert; 0 when none can be.
 func (m *Machine) Alpha() float64 { return m.o.Alpha }
 
 // Mode is the mode that the machine asked for.
@@ -70,7 +81,9 @@ func (m *Machine) Mode() dataplane.Mode { return m.o.Mode }
 func (m *Machine) Panicked() bool { return m.panicked }
 
 // Suspicious says whether a judgement alone would raise an alert.
-func (m *Machine) Suspicious(j Judgement) bool { return j.Judged && j.P <= m.o.Alpha }
+func (m *Machine) Suspicious(j Judgement) bool {
+	return j.Judged && (j.P <= m.o.Alpha && m.o.Alpha > 0 || j.Recalled)
+}
 
 // Flow takes what the plane reported of a flow and what the learner thinks of
 // it. explain is called only when an alert is raised. The second result is the
@@ -80,7 +93,7 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 	if ev.Kind == dataplane.EventFirstDrop {
 		return m.firstDrop(now, ev), ""
 	}
-	cause := causeOf(rec)
+	cause := CauseOf(rec)
 	in := m.incidents[cause]
 	var hit *finding
 	if m.o.Rules && ev.Kind == dataplane.EventEnd {
@@ -92,7 +105,13 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 		}
 		delete(m.dismissed, cause)
 	}
-	if hit == nil && !m.Suspicious(j) {
+	run := 0
+	if j.Judged {
+		if n, reached := m.sequences.judge(cause, rec.ID, j.P, ev.Kind == dataplane.EventEnd); reached {
+			run = n
+		}
+	}
+	if hit == nil && run == 0 && !m.Suspicious(j) {
 		if in == nil {
 			return nil, ""
 		}
@@ -108,7 +127,7 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 	if in == nil {
 		in = m.open(now, cause, rec)
 	}
-	fx = append(fx, m.alert(now, in, ev, j, hit, explain)...)
+	fx = append(fx, m.alert(now, in, ev, j, hit, run, explain)...)
 	if ev.Kind == dataplane.EventMilestone {
 		fx = append(fx, m.suspend(now, in, rec)...)
 	}
@@ -148,8 +167,8 @@ func (m *Machine) forget(cause string) {
 }
 
 // alert records one flow under its incident: once for a flow, and again only
-// when a rule adds a new reason.
-func (m *Machine) alert(now time.Time, in *incident, ev *dataplane.Event, j Judgement, hit *finding, explain func() []event.Reason) []Effect {
+// when a rule, or the run of unusual flows that it belongs to, adds a new reason.
+func (m *Machine) alert(now time.Time, in *incident, ev *dataplane.Event, j Judgement, hit *finding, run int, explain func() []event.Reason) []Effect {
 	rec := &ev.Record
 	in.last = now
 	if _, end, ok := rec.Outside(); ok && rec.Validated[end] {
@@ -159,7 +178,9 @@ func (m *Machine) alert(now time.Time, in *incident, ev *dataplane.Event, j Judg
 		in.hosts[insideHost(rec)] = true
 	}
 	newRule := hit != nil && !in.rule
-	if in.flows[rec.ID] && !newRule || hit != nil && !newRule && !m.Suspicious(j) {
+	newRun := run > 1 && !in.persists
+	in.persists = in.persists || run > 1
+	if in.flows[rec.ID] && !newRule && !newRun || hit != nil && !newRule && run == 0 && !m.Suspicious(j) {
 		return nil
 	}
 	if len(in.flows) < maxFlowsPerIncident {
@@ -167,13 +188,19 @@ func (m *Machine) alert(now time.Time, in *incident, ev *dataplane.Event, j Judg
 	}
 	var reasons []event.Reason
 	detector, p := j.Detector, j.P
-	if m.Suspicious(j) && explain != nil {
+	if (run > 0 || m.Suspicious(j)) && explain != nil {
 		reasons = explain()
+	}
+	if run > 1 {
+		reasons = append([]event.Reason{{
+			Feature: "sequence", Value: float64(run), Normal: 1, Weight: 1,
+			Words: fmt.Sprintf("%d flows of this kind in a row are unusual here", run),
+		}}, reasons...)
 	}
 	if hit != nil {
 		in.rule, in.family = true, hit.name
 		reasons = append([]event.Reason{hit.reason}, reasons...)
-		if !m.Suspicious(j) {
+		if run == 0 && !m.Suspicious(j) {
 			detector, p = "rule:"+hit.name, 0
 		}
 	}
@@ -257,7 +284,7 @@ func (m *Machine) decide(now time.Time, in *incident) []Effect {
 	if m.panicked || in.blocked || in.asking || !in.target.Prefix.IsValid() || in.label == "dismissed" {
 		return nil
 	}
-	enough := in.rule || len(in.flows) >= repeat || len(in.seenBy) > 0
+	enough := in.rule || in.persists || len(in.flows) >= repeat || len(in.seenBy) > 0
 	if !enough || in.alerts == 0 {
 		return nil
 	}

@@ -180,6 +180,7 @@ func (m *Machine) Dismiss(now time.Time, id string) ([]Effect, error) {
 func (m *Machine) undo(now time.Time, in *incident, why string) []Effect {
 	in.label = "dismissed"
 	m.dismissed[in.cause] = now.Add(dismissal)
+	m.sequences.forget(in.cause)
 	var fx []Effect
 	for k, s := range m.suspended {
 		if s.incident == in.id {

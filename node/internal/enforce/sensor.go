@@ -1,6 +1,9 @@
 package enforce
 
 import (
+	"cmp"
+	"slices"
+
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
@@ -41,6 +44,34 @@ func (s *Sensor) Raw() float64 {
 	return s.last.Self
 }
 
+// Telling picks, of an incident's vectors, those that this site's model finds
+// unusual: the first packets of an attack mostly look like anything else, and
+// would teach that everything is one. Where fewer than least stand out, it is
+// the most unusual ones.
+func (s *Sensor) Telling(vecs []feature.Vector) []feature.Vector {
+	const unusual, least = 0.02, 6
+	if s.model == nil || len(vecs) <= least {
+		return vecs
+	}
+	type scored struct {
+		i int
+		p float64
+	}
+	by := make([]scored, len(vecs))
+	for i := range vecs {
+		by[i] = scored{i, s.model.Score(&vecs[i], s.scratch).P}
+	}
+	slices.SortStableFunc(by, func(a, b scored) int { return cmp.Compare(a.p, b.p) })
+	var out []feature.Vector
+	for k, x := range by {
+		if k >= least && x.p > unusual {
+			break
+		}
+		out = append(out, vecs[x.i])
+	}
+	return out
+}
+
 // Remember keeps a confirmed behaviour: near variants of it are recognised from
 // now on, whatever their address, before any training.
 func (s *Sensor) Remember(v *feature.Vector, incident string) { s.memory.Add(v, incident) }
@@ -72,7 +103,7 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 		Detector: s.last.By.String(), Model: s.model.Meta().Hash,
 	}
 	if _, ok := s.memory.Match(&s.vec); ok {
-		j.Detector, j.P = learner.Recall.String(), min(j.P, s.model.Floor())
+		j.Detector, j.P, j.Recalled = learner.Recall.String(), min(j.P, s.model.Floor()), true
 	}
 	return j, &s.vec
 }

@@ -76,7 +76,6 @@ type run struct {
 	record  bool // reports teach instead of being judged
 	report  *FileReport
 	bad     map[flow.Key][]int64 // times of malicious packets, by flow
-	fx      []enforce.Effect
 	errs    error
 }
 
@@ -86,7 +85,6 @@ type judged struct {
 	p         float64
 	alerted   bool
 	known     bool // a model judged it
-	truth     bool
 	malicious bool
 }
 
@@ -224,7 +222,7 @@ func (o *Options) file(ctx context.Context, f string, i int, m *learner.Model, r
 	}
 	r.report.File = f
 	r.sensor.SetModel(m)
-	r.machine.SetAlpha(rep.Alpha)
+	r.machine.SetBudget(rep.Alpha, 0)
 	skip := int64(0)
 	if o.First > 0 && len(o.Learn) == 0 {
 		total, err := count(ctx, f)
