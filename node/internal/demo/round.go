@@ -14,8 +14,8 @@ import (
 // another round to reach everybody. Between two, each site's gate needs fresh
 // traffic.
 const (
-	rounds      = 3
-	maxRounds   = 5 // when the site that needs the model refused so far
+	rounds      = 5
+	maxRounds   = 7 // when the site that needs the model refused so far
 	betweenThem = 3 * time.Second
 )
 

@@ -320,7 +320,7 @@ func TestEachOmissionIsNamed(t *testing.T) {
 		"lost work":   {faults{loses: true}, true, nil, "1 of "},
 		"accusation":  {faults{accuses: true}, true, nil, "against ordinary traffic"},
 		"sharp cedar": {faults{sharpCedar: true}, true, scenario.Attacks(), "expected to go unseen, but self raised an alert"},
-		"refusal":     {faults{refuses: true}, true, scenario.Attacks(), "cedar refused the model of 5 rounds: more false alarms here"},
+		"refusal":     {faults{refuses: true}, true, scenario.Attacks(), "cedar refused the model of 7 rounds: more false alarms here"},
 		"blunt":       {faults{blunt: true}, true, scenario.Attacks(), `step "a spurt of encrypted traffic at birch": spurt at birch from`},
 		"paranoid":    {faults{paranoid: true}, false, scenario.Attacks(), `step "a beacon at alder goes unseen"`},
 	} {

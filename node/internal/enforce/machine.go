@@ -105,13 +105,16 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 		}
 		delete(m.dismissed, cause)
 	}
-	run := 0
+	var climb run
 	if j.Judged {
-		if n, reached := m.sequences.judge(cause, rec.ID, j.P, ev.Kind == dataplane.EventEnd); reached {
-			run = n
+		if r, reached := m.sequences.judge(cause, rec.ID, j, ev.Kind == dataplane.EventEnd); reached {
+			climb = r
+			if !j.Recalled {
+				j.Detector = r.part
+			}
 		}
 	}
-	if hit == nil && run == 0 && !m.Suspicious(j) {
+	if hit == nil && climb.flows == 0 && !m.Suspicious(j) {
 		if in == nil {
 			return nil, ""
 		}
@@ -127,7 +130,7 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 	if in == nil {
 		in = m.open(now, cause, rec)
 	}
-	fx = append(fx, m.alert(now, in, ev, j, hit, run, explain)...)
+	fx = append(fx, m.alert(now, in, ev, j, hit, climb.flows, explain)...)
 	if ev.Kind == dataplane.EventMilestone {
 		fx = append(fx, m.suspend(now, in, rec)...)
 	}

@@ -24,18 +24,32 @@ const (
 )
 
 type sequence struct {
-	s float64 // of flows that ended
-	n int     // flows in the present climb
+	s    float64            // of flows that ended
+	n    int                // flows in the present climb
+	part map[string]float64 // what each part of the model gave to it
 }
 
-// looks is how often a flow was judged, and the least p of it. Looking k times
-// gives chance k tries, so p counts k times as much.
+// looks is how unusual a flow was found so far: a weighted mean of -ln p over its
+// reports, the newest the heaviest, for it knows most. Whatever the dependence
+// between the reports, the mean's exponential moments are at most those of a
+// single -ln p (Jensen), so looking often costs no false alarms.
 type looks struct {
-	p float64
-	k int
+	mean float64
+	any  bool
+	part string // whose opinion the newest report is
 }
 
-func (l looks) gain() float64 { return -math.Log(math.Min(1, l.p*float64(l.k))) - slack }
+const newest = 0.7 // weight of the newest report
+
+func (l looks) add(p float64, part string) looks {
+	x := -math.Log(math.Max(p, 1e-12))
+	if l.any {
+		x = newest*x + (1-newest)*l.mean
+	}
+	return looks{x, true, part}
+}
+
+func (l looks) gain() float64 { return l.mean - slack }
 
 type sequences struct {
 	limit   float64
@@ -48,29 +62,51 @@ func newSequences() *sequences {
 	return &sequences{limit: minLimit, causes: map[string]*sequence{}, looking: map[uint64]looks{}}
 }
 
-// judge counts one report of a flow and says whether the cause has reached the
-// limit, with how many flows.
-func (q *sequences) judge(cause string, flow uint64, p float64, end bool) (flows int, reached bool) {
-	l, known := q.looking[flow]
-	if !known {
-		l.p = 1
-		if len(q.looking) >= maxLooking {
-			clear(q.looking) // a flood: every open flow starts anew
-		}
+// run is a climb that has reached the limit.
+type run struct {
+	flows int
+	part  string // the part of the model that gave most to it
+}
+
+// judge counts one report of a flow, and returns the climb of its cause when
+// that has reached the limit.
+func (q *sequences) judge(cause string, flow uint64, j Judgement, end bool) (run, bool) {
+	l := q.looking[flow].add(j.P, j.Detector)
+	if len(q.looking) >= maxLooking {
+		clear(q.looking) // a flood: every open flow starts anew
 	}
-	l.p, l.k = math.Min(l.p, p), l.k+1
 	c := q.cause(cause)
-	if end {
-		delete(q.looking, flow)
-		c.s = math.Max(0, c.s+l.gain())
-		c.n++
-		if c.s == 0 {
-			c.n = 0
-		}
-		return c.n, c.s >= q.limit
+	g := l.gain()
+	if !end {
+		q.looking[flow] = l
+		return run{c.n + 1, c.lead(l.part, g)}, c.s+g >= q.limit
 	}
-	q.looking[flow] = l
-	return c.n + 1, c.s+l.gain() >= q.limit
+	delete(q.looking, flow)
+	c.s += g
+	c.n++
+	if c.s <= 0 {
+		*c = sequence{}
+		return run{}, false
+	}
+	if c.part == nil {
+		c.part = map[string]float64{}
+	}
+	c.part[l.part] += math.Max(g, 0)
+	return run{c.n, c.lead("", 0)}, c.s >= q.limit
+}
+
+// lead is the part that gave most, with g more from part.
+func (c *sequence) lead(part string, g float64) string {
+	best, most := part, 0.0
+	if part != "" {
+		most = c.part[part] + g
+	}
+	for _, k := range sortedKeys(c.part) {
+		if v := c.part[k]; k != part && v > most {
+			best, most = k, v
+		}
+	}
+	return best
 }
 
 func (q *sequences) cause(name string) *sequence {

@@ -18,13 +18,18 @@ func TestSequenceTellsPersistenceFromChance(t *testing.T) {
 	const flows = 400_000
 	for i := range uint64(flows) {
 		cause := fmt.Sprint(rng.IntN(500))
+		same := rng.Float64()
 		for look := range 4 {
-			if _, yes := q.judge(cause, i, rng.Float64(), look == 3); yes {
+			p := same
+			if i%2 == 0 {
+				p = rng.Float64()
+			}
+			if _, yes := q.judge(cause, i, Judgement{P: p}, look == 3); yes {
 				reached++
 			}
 		}
 	}
-	// 1.2e-5 a flow is the bound; four looks at a flow are charged for.
+	// 1.2e-5 a flow is the bound, for independent looks and for equal ones.
 	if reached > 12 {
 		t.Fatalf("%d of %d normal flows reached the limit", reached, flows)
 	}
@@ -34,7 +39,7 @@ func TestSequenceTellsPersistenceFromChance(t *testing.T) {
 	}{{1e-2, 8}, {3e-3, 5}, {1e-3, 4}} {
 		n := 0
 		for i := range 100 {
-			if _, yes := q.judge("beacon", uint64(flows+i), c.p, true); yes {
+			if _, yes := q.judge("beacon", uint64(flows+i), Judgement{P: c.p}, true); yes {
 				n = i + 1
 				break
 			}
@@ -46,10 +51,28 @@ func TestSequenceTellsPersistenceFromChance(t *testing.T) {
 	}
 }
 
+// The part of the model that gave most to a climb is named as its detector.
+func TestSequenceNamesThePart(t *testing.T) {
+	q := newSequences()
+	for i := range uint64(20) {
+		j := Judgement{P: 2e-3, Detector: "attack"}
+		if i%4 == 3 {
+			j = Judgement{P: 3e-2, Detector: "self"}
+		}
+		if r, yes := q.judge("beacon", i, j, true); yes {
+			if r.part != "attack" || r.flows < 4 {
+				t.Fatalf("climb %+v, want one of the attack part over several flows", r)
+			}
+			return
+		}
+	}
+	t.Fatal("the limit was never reached")
+}
+
 func TestSequenceMemoryIsBounded(t *testing.T) {
 	q := newSequences()
 	for i := range uint64(3 * maxLooking) {
-		q.judge(fmt.Sprint(i), i, 0.5, false)
+		q.judge(fmt.Sprint(i), i, Judgement{P: 0.5}, false)
 	}
 	if len(q.causes) > maxCauses || len(q.order) > maxCauses || len(q.looking) > maxLooking {
 		t.Fatalf("%d causes, %d open flows", len(q.causes), len(q.looking))
