@@ -20,6 +20,7 @@ type assault struct {
 	turns    []scenario.Timed // what it tries at other sites once it is blocked
 	learned  bool             // only the learner can see it
 	detector string           // which detector must have seen it; "" any that fits
+	within   int              // sessions until the block at most; 0 any
 	confirm  bool             // the operator confirms the alert
 }
 
@@ -81,6 +82,9 @@ func (t *teller) catch(a assault) func(context.Context) error {
 			return fmt.Errorf("%s at %s from %s: %w", a.attack, a.site.Name, a.addr, err)
 		}
 		c.Flows = begunBy(done, time.Unix(0, c.blockedNS))
+		if a.within > 0 && c.Flows > a.within {
+			return fmt.Errorf("%s at %s from %s: blocked with session %d: expected by session %d, for as many went unseen before", a.attack, a.site.Name, a.addr, c.Flows, a.within)
+		}
 		if err := t.closed(ctx, a, c); err != nil {
 			return err
 		}

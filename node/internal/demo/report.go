@@ -106,9 +106,9 @@ func (r *Report) table(b *strings.Builder) {
 	if len(r.Caught) > 0 {
 		b.WriteString("\n")
 		t := tabwriter.NewWriter(b, 0, 4, 2, ' ', 0)
-		fmt.Fprintln(t, "attack\tat\tcaught by\tdetection->first rule\t->blocked\t->first drop\tblock->enforced elsewhere\tgot through elsewhere")
+		fmt.Fprintln(t, "attack\tat\tcaught by\tsessions\tdetection->first rule\t->blocked\t->first drop\tblock->enforced elsewhere\tgot through elsewhere")
 		for _, c := range r.Caught {
-			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d of %d\n", c.Attack, c.Site, c.Detector,
+			fmt.Fprintf(t, "%s\t%s\t%s\t%d\t%s\t%s\t%s\t%s\t%d of %d\n", c.Attack, c.Site, c.Detector, c.Flows,
 				ms(c.FirstRule), ms(c.Blocked), orNone(c.FirstDrop), elsewhere(c.Elsewhere), c.Through, c.Tried)
 		}
 		_ = t.Flush() // a strings.Builder takes everything

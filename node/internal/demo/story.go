@@ -134,6 +134,10 @@ func (t *teller) tell(ctx context.Context) error {
 func (t *teller) has(a scenario.Attack) bool { return slices.Contains(t.o.Attacks, a) }
 
 // steps is the story that the options ask for.
+// unseen is how many sessions of a beacon pass at cedar before the rounds, and
+// within how many it has to be blocked after them.
+const unseen = 8
+
 func (t *teller) steps() []step {
 	out := []step{{"three sites come up and find each other", t.up}, {"the sites learn their normal", t.learn}}
 	sc := t.o.Scenario
@@ -163,10 +167,10 @@ func (t *teller) steps() []step {
 	}
 	if t.has(scenario.Beacon) {
 		before, after := t.beaconAt(cedar, alder, sc.C2[1]), t.beaconAt(cedar, birch, sc.C2[2])
-		after.detector = "attack"
+		after.detector, after.within = "attack", unseen
 		const why = "cedar's own normal is full of uploads like these"
 		out = append(out,
-			step{"the same behaviour at cedar goes unseen by its own model", t.miss(before, 8, why)},
+			step{"the same behaviour at cedar goes unseen by its own model", t.miss(before, unseen, why)},
 			step{"rounds of shared models", t.round},
 			step{"the same behaviour from a new address is caught at cedar", t.catch(after)})
 	}

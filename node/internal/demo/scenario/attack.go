@@ -98,13 +98,14 @@ func (s *Scenario) BruteOf(site *Site) []Timed {
 }
 
 // BeaconOf is an inside host that leaks through TLS: about once a second it
-// sends 24 to 64 KB to its master and gets a few bytes back.
+// sends 24 to 64 KB to its master and gets a few bytes back. Like real ones it
+// shuffles its pauses, by a third, so as not to keep time.
 func (s *Scenario) BeaconOf(site *Site, host, master netip.Addr) []Timed {
 	rng, mark := s.attack(Beacon, site, master)
 	period := 900*time.Millisecond + time.Duration(rng.IntN(200))*time.Millisecond
 	var out []Timed
 	for range 20 {
-		jitter := 1 + 0.03*(2*rng.Float64()-1)
+		jitter := 1 + 0.33*(2*rng.Float64()-1)
 		out = append(out, Timed{
 			After: time.Duration(float64(period) * jitter),
 			Session: mark(Session{
