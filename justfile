@@ -38,7 +38,7 @@ lint:
 test name='.' pkg='./...':
     go test -race -shuffle=on -run '{{ name }}' {{ pkg }}
 
-# Tests that need root: XDP in the kernel, network namespaces
+# Tests that need root: XDP in the kernel, network namespaces (without -race, so quicker)
 [group('test')]
 test-kernel:
     .ci/run kernel
