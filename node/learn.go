@@ -378,7 +378,7 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 
 // sharedSteps is equal at every site: unequal local steps let large sites drown
 // unlike ones.
-const sharedSteps = 400
+const sharedSteps = 1000
 
 // Adopt implements federation.Trainer: the mesh's shared part judges here only if,
 // on traffic that neither model was trained on, it does no worse than the

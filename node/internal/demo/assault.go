@@ -83,7 +83,7 @@ func (t *teller) catch(a assault) func(context.Context) error {
 		}
 		c.Flows = begunBy(done, time.Unix(0, c.blockedNS))
 		if a.within > 0 && c.Flows > a.within {
-			return fmt.Errorf("%s at %s from %s: blocked with session %d: expected by session %d, for as many went unseen before", a.attack, a.site.Name, a.addr, c.Flows, a.within)
+			return fmt.Errorf("%s at %s from %s: blocked with session %d: expected by session %d", a.attack, a.site.Name, a.addr, c.Flows, a.within)
 		}
 		if err := t.closed(ctx, a, c); err != nil {
 			return err

@@ -134,9 +134,13 @@ func (t *teller) tell(ctx context.Context) error {
 func (t *teller) has(a scenario.Attack) bool { return slices.Contains(t.o.Attacks, a) }
 
 // steps is the story that the options ask for.
-// unseen is how many sessions of a beacon pass at cedar before the rounds, and
-// within how many it has to be blocked after them.
-const unseen = 8
+// unseen is how many sessions of a beacon have to pass at cedar before the rounds,
+// and caughtBy with which it has to be blocked at the latest after them. The table
+// shows with which it was.
+const (
+	unseen   = 6
+	caughtBy = 10
+)
 
 func (t *teller) steps() []step {
 	out := []step{{"three sites come up and find each other", t.up}, {"the sites learn their normal", t.learn}}
@@ -167,7 +171,7 @@ func (t *teller) steps() []step {
 	}
 	if t.has(scenario.Beacon) {
 		before, after := t.beaconAt(cedar, alder, sc.C2[1]), t.beaconAt(cedar, birch, sc.C2[2])
-		after.detector, after.within = "attack", unseen
+		after.detector, after.within = "attack", caughtBy
 		const why = "cedar's own normal is full of uploads like these"
 		out = append(out,
 			step{"the same behaviour at cedar goes unseen by its own model", t.miss(before, unseen, why)},
