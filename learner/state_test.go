@@ -8,9 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
-	"golang.org/x/sync/errgroup"
 )
 
 func TestModelSurvivesEncoding(t *testing.T) {

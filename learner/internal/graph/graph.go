@@ -15,9 +15,10 @@ import (
 	"math"
 	"runtime"
 
-	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
 )
 
 // Trainer computes losses and gradients of one network.

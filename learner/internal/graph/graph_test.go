@@ -8,9 +8,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
+
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
 )
 
 var small = infer.Shape{6, 5, 4, 3}

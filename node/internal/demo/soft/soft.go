@@ -166,7 +166,7 @@ func (c *connection) ttl(end int) uint8 {
 	if c.hook(end) == dataplane.FromInside {
 		return 64
 	}
-	return 63 - uint8(c.ends[end].Addr().As4()[3]%12)
+	return 63 - c.ends[end].Addr().As4()[3]%12
 }
 
 // open is the handshake. A lost packet of it is sent again after a second,
