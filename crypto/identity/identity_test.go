@@ -77,7 +77,7 @@ func TestKeyNeverPrints(t *testing.T) {
 	var buf bytes.Buffer
 	slog.New(slog.NewTextHandler(&buf, nil)).Info("key", "key", k)
 	_, _ = fmt.Fprintf(&buf, "%v %+v %#v %s", k, k, k, k)
-	for _, secret := range []string{fmt.Sprintf("%x", k.priv.Seed()), fmt.Sprint(k.priv.Seed()), fmt.Sprintf("%#v", k.priv[:4])[7:20]} {
+	for _, secret := range []string{fmt.Sprintf("%x", k.priv.Seed()), fmt.Sprintf("%d", k.priv.Seed()), fmt.Sprintf("%#v", k.priv[:4])[7:20]} {
 		if strings.Contains(buf.String(), secret) {
 			t.Errorf("the private half is printed: %s", buf.String())
 		}
