@@ -195,6 +195,36 @@ type Plane interface {
 	Close() error
 }
 
+// Listed is one entry of the bulk set: every packet from or to an address in
+// Prefix is dropped until Expires. Reason is as in Rule.
+type Listed struct {
+	Prefix  netip.Prefix
+	Expires time.Time
+	Reason  uint32
+}
+
+// BulkState says what of the bulk set is enforced.
+type BulkState struct {
+	Generation uint64            // counts replacements; 0 means that there was none
+	Intended   uint64            // entries of the last replacement
+	Enforced   uint64            // entries found by reading the plane's own tables, not expired
+	Bytes      uint64            // memory of the tables
+	Hits       map[uint32]uint64 // packets matched, by reason, since the last replacement
+}
+
+// Bulk is the part of a plane that holds large sets, such as threat feeds.
+// Rules of Apply stand beside it and are looked at first.
+type Bulk interface {
+	// ReplaceBulk makes entries the whole bulk set, in one step: each packet
+	// meets either the old set or the new one, whole. Entries may overlap and
+	// come in any order; of those that cover a packet, the longest prefix that
+	// has not expired gives the reason. On an error the old set stays. An error
+	// wraps ErrFull when the set is larger than the plane was opened for.
+	ReplaceBulk(entries []Listed) error
+	// BulkState reads back what is enforced.
+	BulkState() (BulkState, error)
+}
+
 // Validate checks a rule's form. It does not know the never-block list.
 func (r Rule) Validate() error {
 	switch t := r.Target; {
