@@ -160,7 +160,8 @@ type Stats struct {
 	Malformed        map[string]uint64
 	Flows            uint64 // in the table now
 	FlowsTotal       uint64
-	FlowsEvicted     uint64
+	FlowsEvicted     uint64 // left for want of room before they ended
+	FlowsUntracked   uint64 // packets that no flow counted, for want of room or of a moment's quiet
 	EventsLost       uint64 // ring full or over budget
 	RulesIntended    uint64
 	RulesEnforced    uint64

@@ -19,6 +19,16 @@ type kernelAddr struct {
 	Lo uint64
 }
 
+type kernelBucket struct {
+	_       structs.HostLayout
+	Seq     uint32
+	Hand    uint8
+	NextEgg uint8
+	Pad     [2]uint8
+	Tags    [16]uint16
+	Seen    [12]uint16
+}
+
 type kernelConfig struct {
 	_               structs.HostLayout
 	Swept           uint64
@@ -41,11 +51,31 @@ type kernelCounters struct {
 	NeverSaved     uint64
 	FlowsTotal     uint64
 	FlowsEnded     uint64
-	FlowsFailed    uint64
+	FlowsEvicted   uint64
+	FlowsUntracked uint64
 	EventsLost     uint64
 	LaterFragments uint64
 	Bad            [9]uint64
 	EventTat       uint64
+}
+
+type kernelEgg struct {
+	_       structs.HostLayout
+	Key     kernelFlowKey
+	At      uint64
+	Id      uint64
+	IpLen   uint32
+	HdrLen  uint32
+	Payload uint32
+	Seq     uint32
+	First4  uint32
+	Dropped uint32
+	Window  uint16
+	Flags   uint8
+	Ttl     uint8
+	FromB   uint8
+	Hook    uint8
+	Pad     [2]uint8
 }
 
 type kernelEvent struct {
@@ -61,49 +91,53 @@ type kernelEvent struct {
 }
 
 type kernelFlow struct {
-	_ structs.HostLayout
-	D [2]struct {
+	_        structs.HostLayout
+	Packets  uint32
+	Dropped  uint32
+	N_first  uint8
+	Ended    uint8
+	InitB    uint8
+	InitSure uint8
+	Marks    [2]uint16
+	D        [2]struct {
 		_         structs.HostLayout
 		Bytes     uint64
 		Payload   uint64
 		SizeSq    uint64
 		GapSq     uint64
-		First     uint64
 		Last      uint64
-		SynAt     uint64
 		Packets   uint32
 		GapMax    uint32
 		SeqHigh   uint32
-		Isn       uint32
-		FinEnd    uint32
 		SizeMin   uint16
 		SizeMax   uint16
-		Syn       uint16
-		Fin       uint16
-		Rst       uint16
 		Psh       uint16
 		Retrans   uint16
-		Window    uint16
 		Flags     uint8
 		Ttl       uint8
-		Marks     uint8
 		Validated uint8
+		Pad       uint8
+	}
+	R [2]struct {
+		_      structs.HostLayout
+		First  uint64
+		SynAt  uint64
+		Isn    uint32
+		FinEnd uint32
+		Syn    uint16
+		Fin    uint16
+		Rst    uint16
+		Window uint16
 	}
 	Id          uint64
 	Start       uint64
 	LastPayload uint64
-	Packets     uint32
-	Dropped     uint32
-	N_first     uint32
-	Ended       uint32
 	SynackUs    uint32
 	AckUs       uint32
-	Sizes       [8]int16
 	Gaps        [8]uint32
-	InitB       uint8
-	InitSure    uint8
+	Sizes       [8]int16
 	Hint        uint8
-	Pad         [5]uint8
+	Pad         [7]uint8
 }
 
 type kernelFlowKey struct {
@@ -135,6 +169,36 @@ type kernelNeverKey struct {
 	Addr   kernelAddr
 }
 
+type kernelPkt struct {
+	_        structs.HostLayout
+	Key      kernelFlowKey
+	Src      kernelAddr
+	Dst      kernelAddr
+	IpLen    uint32
+	HdrLen   uint32
+	Payload  uint32
+	Seq      uint32
+	Ack      uint32
+	First4   uint32
+	Segs     uint32
+	Mss      uint32
+	Linear   uint32
+	Unused   uint32
+	Sport    uint16
+	Dport    uint16
+	Window   uint16
+	Proto    uint8
+	Flags    uint8
+	Ttl      uint8
+	FromB    uint8
+	IcmpType uint8
+	IcmpCode uint8
+	Have     uint8
+	Bad      uint8
+	Hook     uint8
+	Pad      uint8
+}
+
 type kernelPrefixKey struct {
 	_      structs.HostLayout
 	Bits   uint32
@@ -164,6 +228,22 @@ type kernelRuleKey struct {
 	Pad   [5]uint8
 }
 
+type kernelSeed struct {
+	_ structs.HostLayout
+	K [20]uint64
+}
+
+type kernelSlot struct {
+	_     structs.HostLayout
+	Seq   uint32
+	Live  uint8
+	Rank  uint8
+	Pad   [2]uint8
+	Key   kernelFlowKey
+	Flow  kernelFlow
+	Spare [40]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -171,16 +251,23 @@ const (
 	kernelMapAddrs        = "addrs"
 	kernelMapBudget       = "budget"
 	kernelMapEvents       = "events"
-	kernelMapFlows        = "flows"
+	kernelMapFlowBuckets  = "flow_buckets"
+	kernelMapFlowEggs     = "flow_eggs"
+	kernelMapFlowSeed     = "flow_seed"
+	kernelMapFlowSlots    = "flow_slots"
+	kernelMapFlowsLru     = "flows_lru"
 	kernelMapNevers       = "nevers"
 	kernelMapPrefixes     = "prefixes"
-	kernelMapScratch      = "scratch"
+	kernelMapScratchPkt   = "scratch_pkt"
+	kernelMapScratchSlot  = "scratch_slot"
 	kernelMapSettings     = "settings"
 	kernelMapTotals       = "totals"
 	kernelMapVerdicts     = "verdicts"
 	kernelProgHedgerowTcx = "hedgerow_tcx"
 	kernelProgHedgerowXdp = "hedgerow_xdp"
+	kernelVarN_buckets    = "n_buckets"
 	kernelVarTcxHook      = "tcx_hook"
+	kernelVarUseLru       = "use_lru"
 	kernelVarXdpHook      = "xdp_hook"
 )
 
@@ -234,24 +321,31 @@ type kernelProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
-	Addrs    *ebpf.MapSpec `ebpf:"addrs"`
-	Budget   *ebpf.MapSpec `ebpf:"budget"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Flows    *ebpf.MapSpec `ebpf:"flows"`
-	Nevers   *ebpf.MapSpec `ebpf:"nevers"`
-	Prefixes *ebpf.MapSpec `ebpf:"prefixes"`
-	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
-	Settings *ebpf.MapSpec `ebpf:"settings"`
-	Totals   *ebpf.MapSpec `ebpf:"totals"`
-	Verdicts *ebpf.MapSpec `ebpf:"verdicts"`
+	Addrs       *ebpf.MapSpec `ebpf:"addrs"`
+	Budget      *ebpf.MapSpec `ebpf:"budget"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	FlowBuckets *ebpf.MapSpec `ebpf:"flow_buckets"`
+	FlowEggs    *ebpf.MapSpec `ebpf:"flow_eggs"`
+	FlowSeed    *ebpf.MapSpec `ebpf:"flow_seed"`
+	FlowSlots   *ebpf.MapSpec `ebpf:"flow_slots"`
+	FlowsLru    *ebpf.MapSpec `ebpf:"flows_lru"`
+	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
+	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
+	ScratchPkt  *ebpf.MapSpec `ebpf:"scratch_pkt"`
+	ScratchSlot *ebpf.MapSpec `ebpf:"scratch_slot"`
+	Settings    *ebpf.MapSpec `ebpf:"settings"`
+	Totals      *ebpf.MapSpec `ebpf:"totals"`
+	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
-	TcxHook *ebpf.VariableSpec `ebpf:"tcx_hook"`
-	XdpHook *ebpf.VariableSpec `ebpf:"xdp_hook"`
+	N_buckets *ebpf.VariableSpec `ebpf:"n_buckets"`
+	TcxHook   *ebpf.VariableSpec `ebpf:"tcx_hook"`
+	UseLru    *ebpf.VariableSpec `ebpf:"use_lru"`
+	XdpHook   *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -274,16 +368,21 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
-	Addrs    *ebpf.Map `ebpf:"addrs"`
-	Budget   *ebpf.Map `ebpf:"budget"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Flows    *ebpf.Map `ebpf:"flows"`
-	Nevers   *ebpf.Map `ebpf:"nevers"`
-	Prefixes *ebpf.Map `ebpf:"prefixes"`
-	Scratch  *ebpf.Map `ebpf:"scratch"`
-	Settings *ebpf.Map `ebpf:"settings"`
-	Totals   *ebpf.Map `ebpf:"totals"`
-	Verdicts *ebpf.Map `ebpf:"verdicts"`
+	Addrs       *ebpf.Map `ebpf:"addrs"`
+	Budget      *ebpf.Map `ebpf:"budget"`
+	Events      *ebpf.Map `ebpf:"events"`
+	FlowBuckets *ebpf.Map `ebpf:"flow_buckets"`
+	FlowEggs    *ebpf.Map `ebpf:"flow_eggs"`
+	FlowSeed    *ebpf.Map `ebpf:"flow_seed"`
+	FlowSlots   *ebpf.Map `ebpf:"flow_slots"`
+	FlowsLru    *ebpf.Map `ebpf:"flows_lru"`
+	Nevers      *ebpf.Map `ebpf:"nevers"`
+	Prefixes    *ebpf.Map `ebpf:"prefixes"`
+	ScratchPkt  *ebpf.Map `ebpf:"scratch_pkt"`
+	ScratchSlot *ebpf.Map `ebpf:"scratch_slot"`
+	Settings    *ebpf.Map `ebpf:"settings"`
+	Totals      *ebpf.Map `ebpf:"totals"`
+	Verdicts    *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *kernelMaps) Close() error {
@@ -291,10 +390,15 @@ func (m *kernelMaps) Close() error {
 		m.Addrs,
 		m.Budget,
 		m.Events,
-		m.Flows,
+		m.FlowBuckets,
+		m.FlowEggs,
+		m.FlowSeed,
+		m.FlowSlots,
+		m.FlowsLru,
 		m.Nevers,
 		m.Prefixes,
-		m.Scratch,
+		m.ScratchPkt,
+		m.ScratchSlot,
 		m.Settings,
 		m.Totals,
 		m.Verdicts,
@@ -305,8 +409,10 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
-	TcxHook *ebpf.Variable `ebpf:"tcx_hook"`
-	XdpHook *ebpf.Variable `ebpf:"xdp_hook"`
+	N_buckets *ebpf.Variable `ebpf:"n_buckets"`
+	TcxHook   *ebpf.Variable `ebpf:"tcx_hook"`
+	UseLru    *ebpf.Variable `ebpf:"use_lru"`
+	XdpHook   *ebpf.Variable `ebpf:"xdp_hook"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

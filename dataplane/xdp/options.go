@@ -62,6 +62,7 @@ type Options struct {
 	Log        *slog.Logger  // nil discards
 
 	maxRules uint32 // 0: as built in; tests make tables small
+	lruFlows bool   // keep flows in the kernel's LRU_HASH, to measure against
 }
 
 const (

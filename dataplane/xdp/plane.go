@@ -26,6 +26,7 @@ type Plane struct {
 	clock  bootClock
 	objs   kernelObjects
 	reader *ringbuf.Reader
+	flows  flowStore
 
 	xdp, tcx   link.Link
 	attachMode string
@@ -108,6 +109,11 @@ func load(o Options, iface *net.Interface, at pins, undo *undoStack) (*Plane, er
 	if err := p.pins.pinMaps(p.maps(), reuse, undo); err != nil {
 		return nil, err
 	}
+	p.flows, err = openFlowStore(&p.objs.kernelMaps, o.MaxFlows, o.lruFlows)
+	if err != nil {
+		return nil, err
+	}
+	undo.add(p.flows.close)
 	p.reader, err = ringbuf.NewReader(p.objs.Events)
 	if err != nil {
 		return nil, fmt.Errorf("open event ring: %w", err)
@@ -129,7 +135,9 @@ func makeSpec(o Options) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set direction of hooks: %w", err)
 	}
-	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
+	if err := sizeFlowTable(spec, o.MaxFlows, o.lruFlows); err != nil {
+		return nil, err
+	}
 	if o.maxRules > 0 {
 		for _, name := range []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPrefixes, kernelMapNevers} {
 			spec.Maps[name].MaxEntries = o.maxRules
@@ -169,7 +177,9 @@ func (p *Plane) settle() error {
 func (p *Plane) maps() map[string]*ebpf.Map {
 	m := &p.objs.kernelMaps
 	return map[string]*ebpf.Map{
-		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
+		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events,
+		kernelMapFlowBuckets: m.FlowBuckets, kernelMapFlowSlots: m.FlowSlots, kernelMapFlowEggs: m.FlowEggs,
+		kernelMapFlowSeed: m.FlowSeed, kernelMapFlowsLru: m.FlowsLru,
 		kernelMapNevers: m.Nevers, kernelMapPrefixes: m.Prefixes, kernelMapSettings: m.Settings,
 		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,
 	}
@@ -190,7 +200,7 @@ func (p *Plane) Close() error {
 		return nil
 	}
 	p.closed = true
-	return errors.Join(p.reader.Close(), closeLink(p.xdp), closeLink(p.tcx), p.objs.Close())
+	return errors.Join(p.reader.Close(), closeLink(p.xdp), closeLink(p.tcx), p.flows.close(), p.objs.Close())
 }
 
 func closeLink(l link.Link) error {

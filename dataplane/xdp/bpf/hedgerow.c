@@ -5,7 +5,7 @@
  * package dataplane and are held to by dataplane/planetest.
  */
 #include "rules.h"
-#include "flows.h"
+#include "flowtable.h"
 
 /* Which way packets at each hook travel; set once, before loading. */
 const volatile __u8 xdp_hook = FROM_INSIDE;
@@ -24,29 +24,22 @@ static __always_inline int leave(const struct config *c, struct counters *n, con
 	return 1;
 }
 
-/* Counts the drop at its flow; the first of a rule in a mode is told. */
-__noinline int tell_drop(struct match *m, struct pkt *p)
+/* The news that a drop is, if it is the first of its rule in this mode. */
+__noinline __u64 news_of_drop(struct match *m, struct pkt *p)
 {
 	__u32 zero = 0, bit;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
-	struct flow_key key;
-	struct flow *f = 0;
 	struct rule *r;
 
 	if (!c || !m || !p)
 		return 0;
-	key = p->key;
-	if (p->have & HAVE_L4)
-		f = bpf_map_lookup_elem(&flows, &key);
-	if (f)
-		add(&f->dropped, p->segs);
 	bit = c->mode == MODE_ENFORCE ? 2 : 1;
 	if (m->told & bit)
 		return 0;
 	r = rule_at(p, m->by);
 	if (!r || __sync_fetch_and_or(&r->told, bit) & bit)
 		return 0;
-	return emit(p, f, m->now, WHAT(EV_FIRST_DROP, 0, m->reason));
+	return WHAT(EV_FIRST_DROP, 0, m->reason);
 }
 
 /* Whether to drop p. */
@@ -55,9 +48,9 @@ static __always_inline int decide(struct pkt *p)
 	struct match m = {};
 	struct counters *n;
 	struct config *c;
-	struct flow *f = 0;
+	struct spot at = {};
 	__u32 zero = 0;
-	int drop, born = 0;
+	int drop, known = 0, born = 0;
 
 	c = bpf_map_lookup_elem(&settings, &zero);
 	n = bpf_map_lookup_elem(&totals, &zero);
@@ -79,25 +72,23 @@ static __always_inline int decide(struct pkt *p)
 	match_rules(&m, p);
 	drop = m.action >= ACT_SUSPEND;
 	if (!drop && p->have & HAVE_L4) {
-		f = bpf_map_lookup_elem(&flows, &p->key);
-		born = !f && !(p->proto == P_TCP && p->flags & T_RST);
+		known = flow_known(p, &at);
+		born = !known && makes_flow(p);
 		if (born && m.rate)
 			drop = over_budget(&m, p);
 	}
 	if (drop && never_block(p, m.now)) {
 		n->never_saved += p->segs;
-		if (p->have & HAVE_L4 && !f)
-			f = bpf_map_lookup_elem(&flows, &p->key);
-		born = p->have & HAVE_L4 && !f && !(p->proto == P_TCP && p->flags & T_RST);
+		if (p->have & HAVE_L4 && !known)
+			known = flow_known(p, &at);
+		born = p->have & HAVE_L4 && !known && makes_flow(p);
 		drop = 0;
 	}
 	if (drop) {
-		tell_drop(&m, p);
+		flow_dropped(p, m.now, news_of_drop(&m, p));
 		return leave(c, n, p, drop);
 	}
-	if (born)
-		f = new_flow(p, n, m.now);
-	if (f && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
+	if ((known || born) && flow_track(p, &at, known, m.now))
 		n->flows_ended++;
 	return leave(c, n, p, drop);
 }

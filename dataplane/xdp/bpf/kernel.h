@@ -40,7 +40,7 @@ enum {
 	BPF_MAP_TYPE_RINGBUF = 27,
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
-enum { BPF_F_NO_PREALLOC = 1 };
+enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1024 };
 enum { XDP_DROP = 1, XDP_PASS = 2 };
 enum { TCX_NEXT = -1, TCX_DROP = 2 };
 
