@@ -132,6 +132,8 @@ const (
 	EventMilestone EventKind = iota // the flow reached a milestone
 	EventEnd                        // the flow ended (Record.End says why)
 	EventFirstDrop                  // a rule dropped a flow's or peer's packet for the first time
+	EventFlood                      // a flood ran into Event.Flood; at most one a second and kind
+	EventProof                      // the initiator proved its address to one that nobody uses
 )
 
 // Event is what a plane tells the site of a flow.
@@ -142,6 +144,9 @@ type Event struct {
 	Reason uint32
 	At     int64
 	Mode   Mode // FirstDrop in Monitor is one that would have been
+	// For EventFlood: what it ran into. Record then holds no flow but the packet
+	// that showed it, whose source proves nothing.
+	Flood FloodKind
 }
 
 // Hit is how often a rule matched.
@@ -166,6 +171,7 @@ type Stats struct {
 	RulesEnforced    uint64
 	AttachMode       string // "native", "generic", "software"
 	NotAccountedFrag uint64 // later fragments: source policy only
+	Flood            FloodStats
 }
 
 // Sentinels that callers test.

@@ -74,7 +74,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), budgetCases()} {
 		all = append(all, group...)
 	}
 	return all

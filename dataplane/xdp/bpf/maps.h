@@ -88,12 +88,11 @@ struct {
 
 /*
  * A token bucket in one word (GCRA): *tat is when the bucket will be full
- * again; it holds one second's worth. Says whether one more is over it.
+ * again; it holds one second's worth. Says whether one more, worth step ns, is
+ * over it.
  */
-static __always_inline int over(__u64 *tat, __u32 rate, __u64 now)
+static __always_inline int over_step(__u64 *tat, __u64 step, __u64 now)
 {
-	__u64 step = SECOND / (rate ?: 1);
-
 	for (int i = 0; i < 4; i++) {
 		__u64 was = *(volatile __u64 *)tat;
 		__u64 next = (was > now ? was : now) + step;
@@ -103,6 +102,11 @@ static __always_inline int over(__u64 *tat, __u32 rate, __u64 now)
 			return 0;
 	}
 	return 1;
+}
+
+static __always_inline int over(__u64 *tat, __u32 rate, __u64 now)
+{
+	return over_step(tat, SECOND / (rate ?: 1), now);
 }
 
 #endif
