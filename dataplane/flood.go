@@ -88,15 +88,17 @@ type FloodGuard interface {
 // FloodStats are running totals. Packets over a budget are counted in
 // Stats.Dropped or Stats.WouldDrop too.
 type FloodStats struct {
-	BudgetDropped  map[string]uint64 // packets over a budget, by FloodKind; in monitor mode those that would have been dropped
-	BreakerOpen    [2]bool           // now, by Hook
-	BreakerTrips   uint64
-	BreakerDropped uint64 // packets that the open breaker dropped, or in monitor mode would have
-	Untracked      uint64 // packets that passed without a flow while the breaker was open
-	Challenges     uint64 // SYNs answered by a demand for proof; in monitor mode those that would have been
-	DarkAnswers    uint64 // SYNs to dark addresses that were answered; in monitor mode those that would have been
-	Proofs         uint64 // sources that proved their address, anew or again
-	BadProofs      uint64 // answers to challenges that did not hold the number asked for
+	// BudgetDropped are packets over a budget, by FloodKind; in monitor mode
+	// those that would have been dropped.
+	BudgetDropped  map[string]uint64 `json:"budget_dropped"`
+	BreakerOpen    [2]bool           `json:"breaker_open"` // now, by Hook
+	BreakerTrips   uint64            `json:"breaker_trips"`
+	BreakerDropped uint64            `json:"breaker_dropped"` // packets that the open breaker dropped, or in monitor mode would have
+	Untracked      uint64            `json:"untracked"`       // packets that passed without a flow while the breaker was open
+	Challenges     uint64            `json:"challenges"`      // SYNs answered by a demand for proof; in monitor mode those that would have been
+	DarkAnswers    uint64            `json:"dark_answers"`    // segments to dark addresses that were answered; in monitor mode those that would have been
+	Proofs         uint64            `json:"proofs"`          // sources that proved their address, anew or again
+	BadProofs      uint64            `json:"bad_proofs"`      // answers to challenges that did not hold the number asked for
 }
 
 // Active says whether anything is bounded at all.
