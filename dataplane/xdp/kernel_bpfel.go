@@ -30,6 +30,10 @@ type kernelConfig struct {
 	BlockPrefixes   uint32
 	ObservePrefixes uint32
 	Nevers          uint32
+	PairRules       uint32
+	TowardRules     uint32
+	Remedies        uint32
+	Names           uint32
 }
 
 type kernelCounters struct {
@@ -172,6 +176,12 @@ type kernelNeverKey struct {
 	Addr   kernelAddr
 }
 
+type kernelPairKey struct {
+	_ structs.HostLayout
+	A kernelAddr
+	B kernelAddr
+}
+
 type kernelPrefixKey struct {
 	_      structs.HostLayout
 	Bits   uint32
@@ -201,11 +211,12 @@ type kernelRule struct {
 }
 
 type kernelRuleKey struct {
-	_     structs.HostLayout
-	Addr  kernelAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
+	_      structs.HostLayout
+	Addr   kernelAddr
+	Port   uint16
+	Proto  uint8
+	Toward uint8
+	Pad    [4]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -221,8 +232,10 @@ const (
 	kernelMapFloods       = "floods"
 	kernelMapFlows        = "flows"
 	kernelMapNevers       = "nevers"
+	kernelMapPairs        = "pairs"
 	kernelMapPrefixes     = "prefixes"
 	kernelMapProofs       = "proofs"
+	kernelMapRemedies     = "remedies"
 	kernelMapScratch      = "scratch"
 	kernelMapSettings     = "settings"
 	kernelMapTotals       = "totals"
@@ -292,8 +305,10 @@ type kernelMapSpecs struct {
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
+	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
 	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
+	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
@@ -337,8 +352,10 @@ type kernelMaps struct {
 	Floods      *ebpf.Map `ebpf:"floods"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
+	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
 	Proofs      *ebpf.Map `ebpf:"proofs"`
+	Remedies    *ebpf.Map `ebpf:"remedies"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	Settings    *ebpf.Map `ebpf:"settings"`
 	Totals      *ebpf.Map `ebpf:"totals"`
@@ -356,8 +373,10 @@ func (m *kernelMaps) Close() error {
 		m.Floods,
 		m.Flows,
 		m.Nevers,
+		m.Pairs,
 		m.Prefixes,
 		m.Proofs,
+		m.Remedies,
 		m.Scratch,
 		m.Settings,
 		m.Totals,

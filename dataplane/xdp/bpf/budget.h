@@ -129,7 +129,7 @@ static __always_inline __u64 hash_key(const struct flood_config *f, const struct
 }
 
 /* Adds one to a bucket that is not over, without ever filling it beyond full. */
-static __always_inline void charge(__u64 *tat, __u64 step, __u64 now)
+static __always_inline void pay(__u64 *tat, __u64 step, __u64 now)
 {
 	for (int i = 0; i < 4; i++) {
 		__u64 was = *(volatile __u64 *)tat;
@@ -162,8 +162,8 @@ __noinline int spend(struct flood_config *f, struct addr *a, __u32 what, __u32 k
 		return 0;
 	if (*(volatile __u64 *)one + step > now + SECOND && *(volatile __u64 *)two + step > now + SECOND)
 		return 1;
-	charge(one, step, now);
-	charge(two, step, now);
+	pay(one, step, now);
+	pay(two, step, now);
 	return 0;
 }
 
@@ -217,8 +217,11 @@ static __always_inline __u32 over_flood(struct flood_config *f, struct pkt *p, _
 	v = proof_of(&p->src, now);
 	if (!v)
 		return kind;
-	if (f->step[0] && over_step(&v->tat, f->step[0], now))
+	if (!f->step[0])
+		return FLOOD_NONE;
+	if (*(volatile __u64 *)&v->tat + f->step[0] > now + SECOND)
 		return OVER_SOURCE;
+	pay(&v->tat, f->step[0], now);
 	return FLOOD_NONE;
 }
 
