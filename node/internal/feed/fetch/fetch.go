@@ -18,8 +18,6 @@ import (
 	"syscall"
 	"time"
 
-	"golang.org/x/sys/unix"
-
 	"github.com/hedgerow-mesh/hedgerow/node/internal/feed"
 )
 
@@ -93,6 +91,7 @@ func (s *Source) Name() string {
 	if err != nil {
 		return "a URL that cannot be read"
 	}
+	u.RawQuery = "" // keys of an API stand there
 	return u.Redacted()
 }
 
@@ -127,7 +126,7 @@ func (s *Source) Read(ctx context.Context, o feed.Options, note func(feed.Note))
 
 // open opens a regular file, and nothing that could make the reader wait.
 func open(path string, limit int64) (*os.File, os.FileInfo, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|unix.O_NONBLOCK, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
 		return nil, nil, err
 	}
