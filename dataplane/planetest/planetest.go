@@ -36,6 +36,11 @@
 //     good, address rules apply all the same. Kinds: "ethernet", "vlan", "ipv4",
 //     "ipv6", "tcp", "udp", "icmp" for a header cut or contradictory, and
 //     "ipv6-ext" for extension headers cut or more than six.
+//   - The bulk set is asked when no rule blocks the packet, about the source and
+//     then, unless that is listed, about the destination; the match that decides
+//     is the one that counts a hit. Equal entries are one: the one that lives
+//     longest. The first drop is told once for each reason and mode, and not
+//     anew when a new set has the reason too.
 //   - Stats.Packets counts every frame, Stats.Bytes those bytes that belong to
 //     IP packets.
 package planetest
@@ -49,6 +54,7 @@ import (
 // Fixture is a plane into which a test can put frames.
 type Fixture interface {
 	dataplane.Plane
+	dataplane.Bulk
 	// Inject shows the plane one Ethernet frame at a hook and tells whether it
 	// passed. Addresses of the suite's inside hosts are in 10.0.0.0/8 and fd00::/8.
 	Inject(hook dataplane.Hook, frame []byte) (passed bool, err error)
@@ -74,7 +80,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), bulkCases()} {
 		all = append(all, group...)
 	}
 	return all

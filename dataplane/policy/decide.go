@@ -10,7 +10,7 @@ import (
 // of a packet. It counts hits, charges budgets and remembers first drops by
 // mode; it does not allocate.
 func (t *Table) Decide(p *Packet, now int64, mode dataplane.Mode) Verdict {
-	if len(t.all) == 0 {
+	if len(t.all) == 0 && t.bulk == nil {
 		return Verdict{}
 	}
 	s := search{p: p, now: now}
@@ -34,6 +34,7 @@ func (t *Table) Decide(p *Packet, now int64, mode dataplane.Mode) Verdict {
 	}
 	t.prefixes.each(p.Src, s.consider)
 	t.prefixes.each(p.Dst, s.considerNew)
+	s.bulk(t.bulk)
 	s.charge(limit)
 	return t.conclude(&s, mode)
 }

@@ -62,6 +62,7 @@ type Table struct {
 	prefixes prefixMap[*entry]
 	never    prefixMap[[]dataplane.Never]
 	builtin  bucket
+	bulk     *bulk // nil until ReplaceBulk
 }
 
 // NewTable returns an empty table with room for maxRules rules; 0 is DefaultMaxRules.

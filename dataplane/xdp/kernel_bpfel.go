@@ -19,6 +19,48 @@ type kernelAddr struct {
 	Lo uint64
 }
 
+type kernelBulkCell struct {
+	_ structs.HostLayout
+	W [8]uint64
+}
+
+type kernelBulkCell6 struct {
+	_    structs.HostLayout
+	Hi   [3]uint64
+	Lo   [3]uint64
+	Meta [3]uint32
+	Bits [4]uint8
+}
+
+type kernelBulkHead struct {
+	_          structs.HostLayout
+	Generation uint64
+	Entries    uint64
+	Seed       [4]uint64
+	Base       uint32
+	BloomWords uint32
+	Addrs      kernelBulkTable
+	Nets       kernelBulkTable
+	Bits24     kernelBulkTable
+	V6         kernelBulkTable
+	Wide6      uint64
+	N_reasons  uint32
+	N_lengths6 uint32
+	Lengths6   [64]uint8
+	Reasons    [1024]uint32
+	Told       [1024]uint32
+	Bits16     [1024]uint64
+	Lengths    [65536]uint32
+	Region6    [8192]uint64
+	Bloom      [262144]uint64
+}
+
+type kernelBulkTable struct {
+	_  structs.HostLayout
+	At uint32
+	N  uint32
+}
+
 type kernelConfig struct {
 	_               structs.HostLayout
 	Swept           uint64
@@ -30,6 +72,8 @@ type kernelConfig struct {
 	BlockPrefixes   uint32
 	ObservePrefixes uint32
 	Nevers          uint32
+	Bulk            uint32
+	Pad             uint32
 }
 
 type kernelCounters struct {
@@ -168,20 +212,26 @@ type kernelRuleKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	kernelMapAddrs        = "addrs"
-	kernelMapBudget       = "budget"
-	kernelMapEvents       = "events"
-	kernelMapFlows        = "flows"
-	kernelMapNevers       = "nevers"
-	kernelMapPrefixes     = "prefixes"
-	kernelMapScratch      = "scratch"
-	kernelMapSettings     = "settings"
-	kernelMapTotals       = "totals"
-	kernelMapVerdicts     = "verdicts"
-	kernelProgHedgerowTcx = "hedgerow_tcx"
-	kernelProgHedgerowXdp = "hedgerow_xdp"
-	kernelVarTcxHook      = "tcx_hook"
-	kernelVarXdpHook      = "xdp_hook"
+	kernelMapAddrs         = "addrs"
+	kernelMapBudget        = "budget"
+	kernelMapBulkCells     = "bulk_cells"
+	kernelMapBulkHeads     = "bulk_heads"
+	kernelMapBulkHits      = "bulk_hits"
+	kernelMapEvents        = "events"
+	kernelMapFlows         = "flows"
+	kernelMapNevers        = "nevers"
+	kernelMapPrefixes      = "prefixes"
+	kernelMapScratch       = "scratch"
+	kernelMapSettings      = "settings"
+	kernelMapTotals        = "totals"
+	kernelMapVerdicts      = "verdicts"
+	kernelProgHedgerowTcx  = "hedgerow_tcx"
+	kernelProgHedgerowXdp  = "hedgerow_xdp"
+	kernelVarBulkCell6Type = "bulk_cell6_type"
+	kernelVarBulkCellType  = "bulk_cell_type"
+	kernelVarBulkHeadType  = "bulk_head_type"
+	kernelVarTcxHook       = "tcx_hook"
+	kernelVarXdpHook       = "xdp_hook"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -234,24 +284,30 @@ type kernelProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
-	Addrs    *ebpf.MapSpec `ebpf:"addrs"`
-	Budget   *ebpf.MapSpec `ebpf:"budget"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Flows    *ebpf.MapSpec `ebpf:"flows"`
-	Nevers   *ebpf.MapSpec `ebpf:"nevers"`
-	Prefixes *ebpf.MapSpec `ebpf:"prefixes"`
-	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
-	Settings *ebpf.MapSpec `ebpf:"settings"`
-	Totals   *ebpf.MapSpec `ebpf:"totals"`
-	Verdicts *ebpf.MapSpec `ebpf:"verdicts"`
+	Addrs     *ebpf.MapSpec `ebpf:"addrs"`
+	Budget    *ebpf.MapSpec `ebpf:"budget"`
+	BulkCells *ebpf.MapSpec `ebpf:"bulk_cells"`
+	BulkHeads *ebpf.MapSpec `ebpf:"bulk_heads"`
+	BulkHits  *ebpf.MapSpec `ebpf:"bulk_hits"`
+	Events    *ebpf.MapSpec `ebpf:"events"`
+	Flows     *ebpf.MapSpec `ebpf:"flows"`
+	Nevers    *ebpf.MapSpec `ebpf:"nevers"`
+	Prefixes  *ebpf.MapSpec `ebpf:"prefixes"`
+	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
+	Settings  *ebpf.MapSpec `ebpf:"settings"`
+	Totals    *ebpf.MapSpec `ebpf:"totals"`
+	Verdicts  *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
-	TcxHook *ebpf.VariableSpec `ebpf:"tcx_hook"`
-	XdpHook *ebpf.VariableSpec `ebpf:"xdp_hook"`
+	BulkCell6Type *ebpf.VariableSpec `ebpf:"bulk_cell6_type"`
+	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
+	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
+	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
+	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -274,22 +330,28 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
-	Addrs    *ebpf.Map `ebpf:"addrs"`
-	Budget   *ebpf.Map `ebpf:"budget"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Flows    *ebpf.Map `ebpf:"flows"`
-	Nevers   *ebpf.Map `ebpf:"nevers"`
-	Prefixes *ebpf.Map `ebpf:"prefixes"`
-	Scratch  *ebpf.Map `ebpf:"scratch"`
-	Settings *ebpf.Map `ebpf:"settings"`
-	Totals   *ebpf.Map `ebpf:"totals"`
-	Verdicts *ebpf.Map `ebpf:"verdicts"`
+	Addrs     *ebpf.Map `ebpf:"addrs"`
+	Budget    *ebpf.Map `ebpf:"budget"`
+	BulkCells *ebpf.Map `ebpf:"bulk_cells"`
+	BulkHeads *ebpf.Map `ebpf:"bulk_heads"`
+	BulkHits  *ebpf.Map `ebpf:"bulk_hits"`
+	Events    *ebpf.Map `ebpf:"events"`
+	Flows     *ebpf.Map `ebpf:"flows"`
+	Nevers    *ebpf.Map `ebpf:"nevers"`
+	Prefixes  *ebpf.Map `ebpf:"prefixes"`
+	Scratch   *ebpf.Map `ebpf:"scratch"`
+	Settings  *ebpf.Map `ebpf:"settings"`
+	Totals    *ebpf.Map `ebpf:"totals"`
+	Verdicts  *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Addrs,
 		m.Budget,
+		m.BulkCells,
+		m.BulkHeads,
+		m.BulkHits,
 		m.Events,
 		m.Flows,
 		m.Nevers,
@@ -305,8 +367,11 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
-	TcxHook *ebpf.Variable `ebpf:"tcx_hook"`
-	XdpHook *ebpf.Variable `ebpf:"xdp_hook"`
+	BulkCell6Type *ebpf.Variable `ebpf:"bulk_cell6_type"`
+	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
+	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
+	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
+	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

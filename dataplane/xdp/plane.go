@@ -33,6 +33,8 @@ type Plane struct {
 
 	running atomic.Bool
 
+	bulk bulk // has its own lock, taken ahead of mu
+
 	mu     sync.Mutex // all below
 	closed bool
 	cfg    kernelConfig
@@ -102,6 +104,10 @@ func load(o Options, iface *net.Interface, at pins, undo *undoStack) (*Plane, er
 		return nil, loadError(err)
 	}
 	undo.add(p.objs.Close)
+	if err := p.bulk.open(&p.objs.kernelMaps, spec); err != nil {
+		return nil, err
+	}
+	undo.add(p.bulk.close)
 	if err := p.restore(len(reuse) > 0); err != nil {
 		return nil, err
 	}
@@ -154,7 +160,7 @@ func (p *Plane) restore(reused bool) error {
 	if err := p.objs.Settings.Lookup(uint32(0), &p.cfg); err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}
-	return p.adopt()
+	return errors.Join(p.adopt(), p.bulk.adopt(p.cfg.Bulk))
 }
 
 // settle writes the options' settings. On a takeover that waits until the
@@ -169,6 +175,7 @@ func (p *Plane) settle() error {
 func (p *Plane) maps() map[string]*ebpf.Map {
 	m := &p.objs.kernelMaps
 	return map[string]*ebpf.Map{
+		kernelMapBulkHeads: m.BulkHeads, kernelMapBulkCells: m.BulkCells, kernelMapBulkHits: m.BulkHits,
 		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
 		kernelMapNevers: m.Nevers, kernelMapPrefixes: m.Prefixes, kernelMapSettings: m.Settings,
 		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,
@@ -184,6 +191,11 @@ func closeMaps(m map[string]*ebpf.Map) {
 // Close implements [dataplane.Plane]. With a pin folder the kernel goes on
 // enforcing; without one this detaches. Closing twice is fine.
 func (p *Plane) Close() error {
+	err := p.shut()
+	return errors.Join(err, p.bulk.close())
+}
+
+func (p *Plane) shut() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

@@ -31,7 +31,6 @@ __noinline int tell_drop(struct match *m, struct pkt *p)
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
 	struct flow_key key;
 	struct flow *f = 0;
-	struct rule *r;
 
 	if (!c || !m || !p)
 		return 0;
@@ -43,8 +42,7 @@ __noinline int tell_drop(struct match *m, struct pkt *p)
 	bit = c->mode == MODE_ENFORCE ? 2 : 1;
 	if (m->told & bit)
 		return 0;
-	r = rule_at(p, m->by);
-	if (!r || __sync_fetch_and_or(&r->told, bit) & bit)
+	if (!first_drop(m, p, bit))
 		return 0;
 	return emit(p, f, m->now, WHAT(EV_FIRST_DROP, 0, m->reason));
 }

@@ -107,6 +107,7 @@ struct config {
 	__u64 swept;	/* flows that userspace deleted */
 	__u32 mode, event_rate;
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
+	__u32 bulk, pad;	/* bulk: the slot of the bulk set plus one; 0: there is none */
 };
 
 struct counters {
@@ -125,13 +126,14 @@ struct event {
 };
 
 /* Where the rule that decided was found. */
-enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX };
+enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX, BY_BULK };
 
 /* What the rules say of a packet. */
 struct match {
 	__u64 now, now_us;
 	__u32 action, reason, by, told;
-	__u32 rate, rate_reason, rate_told, pad;
+	__u32 rate, rate_reason, rate_told;
+	__u32 place;	/* BY_BULK: index into bulk_hits */
 };
 
 /* A packet as parsed. */
