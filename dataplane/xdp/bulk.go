@@ -87,7 +87,7 @@ func (p *Plane) ReplaceBulk(entries []dataplane.Listed) error {
 		return fmt.Errorf("replace bulk set: build tables: %w", err)
 	}
 	defer g.close()
-	if err := p.turn(g); err != nil {
+	if err := p.switchTo(g); err != nil {
 		return fmt.Errorf("replace bulk set: %w", err)
 	}
 	return nil
@@ -201,9 +201,9 @@ func mapArray(m *ebpf.Map, size uintptr, prot int) ([]byte, error) {
 	return mem, nil
 }
 
-// turn makes a generation the one in force. The other slot is free: it was
-// emptied after the last turn, or at the takeover.
-func (p *Plane) turn(g *built) error {
+// switchTo makes a generation the one in force. The other slot is free: it was
+// emptied after the last switch, or at the takeover.
+func (p *Plane) switchTo(g *built) error {
 	b := &p.bulk
 	next := (b.slot + 1) % bulkSlots
 	if err := b.inherit(g.head, next); err != nil {

@@ -72,6 +72,10 @@ type kernelConfig struct {
 	BlockPrefixes   uint32
 	ObservePrefixes uint32
 	Nevers          uint32
+	PairRules       uint32
+	TowardRules     uint32
+	Remedies        uint32
+	Names           uint32
 	Bulk            uint32
 	Pad             uint32
 }
@@ -102,6 +106,43 @@ type kernelEvent struct {
 	End    uint8
 	Pad    uint8
 	Flow   kernelFlow
+}
+
+type kernelFloodConfig struct {
+	_            structs.HostLayout
+	Row          [2]uint64
+	Cookie       [4][2]uint64
+	Step         [4]uint64
+	Hash         [6]uint32
+	Breaker      uint32
+	BreakerDrops uint32
+	Active       uint32
+	Protects     uint32
+	Darks        uint32
+	Pad          uint32
+}
+
+type kernelFloodCounts struct {
+	_              structs.HostLayout
+	Over           [4]uint64
+	BreakerDropped uint64
+	Untracked      uint64
+	Challenges     uint64
+	DarkAnswers    uint64
+	Proofs         uint64
+	BadProofs      uint64
+}
+
+type kernelFloodState struct {
+	_       structs.HostLayout
+	Breaker [2]struct {
+		_      structs.HostLayout
+		Window uint64
+		Seen   uint32
+		Open   uint32
+	}
+	Told  [8]uint64
+	Trips uint64
 }
 
 type kernelFlow struct {
@@ -179,12 +220,25 @@ type kernelNeverKey struct {
 	Addr   kernelAddr
 }
 
+type kernelPairKey struct {
+	_ structs.HostLayout
+	A kernelAddr
+	B kernelAddr
+}
+
 type kernelPrefixKey struct {
 	_      structs.HostLayout
 	Bits   uint32
 	Class  uint16
 	Family uint16
 	Addr   kernelAddr
+}
+
+type kernelProof struct {
+	_     structs.HostLayout
+	Until uint64
+	Tat   uint64
+	Told  uint64
 }
 
 type kernelRule struct {
@@ -201,11 +255,12 @@ type kernelRule struct {
 }
 
 type kernelRuleKey struct {
-	_     structs.HostLayout
-	Addr  kernelAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
+	_      structs.HostLayout
+	Addr   kernelAddr
+	Port   uint16
+	Proto  uint8
+	Toward uint8
+	Pad    [4]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -217,10 +272,17 @@ const (
 	kernelMapBulkCells     = "bulk_cells"
 	kernelMapBulkHeads     = "bulk_heads"
 	kernelMapBulkHits      = "bulk_hits"
+	kernelMapCells         = "cells"
 	kernelMapEvents        = "events"
+	kernelMapFloodNow      = "flood_now"
+	kernelMapFloodTotals   = "flood_totals"
+	kernelMapFloods        = "floods"
 	kernelMapFlows         = "flows"
 	kernelMapNevers        = "nevers"
+	kernelMapPairs         = "pairs"
 	kernelMapPrefixes      = "prefixes"
+	kernelMapProofs        = "proofs"
+	kernelMapRemedies      = "remedies"
 	kernelMapScratch       = "scratch"
 	kernelMapSettings      = "settings"
 	kernelMapTotals        = "totals"
@@ -284,19 +346,26 @@ type kernelProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
-	Addrs     *ebpf.MapSpec `ebpf:"addrs"`
-	Budget    *ebpf.MapSpec `ebpf:"budget"`
-	BulkCells *ebpf.MapSpec `ebpf:"bulk_cells"`
-	BulkHeads *ebpf.MapSpec `ebpf:"bulk_heads"`
-	BulkHits  *ebpf.MapSpec `ebpf:"bulk_hits"`
-	Events    *ebpf.MapSpec `ebpf:"events"`
-	Flows     *ebpf.MapSpec `ebpf:"flows"`
-	Nevers    *ebpf.MapSpec `ebpf:"nevers"`
-	Prefixes  *ebpf.MapSpec `ebpf:"prefixes"`
-	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
-	Settings  *ebpf.MapSpec `ebpf:"settings"`
-	Totals    *ebpf.MapSpec `ebpf:"totals"`
-	Verdicts  *ebpf.MapSpec `ebpf:"verdicts"`
+	Addrs       *ebpf.MapSpec `ebpf:"addrs"`
+	Budget      *ebpf.MapSpec `ebpf:"budget"`
+	BulkCells   *ebpf.MapSpec `ebpf:"bulk_cells"`
+	BulkHeads   *ebpf.MapSpec `ebpf:"bulk_heads"`
+	BulkHits    *ebpf.MapSpec `ebpf:"bulk_hits"`
+	Cells       *ebpf.MapSpec `ebpf:"cells"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	FloodNow    *ebpf.MapSpec `ebpf:"flood_now"`
+	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
+	Floods      *ebpf.MapSpec `ebpf:"floods"`
+	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
+	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
+	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
+	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
+	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Settings    *ebpf.MapSpec `ebpf:"settings"`
+	Totals      *ebpf.MapSpec `ebpf:"totals"`
+	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
@@ -330,19 +399,26 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
-	Addrs     *ebpf.Map `ebpf:"addrs"`
-	Budget    *ebpf.Map `ebpf:"budget"`
-	BulkCells *ebpf.Map `ebpf:"bulk_cells"`
-	BulkHeads *ebpf.Map `ebpf:"bulk_heads"`
-	BulkHits  *ebpf.Map `ebpf:"bulk_hits"`
-	Events    *ebpf.Map `ebpf:"events"`
-	Flows     *ebpf.Map `ebpf:"flows"`
-	Nevers    *ebpf.Map `ebpf:"nevers"`
-	Prefixes  *ebpf.Map `ebpf:"prefixes"`
-	Scratch   *ebpf.Map `ebpf:"scratch"`
-	Settings  *ebpf.Map `ebpf:"settings"`
-	Totals    *ebpf.Map `ebpf:"totals"`
-	Verdicts  *ebpf.Map `ebpf:"verdicts"`
+	Addrs       *ebpf.Map `ebpf:"addrs"`
+	Budget      *ebpf.Map `ebpf:"budget"`
+	BulkCells   *ebpf.Map `ebpf:"bulk_cells"`
+	BulkHeads   *ebpf.Map `ebpf:"bulk_heads"`
+	BulkHits    *ebpf.Map `ebpf:"bulk_hits"`
+	Cells       *ebpf.Map `ebpf:"cells"`
+	Events      *ebpf.Map `ebpf:"events"`
+	FloodNow    *ebpf.Map `ebpf:"flood_now"`
+	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
+	Floods      *ebpf.Map `ebpf:"floods"`
+	Flows       *ebpf.Map `ebpf:"flows"`
+	Nevers      *ebpf.Map `ebpf:"nevers"`
+	Pairs       *ebpf.Map `ebpf:"pairs"`
+	Prefixes    *ebpf.Map `ebpf:"prefixes"`
+	Proofs      *ebpf.Map `ebpf:"proofs"`
+	Remedies    *ebpf.Map `ebpf:"remedies"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Settings    *ebpf.Map `ebpf:"settings"`
+	Totals      *ebpf.Map `ebpf:"totals"`
+	Verdicts    *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *kernelMaps) Close() error {
@@ -352,10 +428,17 @@ func (m *kernelMaps) Close() error {
 		m.BulkCells,
 		m.BulkHeads,
 		m.BulkHits,
+		m.Cells,
 		m.Events,
+		m.FloodNow,
+		m.FloodTotals,
+		m.Floods,
 		m.Flows,
 		m.Nevers,
+		m.Pairs,
 		m.Prefixes,
+		m.Proofs,
+		m.Remedies,
 		m.Scratch,
 		m.Settings,
 		m.Totals,

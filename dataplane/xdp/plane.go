@@ -40,6 +40,7 @@ type Plane struct {
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
 	count  [tables]int
+	flood  kernelFloodConfig
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -137,7 +138,7 @@ func makeSpec(o Options) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
 	if o.maxRules > 0 {
-		for _, name := range []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPrefixes, kernelMapNevers} {
+		for _, name := range []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPairs, kernelMapPrefixes, kernelMapNevers, kernelMapRemedies} {
 			spec.Maps[name].MaxEntries = o.maxRules
 		}
 	}
@@ -160,6 +161,9 @@ func (p *Plane) restore(reused bool) error {
 	if err := p.objs.Settings.Lookup(uint32(0), &p.cfg); err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}
+	if err := p.objs.Floods.Lookup(uint32(0), &p.flood); err != nil {
+		return fmt.Errorf("read flood settings: %w", err)
+	}
 	return errors.Join(p.adopt(), p.bulk.adopt(p.cfg.Bulk))
 }
 
@@ -177,7 +181,10 @@ func (p *Plane) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		kernelMapBulkHeads: m.BulkHeads, kernelMapBulkCells: m.BulkCells, kernelMapBulkHits: m.BulkHits,
 		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
-		kernelMapNevers: m.Nevers, kernelMapPrefixes: m.Prefixes, kernelMapSettings: m.Settings,
+		kernelMapCells: m.Cells, kernelMapFloods: m.Floods, kernelMapFloodNow: m.FloodNow,
+		kernelMapFloodTotals: m.FloodTotals, kernelMapProofs: m.Proofs,
+		kernelMapNevers: m.Nevers, kernelMapPairs: m.Pairs, kernelMapPrefixes: m.Prefixes,
+		kernelMapRemedies: m.Remedies, kernelMapSettings: m.Settings,
 		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,
 	}
 }
