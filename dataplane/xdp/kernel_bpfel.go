@@ -44,7 +44,7 @@ type kernelCounters struct {
 	FlowsFailed    uint64
 	EventsLost     uint64
 	LaterFragments uint64
-	Bad            [9]uint64
+	Bad            [14]uint64
 	EventTat       uint64
 }
 
@@ -180,6 +180,7 @@ const (
 	kernelMapVerdicts     = "verdicts"
 	kernelProgHedgerowTcx = "hedgerow_tcx"
 	kernelProgHedgerowXdp = "hedgerow_xdp"
+	kernelVarLinkRaw      = "link_raw"
 	kernelVarTcxHook      = "tcx_hook"
 	kernelVarXdpHook      = "xdp_hook"
 )
@@ -250,6 +251,7 @@ type kernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
+	LinkRaw *ebpf.VariableSpec `ebpf:"link_raw"`
 	TcxHook *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	XdpHook *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
@@ -305,6 +307,7 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
+	LinkRaw *ebpf.Variable `ebpf:"link_raw"`
 	TcxHook *ebpf.Variable `ebpf:"tcx_hook"`
 	XdpHook *ebpf.Variable `ebpf:"xdp_hook"`
 }

@@ -62,6 +62,7 @@ type Options struct {
 	Log        *slog.Logger  // nil discards
 
 	maxRules uint32 // 0: as built in; tests make tables small
+	rawLink  bool   // frames begin with the IP header; Open reads it off the link
 }
 
 const (
