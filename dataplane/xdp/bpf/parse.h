@@ -179,6 +179,7 @@ static __always_inline void parse_ip4(const struct view *v, __u32 off, __u32 lef
 	p->proto = ip->proto;
 	p->ttl = ip->ttl;
 	p->ip_len = len;
+	p->l3 = off;
 	p->have |= HAVE_IP;
 	frag = ntohs(ip->frag);
 	if (frag & 0x1fff) {
@@ -210,6 +211,7 @@ static __always_inline void parse_ip6(const struct view *v, __u32 off, __u32 lef
 	p->dst.lo = ip->dst[1];
 	p->ttl = ip->hops;
 	p->ip_len = len;
+	p->l3 = off;
 	p->have |= HAVE_IP;
 	next = ip->next;
 	off += sizeof(*ip);
