@@ -64,6 +64,43 @@ type kernelEvent struct {
 	Flow   kernelFlow
 }
 
+type kernelFloodConfig struct {
+	_            structs.HostLayout
+	Row          [2]uint64
+	Cookie       [4][2]uint64
+	Step         [4]uint64
+	Hash         [6]uint32
+	Breaker      uint32
+	BreakerDrops uint32
+	Active       uint32
+	Protects     uint32
+	Darks        uint32
+	Pad          uint32
+}
+
+type kernelFloodCounts struct {
+	_              structs.HostLayout
+	Over           [4]uint64
+	BreakerDropped uint64
+	Untracked      uint64
+	Challenges     uint64
+	DarkAnswers    uint64
+	Proofs         uint64
+	BadProofs      uint64
+}
+
+type kernelFloodState struct {
+	_       structs.HostLayout
+	Breaker [2]struct {
+		_      structs.HostLayout
+		Window uint64
+		Seen   uint32
+		Open   uint32
+	}
+	Told  [8]uint64
+	Trips uint64
+}
+
 type kernelFlow struct {
 	_ structs.HostLayout
 	D [2]struct {
@@ -153,6 +190,13 @@ type kernelPrefixKey struct {
 	Addr   kernelAddr
 }
 
+type kernelProof struct {
+	_     structs.HostLayout
+	Until uint64
+	Tat   uint64
+	Told  uint64
+}
+
 type kernelRule struct {
 	_           structs.HostLayout
 	Word        uint64
@@ -181,11 +225,16 @@ type kernelRuleKey struct {
 const (
 	kernelMapAddrs        = "addrs"
 	kernelMapBudget       = "budget"
+	kernelMapCells        = "cells"
 	kernelMapEvents       = "events"
+	kernelMapFloodNow     = "flood_now"
+	kernelMapFloodTotals  = "flood_totals"
+	kernelMapFloods       = "floods"
 	kernelMapFlows        = "flows"
 	kernelMapNevers       = "nevers"
 	kernelMapPairs        = "pairs"
 	kernelMapPrefixes     = "prefixes"
+	kernelMapProofs       = "proofs"
 	kernelMapRemedies     = "remedies"
 	kernelMapScratch      = "scratch"
 	kernelMapSettings     = "settings"
@@ -248,18 +297,23 @@ type kernelProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
-	Addrs    *ebpf.MapSpec `ebpf:"addrs"`
-	Budget   *ebpf.MapSpec `ebpf:"budget"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Flows    *ebpf.MapSpec `ebpf:"flows"`
-	Nevers   *ebpf.MapSpec `ebpf:"nevers"`
-	Pairs    *ebpf.MapSpec `ebpf:"pairs"`
-	Prefixes *ebpf.MapSpec `ebpf:"prefixes"`
-	Remedies *ebpf.MapSpec `ebpf:"remedies"`
-	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
-	Settings *ebpf.MapSpec `ebpf:"settings"`
-	Totals   *ebpf.MapSpec `ebpf:"totals"`
-	Verdicts *ebpf.MapSpec `ebpf:"verdicts"`
+	Addrs       *ebpf.MapSpec `ebpf:"addrs"`
+	Budget      *ebpf.MapSpec `ebpf:"budget"`
+	Cells       *ebpf.MapSpec `ebpf:"cells"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	FloodNow    *ebpf.MapSpec `ebpf:"flood_now"`
+	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
+	Floods      *ebpf.MapSpec `ebpf:"floods"`
+	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
+	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
+	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
+	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
+	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Settings    *ebpf.MapSpec `ebpf:"settings"`
+	Totals      *ebpf.MapSpec `ebpf:"totals"`
+	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
@@ -291,29 +345,39 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
-	Addrs    *ebpf.Map `ebpf:"addrs"`
-	Budget   *ebpf.Map `ebpf:"budget"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Flows    *ebpf.Map `ebpf:"flows"`
-	Nevers   *ebpf.Map `ebpf:"nevers"`
-	Pairs    *ebpf.Map `ebpf:"pairs"`
-	Prefixes *ebpf.Map `ebpf:"prefixes"`
-	Remedies *ebpf.Map `ebpf:"remedies"`
-	Scratch  *ebpf.Map `ebpf:"scratch"`
-	Settings *ebpf.Map `ebpf:"settings"`
-	Totals   *ebpf.Map `ebpf:"totals"`
-	Verdicts *ebpf.Map `ebpf:"verdicts"`
+	Addrs       *ebpf.Map `ebpf:"addrs"`
+	Budget      *ebpf.Map `ebpf:"budget"`
+	Cells       *ebpf.Map `ebpf:"cells"`
+	Events      *ebpf.Map `ebpf:"events"`
+	FloodNow    *ebpf.Map `ebpf:"flood_now"`
+	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
+	Floods      *ebpf.Map `ebpf:"floods"`
+	Flows       *ebpf.Map `ebpf:"flows"`
+	Nevers      *ebpf.Map `ebpf:"nevers"`
+	Pairs       *ebpf.Map `ebpf:"pairs"`
+	Prefixes    *ebpf.Map `ebpf:"prefixes"`
+	Proofs      *ebpf.Map `ebpf:"proofs"`
+	Remedies    *ebpf.Map `ebpf:"remedies"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Settings    *ebpf.Map `ebpf:"settings"`
+	Totals      *ebpf.Map `ebpf:"totals"`
+	Verdicts    *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Addrs,
 		m.Budget,
+		m.Cells,
 		m.Events,
+		m.FloodNow,
+		m.FloodTotals,
+		m.Floods,
 		m.Flows,
 		m.Nevers,
 		m.Pairs,
 		m.Prefixes,
+		m.Proofs,
 		m.Remedies,
 		m.Scratch,
 		m.Settings,

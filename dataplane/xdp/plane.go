@@ -38,6 +38,7 @@ type Plane struct {
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
 	count  [tables]int
+	flood  kernelFloodConfig
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -158,6 +159,9 @@ func (p *Plane) restore(reused bool) error {
 	if err := p.objs.Settings.Lookup(uint32(0), &p.cfg); err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}
+	if err := p.objs.Floods.Lookup(uint32(0), &p.flood); err != nil {
+		return fmt.Errorf("read flood settings: %w", err)
+	}
 	return p.adopt()
 }
 
@@ -174,6 +178,8 @@ func (p *Plane) maps() map[string]*ebpf.Map {
 	m := &p.objs.kernelMaps
 	return map[string]*ebpf.Map{
 		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
+		kernelMapCells: m.Cells, kernelMapFloods: m.Floods, kernelMapFloodNow: m.FloodNow,
+		kernelMapFloodTotals: m.FloodTotals, kernelMapProofs: m.Proofs,
 		kernelMapNevers: m.Nevers, kernelMapPairs: m.Pairs, kernelMapPrefixes: m.Prefixes,
 		kernelMapRemedies: m.Remedies, kernelMapSettings: m.Settings,
 		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,

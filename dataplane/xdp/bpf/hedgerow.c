@@ -6,6 +6,7 @@
  */
 #include "rules.h"
 #include "flows.h"
+#include "budget.h"
 
 /* Which way packets at each hook travel; set once, before loading. */
 const volatile __u8 xdp_hook = FROM_INSIDE;
@@ -57,7 +58,7 @@ static __always_inline int decide(struct pkt *p)
 	struct config *c;
 	struct flow *f = 0;
 	__u32 zero = 0;
-	int drop, born = 0;
+	int drop, born = 0, fate = ADMIT;
 
 	c = bpf_map_lookup_elem(&settings, &zero);
 	n = bpf_map_lookup_elem(&totals, &zero);
@@ -83,6 +84,10 @@ static __always_inline int decide(struct pkt *p)
 		born = !f && !(p->proto == P_TCP && p->flags & T_RST);
 		if (m.budgets)
 			drop = over_budget(&m, p, born);
+		if (born && !drop) {
+			fate = admit(p, m.now);
+			drop = (fate & 0xff) == REFUSE;
+		}
 	}
 	if (drop && never_block(p, m.now)) {
 		n->never_saved += p->segs;
@@ -90,15 +95,21 @@ static __always_inline int decide(struct pkt *p)
 			f = bpf_map_lookup_elem(&flows, &p->key);
 		born = p->have & HAVE_L4 && !f && !(p->proto == P_TCP && p->flags & T_RST);
 		drop = 0;
+		fate = ADMIT;
 	}
 	if (drop) {
-		tell_drop(&m, p);
+		if (fate != ADMIT)
+			tell_refused(p, fate >> 8, m.now);
+		else
+			tell_drop(&m, p);
 		return leave(c, n, p, drop);
 	}
 	if (born)
-		f = new_flow(p, n, m.now);
+		f = fate == ADMIT_BARE ? untracked(p) : new_flow(p, n, m.now);
 	if (f && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
 		n->flows_ended++;
+	if (p->have & PROVED && p->hook == TO_INSIDE)
+		remember(&p->src, m.now);
 	return leave(c, n, p, drop);
 }
 

@@ -11,7 +11,7 @@
 enum { MODE_MONITOR, MODE_ENFORCE };
 enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK, ACT_QUARANTINE };
 enum { FROM_INSIDE, TO_INSIDE };
-enum { EV_MILESTONE, EV_END, EV_FIRST_DROP };
+enum { EV_MILESTONE, EV_END, EV_FIRST_DROP, EV_FLOOD, EV_PROOF };
 enum { END_OPEN, END_FIN, END_RST };
 enum { HINT_NONE, HINT_TLS, HINT_SSH, HINT_HTTP };
 enum { CLASS_BLOCK, CLASS_OBSERVE };
@@ -44,6 +44,7 @@ struct flow_key {
 #define M_ACKED_FIN 8	/* this side acknowledged the other's FIN */
 #define M_SENDER_IN 16	/* sender seen on the protected side */
 #define M_RECEIVER_IN 32 /* receiver seen on the protected side */
+#define M_ISN_AT 64	/* shifted left by the hook: isn was seen there */
 
 /* One direction, written only by packets of that direction. */
 struct dir {
@@ -147,6 +148,7 @@ struct match {
 #define HAVE_IP 1	/* addresses are known */
 #define HAVE_L4 2	/* ports are known: may be accounted */
 #define LATER_FRAG 4
+#define PROVED 8	/* its sender just proved its address */
 struct pkt {
 	struct flow_key key;
 	struct addr src, dst;
