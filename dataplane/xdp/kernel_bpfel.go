@@ -92,7 +92,7 @@ type kernelCounters struct {
 	FlowsFailed    uint64
 	EventsLost     uint64
 	LaterFragments uint64
-	Bad            [9]uint64
+	Bad            [14]uint64
 	EventTat       uint64
 }
 
@@ -292,6 +292,7 @@ const (
 	kernelVarBulkCell6Type = "bulk_cell6_type"
 	kernelVarBulkCellType  = "bulk_cell_type"
 	kernelVarBulkHeadType  = "bulk_head_type"
+	kernelVarLinkRaw       = "link_raw"
 	kernelVarTcxHook       = "tcx_hook"
 	kernelVarXdpHook       = "xdp_hook"
 )
@@ -375,6 +376,7 @@ type kernelVariableSpecs struct {
 	BulkCell6Type *ebpf.VariableSpec `ebpf:"bulk_cell6_type"`
 	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
+	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
@@ -453,6 +455,7 @@ type kernelVariables struct {
 	BulkCell6Type *ebpf.Variable `ebpf:"bulk_cell6_type"`
 	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
+	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }

@@ -68,6 +68,7 @@ type Options struct {
 	Bulk policy.BulkLimits
 
 	maxRules uint32 // 0: as built in; tests make tables small
+	rawLink  bool   // frames begin with the IP header; Open reads it off the link
 }
 
 const (

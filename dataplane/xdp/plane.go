@@ -58,6 +58,9 @@ func Open(o Options) (*Plane, error) {
 	if err != nil {
 		return nil, err
 	}
+	if o.rawLink, err = rawLink(iface); err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
+	}
 	// From here on the system is touched.
 	var undo undoStack
 	p, err := open(o, iface, &undo)
@@ -132,9 +135,10 @@ func makeSpec(o Options) (*ebpf.CollectionSpec, error) {
 	xdpHook, tcxHook := o.Role.hooks()
 	err = errors.Join(
 		spec.Variables[kernelVarXdpHook].Set(uint8(xdpHook)),
-		spec.Variables[kernelVarTcxHook].Set(uint8(tcxHook)))
+		spec.Variables[kernelVarTcxHook].Set(uint8(tcxHook)),
+		spec.Variables[kernelVarLinkRaw].Set(o.rawLink))
 	if err != nil {
-		return nil, fmt.Errorf("set direction of hooks: %w", err)
+		return nil, fmt.Errorf("set direction of hooks and kind of link: %w", err)
 	}
 	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
 	if o.maxRules > 0 {
