@@ -5,9 +5,10 @@
 // given moment, which of them match a packet, which one decides, and what the
 // never-block list saves. Every live rule that matches a packet counts a hit;
 // the strongest action decides; among equals the flow's rule goes before a
-// service's, an address's and a prefix's, the source before the destination,
+// service's, a pair's, an address's and a prefix's, the source before the destination,
 // and the longer prefix before the shorter. The table is bounded and says
-// ErrFull; it never gives up a rule to make room for another.
+// ErrFull; it never gives up a rule to make room for another. Beside the rules
+// it holds one bulk set, which is replaced whole and asked after them.
 //
 // Guard stands in front of it and bounds harm: it refuses a rule that a
 // never-block entry makes void, that is too wide, that is one too many this

@@ -29,6 +29,48 @@ type kernelBucket struct {
 	Seen    [12]uint16
 }
 
+type kernelBulkCell struct {
+	_ structs.HostLayout
+	W [8]uint64
+}
+
+type kernelBulkCell6 struct {
+	_    structs.HostLayout
+	Hi   [3]uint64
+	Lo   [3]uint64
+	Meta [3]uint32
+	Bits [4]uint8
+}
+
+type kernelBulkHead struct {
+	_          structs.HostLayout
+	Generation uint64
+	Entries    uint64
+	Seed       [4]uint64
+	Base       uint32
+	BloomWords uint32
+	Addrs      kernelBulkTable
+	Nets       kernelBulkTable
+	Bits24     kernelBulkTable
+	V6         kernelBulkTable
+	Wide6      uint64
+	N_reasons  uint32
+	N_lengths6 uint32
+	Lengths6   [64]uint8
+	Reasons    [1024]uint32
+	Told       [1024]uint32
+	Bits16     [1024]uint64
+	Lengths    [65536]uint32
+	Region6    [8192]uint64
+	Bloom      [262144]uint64
+}
+
+type kernelBulkTable struct {
+	_  structs.HostLayout
+	At uint32
+	N  uint32
+}
+
 type kernelConfig struct {
 	_               structs.HostLayout
 	Swept           uint64
@@ -40,6 +82,12 @@ type kernelConfig struct {
 	BlockPrefixes   uint32
 	ObservePrefixes uint32
 	Nevers          uint32
+	PairRules       uint32
+	TowardRules     uint32
+	Remedies        uint32
+	Names           uint32
+	Bulk            uint32
+	Pad             uint32
 }
 
 type kernelCounters struct {
@@ -55,7 +103,7 @@ type kernelCounters struct {
 	FlowsUntracked uint64
 	EventsLost     uint64
 	LaterFragments uint64
-	Bad            [9]uint64
+	Bad            [14]uint64
 	EventTat       uint64
 }
 
@@ -88,6 +136,43 @@ type kernelEvent struct {
 	End    uint8
 	Pad    uint8
 	Flow   kernelFlow
+}
+
+type kernelFloodConfig struct {
+	_            structs.HostLayout
+	Row          [2]uint64
+	Cookie       [4][2]uint64
+	Step         [4]uint64
+	Hash         [6]uint32
+	Breaker      uint32
+	BreakerDrops uint32
+	Active       uint32
+	Protects     uint32
+	Darks        uint32
+	Pad          uint32
+}
+
+type kernelFloodCounts struct {
+	_              structs.HostLayout
+	Over           [4]uint64
+	BreakerDropped uint64
+	Untracked      uint64
+	Challenges     uint64
+	DarkAnswers    uint64
+	Proofs         uint64
+	BadProofs      uint64
+}
+
+type kernelFloodState struct {
+	_       structs.HostLayout
+	Breaker [2]struct {
+		_      structs.HostLayout
+		Window uint64
+		Seen   uint32
+		Open   uint32
+	}
+	Told  [8]uint64
+	Trips uint64
 }
 
 type kernelFlow struct {
@@ -169,6 +254,12 @@ type kernelNeverKey struct {
 	Addr   kernelAddr
 }
 
+type kernelPairKey struct {
+	_ structs.HostLayout
+	A kernelAddr
+	B kernelAddr
+}
+
 type kernelPkt struct {
 	_        structs.HostLayout
 	Key      kernelFlowKey
@@ -183,7 +274,8 @@ type kernelPkt struct {
 	Segs     uint32
 	Mss      uint32
 	Linear   uint32
-	Unused   uint32
+	L3       uint16
+	Body     uint16
 	Sport    uint16
 	Dport    uint16
 	Window   uint16
@@ -207,6 +299,13 @@ type kernelPrefixKey struct {
 	Addr   kernelAddr
 }
 
+type kernelProof struct {
+	_     structs.HostLayout
+	Until uint64
+	Tat   uint64
+	Told  uint64
+}
+
 type kernelRule struct {
 	_           structs.HostLayout
 	Word        uint64
@@ -221,11 +320,12 @@ type kernelRule struct {
 }
 
 type kernelRuleKey struct {
-	_     structs.HostLayout
-	Addr  kernelAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
+	_      structs.HostLayout
+	Addr   kernelAddr
+	Port   uint16
+	Proto  uint8
+	Toward uint8
+	Pad    [4]uint8
 }
 
 type kernelSeed struct {
@@ -248,27 +348,42 @@ type kernelSlot struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	kernelMapAddrs        = "addrs"
-	kernelMapBudget       = "budget"
-	kernelMapEvents       = "events"
-	kernelMapFlowBuckets  = "flow_buckets"
-	kernelMapFlowEggs     = "flow_eggs"
-	kernelMapFlowSeed     = "flow_seed"
-	kernelMapFlowSlots    = "flow_slots"
-	kernelMapFlowsLru     = "flows_lru"
-	kernelMapNevers       = "nevers"
-	kernelMapPrefixes     = "prefixes"
-	kernelMapScratchPkt   = "scratch_pkt"
-	kernelMapScratchSlot  = "scratch_slot"
-	kernelMapSettings     = "settings"
-	kernelMapTotals       = "totals"
-	kernelMapVerdicts     = "verdicts"
-	kernelProgHedgerowTcx = "hedgerow_tcx"
-	kernelProgHedgerowXdp = "hedgerow_xdp"
-	kernelVarN_buckets    = "n_buckets"
-	kernelVarTcxHook      = "tcx_hook"
-	kernelVarUseLru       = "use_lru"
-	kernelVarXdpHook      = "xdp_hook"
+	kernelMapAddrs         = "addrs"
+	kernelMapBudget        = "budget"
+	kernelMapBulkCells     = "bulk_cells"
+	kernelMapBulkHeads     = "bulk_heads"
+	kernelMapBulkHits      = "bulk_hits"
+	kernelMapCells         = "cells"
+	kernelMapEvents        = "events"
+	kernelMapFloodNow      = "flood_now"
+	kernelMapFloodTotals   = "flood_totals"
+	kernelMapFloods        = "floods"
+	kernelMapFlowBuckets   = "flow_buckets"
+	kernelMapFlowEggs      = "flow_eggs"
+	kernelMapFlowSeed      = "flow_seed"
+	kernelMapFlowSlots     = "flow_slots"
+	kernelMapFlowsLru      = "flows_lru"
+	kernelMapNevers        = "nevers"
+	kernelMapPairs         = "pairs"
+	kernelMapPrefixes      = "prefixes"
+	kernelMapProofs        = "proofs"
+	kernelMapRemedies      = "remedies"
+	kernelMapScratchEgg    = "scratch_egg"
+	kernelMapScratchPkt    = "scratch_pkt"
+	kernelMapScratchSlot   = "scratch_slot"
+	kernelMapSettings      = "settings"
+	kernelMapTotals        = "totals"
+	kernelMapVerdicts      = "verdicts"
+	kernelProgHedgerowTcx  = "hedgerow_tcx"
+	kernelProgHedgerowXdp  = "hedgerow_xdp"
+	kernelVarBulkCell6Type = "bulk_cell6_type"
+	kernelVarBulkCellType  = "bulk_cell_type"
+	kernelVarBulkHeadType  = "bulk_head_type"
+	kernelVarLinkRaw       = "link_raw"
+	kernelVarN_buckets     = "n_buckets"
+	kernelVarTcxHook       = "tcx_hook"
+	kernelVarUseLru        = "use_lru"
+	kernelVarXdpHook       = "xdp_hook"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -323,14 +438,25 @@ type kernelProgramSpecs struct {
 type kernelMapSpecs struct {
 	Addrs       *ebpf.MapSpec `ebpf:"addrs"`
 	Budget      *ebpf.MapSpec `ebpf:"budget"`
+	BulkCells   *ebpf.MapSpec `ebpf:"bulk_cells"`
+	BulkHeads   *ebpf.MapSpec `ebpf:"bulk_heads"`
+	BulkHits    *ebpf.MapSpec `ebpf:"bulk_hits"`
+	Cells       *ebpf.MapSpec `ebpf:"cells"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
+	FloodNow    *ebpf.MapSpec `ebpf:"flood_now"`
+	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
+	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	FlowBuckets *ebpf.MapSpec `ebpf:"flow_buckets"`
 	FlowEggs    *ebpf.MapSpec `ebpf:"flow_eggs"`
 	FlowSeed    *ebpf.MapSpec `ebpf:"flow_seed"`
 	FlowSlots   *ebpf.MapSpec `ebpf:"flow_slots"`
 	FlowsLru    *ebpf.MapSpec `ebpf:"flows_lru"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
+	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
+	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
+	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
+	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
 	ScratchPkt  *ebpf.MapSpec `ebpf:"scratch_pkt"`
 	ScratchSlot *ebpf.MapSpec `ebpf:"scratch_slot"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
@@ -342,10 +468,14 @@ type kernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
-	N_buckets *ebpf.VariableSpec `ebpf:"n_buckets"`
-	TcxHook   *ebpf.VariableSpec `ebpf:"tcx_hook"`
-	UseLru    *ebpf.VariableSpec `ebpf:"use_lru"`
-	XdpHook   *ebpf.VariableSpec `ebpf:"xdp_hook"`
+	BulkCell6Type *ebpf.VariableSpec `ebpf:"bulk_cell6_type"`
+	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
+	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
+	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
+	N_buckets     *ebpf.VariableSpec `ebpf:"n_buckets"`
+	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
+	UseLru        *ebpf.VariableSpec `ebpf:"use_lru"`
+	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -370,14 +500,25 @@ func (o *kernelObjects) Close() error {
 type kernelMaps struct {
 	Addrs       *ebpf.Map `ebpf:"addrs"`
 	Budget      *ebpf.Map `ebpf:"budget"`
+	BulkCells   *ebpf.Map `ebpf:"bulk_cells"`
+	BulkHeads   *ebpf.Map `ebpf:"bulk_heads"`
+	BulkHits    *ebpf.Map `ebpf:"bulk_hits"`
+	Cells       *ebpf.Map `ebpf:"cells"`
 	Events      *ebpf.Map `ebpf:"events"`
+	FloodNow    *ebpf.Map `ebpf:"flood_now"`
+	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
+	Floods      *ebpf.Map `ebpf:"floods"`
 	FlowBuckets *ebpf.Map `ebpf:"flow_buckets"`
 	FlowEggs    *ebpf.Map `ebpf:"flow_eggs"`
 	FlowSeed    *ebpf.Map `ebpf:"flow_seed"`
 	FlowSlots   *ebpf.Map `ebpf:"flow_slots"`
 	FlowsLru    *ebpf.Map `ebpf:"flows_lru"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
+	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
+	Proofs      *ebpf.Map `ebpf:"proofs"`
+	Remedies    *ebpf.Map `ebpf:"remedies"`
+	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
 	ScratchPkt  *ebpf.Map `ebpf:"scratch_pkt"`
 	ScratchSlot *ebpf.Map `ebpf:"scratch_slot"`
 	Settings    *ebpf.Map `ebpf:"settings"`
@@ -389,14 +530,25 @@ func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Addrs,
 		m.Budget,
+		m.BulkCells,
+		m.BulkHeads,
+		m.BulkHits,
+		m.Cells,
 		m.Events,
+		m.FloodNow,
+		m.FloodTotals,
+		m.Floods,
 		m.FlowBuckets,
 		m.FlowEggs,
 		m.FlowSeed,
 		m.FlowSlots,
 		m.FlowsLru,
 		m.Nevers,
+		m.Pairs,
 		m.Prefixes,
+		m.Proofs,
+		m.Remedies,
+		m.ScratchEgg,
 		m.ScratchPkt,
 		m.ScratchSlot,
 		m.Settings,
@@ -409,10 +561,14 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
-	N_buckets *ebpf.Variable `ebpf:"n_buckets"`
-	TcxHook   *ebpf.Variable `ebpf:"tcx_hook"`
-	UseLru    *ebpf.Variable `ebpf:"use_lru"`
-	XdpHook   *ebpf.Variable `ebpf:"xdp_hook"`
+	BulkCell6Type *ebpf.Variable `ebpf:"bulk_cell6_type"`
+	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
+	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
+	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
+	N_buckets     *ebpf.Variable `ebpf:"n_buckets"`
+	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
+	UseLru        *ebpf.Variable `ebpf:"use_lru"`
+	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

@@ -34,6 +34,9 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	if err != nil {
 		return dataplane.Stats{}, fmt.Errorf("stats: %w", err)
 	}
+	if err := p.countFlood(&s.Flood); err != nil {
+		return dataplane.Stats{}, err
+	}
 	return s, p.countRules(&s)
 }
 

@@ -185,7 +185,12 @@ static __always_inline __u16 answered(struct flow *f, struct pkt *p, __u32 side,
 			f->synack_us = us ?: 1;
 		if (!side && !f->ack_us)
 			f->ack_us = us ?: 1;
-		me->validated = 1;
+		/* The number must have left by the other hook: one that came in
+		   by this one may be the sender's own, under a borrowed name. */
+		if (*marks_of(f, !p->from_b) & M_ISN_AT << (~p->hook & 1)) {
+			p->have |= me->validated ? 0 : PROVED;
+			me->validated = 1;
+		}
 	}
 	return me->validated && (side || f->ack_us) ? M_DONE : 0;
 }
@@ -227,9 +232,11 @@ __noinline int track_tcp(struct flow *f, struct pkt *p, __u64 now)
 	marks |= M_SEQ;
 	if (p->flags & T_SYN) {
 		inc16(&mine->syn);
+		if (mine->isn != p->seq)
+			marks &= ~(M_ISN_AT | M_ISN_AT << 1);
 		mine->isn = p->seq;
 		mine->syn_at = now;
-		marks |= M_ISN;
+		marks |= M_ISN | M_ISN_AT << (p->hook & 1);
 	}
 	if (p->flags & T_FIN) {
 		mine->fin_end = end;

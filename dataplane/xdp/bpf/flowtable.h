@@ -73,6 +73,13 @@ struct {
 	__type(value, struct pkt);
 } scratch_pkt SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct egg);
+} scratch_egg SEC(".maps");
+
 const volatile __u32 n_buckets = 64;	/* as large as the maps are */
 const volatile __u8 use_lru = 0;
 
@@ -678,30 +685,27 @@ __noinline int dropped_lru(struct pkt *p, __u64 now, __u64 what)
 	return 1;
 }
 
-/* As flow_dropped, of a flow that is in the egg at s. Says whether it still is. */
-__noinline int dropped_egg(struct pkt *p, struct spot *s, __u64 now, __u64 what)
+/* Counts a drop at the egg at s and copies it to the scratch one. Says whether it is still p's. */
+__noinline int dropped_egg(struct pkt *p, struct spot *s)
 {
-	struct slot *slot;
-	struct egg *egg;
 	struct bucket *b;
+	struct egg *egg, *copy;
 	__u32 zero = 0;
 	int same;
 
 	if (!p || !s)
 		return 0;
 	b = bucket_at(s->bucket[0]);
-	egg = egg_at(s->at);
-	slot = bpf_map_lookup_elem(&scratch_slot, &zero);
-	if (!b || !egg || !slot || !lock(&b->seq))
+	if (!b || !lock(&b->seq))
 		return 0;
-	same = same_key(&egg->key, &p->key);
-	if (same)
+	egg = egg_at(s->at);
+	copy = bpf_map_lookup_elem(&scratch_egg, &zero);
+	same = egg && copy && same_key(&egg->key, &p->key);
+	if (same) {
 		egg->dropped += p->segs;
-	if (same && what)
-		hatch(egg, &slot->flow);
+		*copy = *egg;
+	}
 	unlock(&b->seq);
-	if (same && what)
-		emit(p, &slot->flow, now, what);
 	return same;
 }
 
@@ -709,28 +713,35 @@ __noinline int dropped_egg(struct pkt *p, struct spot *s, __u64 now, __u64 what)
 __noinline int flow_dropped(struct pkt *p, __u64 now, __u64 what)
 {
 	struct spot s = {};
-	struct slot *slot;
-	int where, done = 0;
+	struct slot *slot = 0;
+	struct egg *egg;
+	__u32 zero = 0;
+	int where;
 
 	if (!p)
 		return 0;
 	where = p->have & HAVE_L4 ? flow_known(p, &s) : NOWHERE;
-	if (where && use_lru) {
-		done = dropped_lru(p, now, what);
-	} else if (where == IN_SLOT) {
+	if (where && use_lru && dropped_lru(p, now, what))
+		return 0;
+	if (where == IN_SLOT && !use_lru) {
 		slot = grasp(p, &s);
 		if (slot) {
 			slot->flow.dropped += p->segs;
 			if (what)
 				emit(p, &slot->flow, now, what);
 			unlock(&slot->seq);
-			done = 1;
+			return 0;
 		}
-	} else if (where == IN_EGG) {
-		done = dropped_egg(p, &s, now, what);
 	}
-	if (what && !done)
-		emit(p, 0, now, what);
+	if (where == IN_EGG && dropped_egg(p, &s)) {
+		slot = bpf_map_lookup_elem(&scratch_slot, &zero);
+		egg = bpf_map_lookup_elem(&scratch_egg, &zero);
+		if (!what || !slot || !egg)
+			return 0;
+		hatch(egg, &slot->flow);
+	}
+	if (what)
+		emit(p, slot ? &slot->flow : 0, now, what);
 	return 0;
 }
 
