@@ -166,6 +166,17 @@ type Stats struct {
 	RulesEnforced    uint64
 	AttachMode       string // "native", "generic", "software"
 	NotAccountedFrag uint64 // later fragments: source policy only
+	Orphaned         uint64 // new inbound packets while nobody watched, where the plane fails closed
+	Attached         []Attached
+}
+
+// Attached is one interface of a plane.
+type Attached struct {
+	Interface string
+	Role      string // inside, host, outside, bridge, sensor
+	Mode      string // as Stats.AttachMode
+	Egress    string // the hook for what leaves: "TCX", "clsact", "" where there is none
+	Down      string // why its packets are not filtered now; "" when they are
 }
 
 // Sentinels that callers test.

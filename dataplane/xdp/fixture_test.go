@@ -3,7 +3,6 @@ package xdp
 import (
 	"errors"
 	"fmt"
-	"net"
 	"sync"
 	"syscall"
 	"testing"
@@ -30,7 +29,7 @@ func newFixture(tb testing.TB, o Options) fixture {
 	}
 	o = o.withDefaults()
 	var undo undoStack
-	p, err := load(o, &net.Interface{Index: 1, Name: o.Interface}, pins{}, &undo)
+	p, err := load(o, pins{}, &undo)
 	if err != nil {
 		undo.run(o.Log)
 		tb.Fatalf("%+v", err)
@@ -40,13 +39,13 @@ func newFixture(tb testing.TB, o Options) fixture {
 			tb.Errorf("close: %v", err)
 		}
 	})
-	p.attachMode = "test run"
+	p.at[0].mode = "test run"
 	return fixture{p, sync.OnceValue(func() *ebpf.Program { return loadMirror(tb, p) })}
 }
 
 func loadMirror(tb testing.TB, p *Plane) *ebpf.Program {
 	tb.Helper()
-	spec, err := makeSpec(p.o)
+	spec, err := makeSpec(p.o, p.o.Role)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -30,6 +30,10 @@ type kernelConfig struct {
 	BlockPrefixes   uint32
 	ObservePrefixes uint32
 	Nevers          uint32
+	Beat            uint64
+	DeadAfter       uint64
+	FailClosed      uint32
+	Pad             uint32
 }
 
 type kernelCounters struct {
@@ -44,6 +48,7 @@ type kernelCounters struct {
 	FlowsFailed    uint64
 	EventsLost     uint64
 	LaterFragments uint64
+	Orphaned       uint64
 	Bad            [9]uint64
 	EventTat       uint64
 }
@@ -172,6 +177,7 @@ const (
 	kernelMapBudget       = "budget"
 	kernelMapEvents       = "events"
 	kernelMapFlows        = "flows"
+	kernelMapNetworks     = "networks"
 	kernelMapNevers       = "nevers"
 	kernelMapPrefixes     = "prefixes"
 	kernelMapScratch      = "scratch"
@@ -180,6 +186,7 @@ const (
 	kernelMapVerdicts     = "verdicts"
 	kernelProgHedgerowTcx = "hedgerow_tcx"
 	kernelProgHedgerowXdp = "hedgerow_xdp"
+	kernelVarRole         = "role"
 	kernelVarTcxHook      = "tcx_hook"
 	kernelVarXdpHook      = "xdp_hook"
 )
@@ -238,6 +245,7 @@ type kernelMapSpecs struct {
 	Budget   *ebpf.MapSpec `ebpf:"budget"`
 	Events   *ebpf.MapSpec `ebpf:"events"`
 	Flows    *ebpf.MapSpec `ebpf:"flows"`
+	Networks *ebpf.MapSpec `ebpf:"networks"`
 	Nevers   *ebpf.MapSpec `ebpf:"nevers"`
 	Prefixes *ebpf.MapSpec `ebpf:"prefixes"`
 	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
@@ -250,6 +258,7 @@ type kernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
+	Role    *ebpf.VariableSpec `ebpf:"role"`
 	TcxHook *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	XdpHook *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
@@ -278,6 +287,7 @@ type kernelMaps struct {
 	Budget   *ebpf.Map `ebpf:"budget"`
 	Events   *ebpf.Map `ebpf:"events"`
 	Flows    *ebpf.Map `ebpf:"flows"`
+	Networks *ebpf.Map `ebpf:"networks"`
 	Nevers   *ebpf.Map `ebpf:"nevers"`
 	Prefixes *ebpf.Map `ebpf:"prefixes"`
 	Scratch  *ebpf.Map `ebpf:"scratch"`
@@ -292,6 +302,7 @@ func (m *kernelMaps) Close() error {
 		m.Budget,
 		m.Events,
 		m.Flows,
+		m.Networks,
 		m.Nevers,
 		m.Prefixes,
 		m.Scratch,
@@ -305,6 +316,7 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
+	Role    *ebpf.Variable `ebpf:"role"`
 	TcxHook *ebpf.Variable `ebpf:"tcx_hook"`
 	XdpHook *ebpf.Variable `ebpf:"xdp_hook"`
 }

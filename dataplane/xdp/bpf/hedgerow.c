@@ -6,17 +6,14 @@
  */
 #include "rules.h"
 #include "flows.h"
+#include "place.h"
 
-/* Which way packets at each hook travel; set once, before loading. */
-const volatile __u8 xdp_hook = FROM_INSIDE;
-const volatile __u8 tcx_hook = TO_INSIDE;
-
-/* The only way out: nothing is dropped unless the mode says so. */
+/* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
 {
 	if (!drop)
 		return 0;
-	if (c->mode != MODE_ENFORCE) {
+	if (c->mode != MODE_ENFORCE || role == ROLE_SENSOR) {
 		n->would_drop += p->segs;
 		return 0;
 	}
@@ -80,15 +77,19 @@ static __always_inline int decide(struct pkt *p)
 	drop = m.action >= ACT_SUSPEND;
 	if (!drop && p->have & HAVE_L4) {
 		f = bpf_map_lookup_elem(&flows, &p->key);
-		born = !f && !(p->proto == P_TCP && p->flags & T_RST);
+		born = !f && makes_flow(p);
 		if (born && m.rate)
 			drop = over_budget(&m, p);
+		if (born && !drop && orphaned(c, p, m.now_us)) {
+			n->orphaned += p->segs;
+			drop = 1;
+		}
 	}
 	if (drop && never_block(p, m.now)) {
 		n->never_saved += p->segs;
 		if (p->have & HAVE_L4 && !f)
 			f = bpf_map_lookup_elem(&flows, &p->key);
-		born = p->have & HAVE_L4 && !f && !(p->proto == P_TCP && p->flags & T_RST);
+		born = p->have & HAVE_L4 && !f && makes_flow(p);
 		drop = 0;
 	}
 	if (drop) {
@@ -97,7 +98,11 @@ static __always_inline int decide(struct pkt *p)
 	}
 	if (born)
 		f = new_flow(p, n, m.now);
-	if (f && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
+	if (f && born && answers(p)) {
+		f->init_b = !p->from_b;
+		f->init_sure = 1;
+	}
+	if (f && counts(f, p) && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
 		n->flows_ended++;
 	return leave(c, n, p, drop);
 }
@@ -108,6 +113,7 @@ int hedgerow_xdp(struct xdp_md *ctx)
 	struct pkt p = {.segs = 1, .hook = xdp_hook};
 
 	parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, bpf_xdp_get_buff_len(ctx), 0, &p);
+	place_ingress(&p);
 	return decide(&p) ? XDP_DROP : XDP_PASS;
 }
 
@@ -142,6 +148,7 @@ int hedgerow_tcx(struct __sk_buff *skb)
 		p.mss = skb->gso_size;
 		p.segs = (p.payload + p.mss - 1) / p.mss;
 	}
+	place_egress(&p, skb->ingress_ifindex != 0);
 	return decide(&p) ? TCX_DROP : TCX_NEXT;
 }
 

@@ -41,6 +41,7 @@ struct flow_key {
 #define M_ACKED_FIN 8	/* this side acknowledged the other's FIN */
 #define M_SENDER_IN 16	/* sender seen on the protected side */
 #define M_RECEIVER_IN 32 /* receiver seen on the protected side */
+#define M_OWN 64	/* sent by the gateway itself, at its outside interface */
 
 /* One direction, written only by packets of that direction. */
 struct dir {
@@ -107,11 +108,14 @@ struct config {
 	__u64 swept;	/* flows that userspace deleted */
 	__u32 mode, event_rate;
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
+	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
+	__u32 fail_closed, pad;
 };
 
 struct counters {
 	__u64 packets, bytes, dropped, would_drop, never_saved;
 	__u64 flows_total, flows_ended, flows_failed, events_lost, later_fragments;
+	__u64 orphaned;	/* new and unwatched, see orphaned(): dropped, or would have been */
 	__u64 bad[N_BAD];
 	__u64 event_tat;
 };
@@ -147,7 +151,7 @@ struct pkt {
 	__u32 linear, unused;
 	__u16 sport, dport, window;
 	__u8 proto, flags, ttl, from_b;
-	__u8 icmp_type, icmp_code, have, bad, hook, pad;
+	__u8 icmp_type, icmp_code, have, bad, hook, way;
 };
 
 #endif
