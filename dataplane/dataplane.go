@@ -3,7 +3,7 @@
 // path in the Linux kernel, dataplane/softplane the same semantics in Go over
 // captures; dataplane/planetest holds both to one conformance suite.
 //
-// Order for each packet: parse, flow verdict, block, budget, never-block
+// Order for each packet: parse, flow verdict, block, quarantine, budget, never-block
 // (asked only when something would drop, and ahead of every drop), mode,
 // account, milestone.
 package dataplane
@@ -11,7 +11,6 @@ package dataplane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -33,75 +32,6 @@ func (m Mode) String() string {
 		return "enforce"
 	}
 	return "monitor"
-}
-
-// Action is what a rule does, weakest first.
-type Action uint8
-
-// Actions, in the words of the product.
-const (
-	Observe   Action = iota // count and tell
-	RateLimit               // a budget on new flows of a source
-	Suspend                 // drop this one flow, both directions, for seconds
-	Block                   // drop a peer, or a service of it, until expiry
-)
-
-// String is the action's word: observe, rate-limit, suspend, block.
-func (a Action) String() string {
-	switch a {
-	case RateLimit:
-		return "rate-limit"
-	case Suspend:
-		return "suspend"
-	case Block:
-		return "block"
-	}
-	return "observe"
-}
-
-// Target is what a rule applies to. Exactly one form is set:
-//   - Flow (Prefix zero): one flow, both directions. Actions: Suspend, Observe.
-//   - Prefix, Port 0, Proto 0: every packet from or to an address in Prefix.
-//     Actions: Block, and for single addresses RateLimit (new flows initiated by it).
-//   - Prefix (single address) with Port and Proto: packets to or from that
-//     service (that address's own port). Action: Block.
-type Target struct {
-	Flow   flow.Key
-	Prefix netip.Prefix
-	Port   uint16
-	Proto  uint8
-}
-
-// IsFlow says whether the target is a single flow.
-func (t Target) IsFlow() bool { return !t.Prefix.IsValid() }
-
-// Peer targets everything from and to one address.
-func Peer(a netip.Addr) Target {
-	a = a.Unmap()
-	return Target{Prefix: netip.PrefixFrom(a, a.BitLen())}
-}
-
-// String prints the target as a person would name it.
-func (t Target) String() string {
-	switch {
-	case t.IsFlow():
-		return t.Flow.String()
-	case t.Port != 0 || t.Proto != 0:
-		return fmt.Sprintf("%s:%d/%s", t.Prefix.Addr(), t.Port, flow.ProtoName(t.Proto))
-	case t.Prefix.IsSingleIP():
-		return t.Prefix.Addr().String()
-	}
-	return t.Prefix.String()
-}
-
-// Rule is one entry that the plane enforces. Expires is required: the plane
-// itself stops applying a rule at that moment, with or without the daemon.
-type Rule struct {
-	Target  Target
-	Action  Action
-	Expires time.Time
-	Reason  uint32 // id that the site resolves to words; travels through the kernel
-	Rate    uint32 // RateLimit only: new flows a second
 }
 
 // Never is one never-block entry, deliberately narrow: traffic from or to an
@@ -132,6 +62,8 @@ const (
 	EventMilestone EventKind = iota // the flow reached a milestone
 	EventEnd                        // the flow ended (Record.End says why)
 	EventFirstDrop                  // a rule dropped a flow's or peer's packet for the first time
+	EventFlood                      // a flood ran into Event.Flood; at most one a second and kind
+	EventProof                      // the initiator proved its address to one that nobody uses
 )
 
 // Event is what a plane tells the site of a flow.
@@ -142,6 +74,9 @@ type Event struct {
 	Reason uint32
 	At     int64
 	Mode   Mode // FirstDrop in Monitor is one that would have been
+	// For EventFlood: what it ran into. Record then holds no flow but the packet
+	// that showed it, whose source proves nothing.
+	Flood FloodKind
 }
 
 // Hit is how often a rule matched.
@@ -153,30 +88,32 @@ type Hit struct {
 
 // Stats are running totals of a plane.
 type Stats struct {
-	Packets, Bytes   uint64 // seen
-	Dropped          uint64 // really dropped
-	WouldDrop        uint64 // monitor mode
-	NeverSaved       uint64 // a drop averted by a never-block entry
-	Malformed        map[string]uint64
-	Flows            uint64 // in the table now
-	FlowsTotal       uint64
-	FlowsEvicted     uint64
-	EventsLost       uint64 // ring full or over budget
-	RulesIntended    uint64
-	RulesEnforced    uint64
-	AttachMode       string // "native", "generic", "software"
-	NotAccountedFrag uint64 // later fragments: source policy only
-	Orphaned         uint64 // new inbound packets while nobody watched, where the plane fails closed
-	Attached         []Attached
+	Packets          uint64            `json:"packets"`     // seen
+	Bytes            uint64            `json:"bytes"`       // seen
+	Dropped          uint64            `json:"dropped"`     // really dropped
+	WouldDrop        uint64            `json:"would_drop"`  // monitor mode
+	NeverSaved       uint64            `json:"never_saved"` // a drop averted by a never-block entry
+	Malformed        map[string]uint64 `json:"malformed"`
+	Flows            uint64            `json:"flows"` // in the table now
+	FlowsTotal       uint64            `json:"flows_total"`
+	FlowsEvicted     uint64            `json:"flows_evicted"`
+	EventsLost       uint64            `json:"events_lost"` // ring full or over budget
+	RulesIntended    uint64            `json:"rules_intended"`
+	RulesEnforced    uint64            `json:"rules_enforced"`
+	AttachMode       string            `json:"attach_mode"`        // "native", "generic", "software"
+	NotAccountedFrag uint64            `json:"not_accounted_frag"` // later fragments: source policy only
+	Flood            FloodStats        `json:"flood"`
+	Orphaned         uint64            `json:"orphaned"` // new inbound packets while nobody watched, where the plane fails closed
+	Attached         []Attached        `json:"attached"`
 }
 
 // Attached is one interface of a plane.
 type Attached struct {
-	Interface string
-	Role      string // inside, host, outside, bridge, sensor
-	Mode      string // as Stats.AttachMode
-	Egress    string // the hook for what leaves: "TCX", "clsact", "" where there is none
-	Down      string // why its packets are not filtered now; "" when they are
+	Interface string `json:"interface"`
+	Role      string `json:"role"`             // inside, host, outside, bridge, sensor
+	Mode      string `json:"mode"`             // as Stats.AttachMode
+	Egress    string `json:"egress,omitempty"` // the hook for what leaves: "TCX", "clsact", "" where there is none
+	Down      string `json:"down,omitempty"`   // why its packets are not filtered now; "" when they are
 }
 
 // Sentinels that callers test.
@@ -194,6 +131,9 @@ type Plane interface {
 	Apply(rules ...Rule) error
 	Remove(targets ...Target) error
 	SetNever(entries []Never) error
+	// SetRemediation says what a quarantined host may still reach: entries name
+	// the other end as never-block entries do, and replace all earlier ones.
+	SetRemediation(entries []Never) error
 	SetMode(Mode) error
 	// Rules reads back what is enforced now, with hits, from the plane itself.
 	Rules() ([]Hit, error)
@@ -234,32 +174,4 @@ type Bulk interface {
 	ReplaceBulk(entries []Listed) error
 	// BulkState reads back what is enforced.
 	BulkState() (BulkState, error)
-}
-
-// Validate checks a rule's form. It does not know the never-block list.
-func (r Rule) Validate() error {
-	switch t := r.Target; {
-	case r.Expires.IsZero():
-		return fmt.Errorf("rule for %s: expires: is required", t)
-	case t.IsFlow():
-		if !t.Flow.A.IsValid() || !t.Flow.B.IsValid() {
-			return errors.New("rule target: neither flow nor prefix is set")
-		}
-		if r.Action == Block || r.Action == RateLimit {
-			return fmt.Errorf("rule for %s: action %s: a flow can be suspended or observed", t, r.Action)
-		}
-	case t.Prefix != t.Prefix.Masked():
-		return fmt.Errorf("rule for %s: prefix has host bits set", t)
-	case t.Prefix.Addr().Is4In6():
-		return fmt.Errorf("rule for %s: IPv4-mapped IPv6 address: expected plain IPv4", t)
-	case t.Prefix.Addr().Is4() && t.Prefix.Bits() < 8, t.Prefix.Addr().Is6() && t.Prefix.Bits() < 16:
-		return fmt.Errorf("rule for %s: prefix too wide", t)
-	case r.Action == Suspend:
-		return fmt.Errorf("rule for %s: action suspend: needs a flow", t)
-	case (t.Port != 0 || t.Proto != 0) && (!t.Prefix.IsSingleIP() || t.Port == 0 || t.Proto == 0 || r.Action != Block):
-		return fmt.Errorf("rule for %s: a service is one address, a port, a protocol and action block", t)
-	case r.Action == RateLimit && (r.Rate == 0 || !t.Prefix.IsSingleIP()):
-		return fmt.Errorf("rule for %s: rate-limit: needs one address and a rate of at least 1 new flow a second", t)
-	}
-	return nil
 }

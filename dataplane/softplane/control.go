@@ -32,6 +32,11 @@ func (p *Plane) SetNever(entries []dataplane.Never) error {
 	return p.locked(func() error { return p.rules.SetNever(entries) })
 }
 
+// SetRemediation replaces what quarantined hosts may still reach.
+func (p *Plane) SetRemediation(entries []dataplane.Never) error {
+	return p.locked(func() error { return p.rules.SetRemediation(entries) })
+}
+
 // SetMode says whether rules act from the next frame on.
 func (p *Plane) SetMode(m dataplane.Mode) error {
 	return p.locked(func() error {
@@ -54,6 +59,7 @@ func (p *Plane) Stats() (s dataplane.Stats, err error) {
 	err = p.locked(func() error {
 		s = p.stats
 		s.AttachMode = "software"
+		s.Flood = p.flood.total(p.opts.Now().UnixNano())
 		s.Flows = uint64(len(p.flows.byKey))
 		s.RulesEnforced = uint64(p.rules.Live(p.opts.Now()))
 		s.RulesIntended = s.RulesEnforced // one table: what is intended is what is enforced

@@ -70,6 +70,7 @@ type parsed struct {
 	ttl           uint8
 	head          [4]byte // first payload bytes
 	hasHead       bool    // all four are there
+	at            uint8   // bit of the hook that saw it; 0: known by its addresses only
 }
 
 const (

@@ -16,7 +16,7 @@ import (
 // carried are the tables that a version with other layouts takes over when
 // those of the tables themselves are the same: what the site decided goes on
 // without being applied anew. A table whose meaning changes gets another name.
-var carried = []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPrefixes, kernelMapNevers}
+var carried = []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPrefixes, kernelMapPairs, kernelMapNevers, kernelMapRemedies}
 
 // carry opens tables of another version that this one can use as they are.
 func (p *pins) carry(spec *ebpf.CollectionSpec, of []Attach) map[string]*ebpf.Map {

@@ -118,6 +118,9 @@ func decodeEvent(raw []byte, clock *bootClock, ev *dataplane.Event) error {
 	if ev.Kind == dataplane.EventFirstDrop {
 		ev.At = clock.unix(e.At)
 	}
+	if ev.Kind == dataplane.EventFlood {
+		ev.At, ev.Flood, ev.Reason = clock.unix(e.At), dataplane.FloodKind(e.Reason), 0
+	}
 	fillRecord(&e.Key, &e.Flow, clock, &ev.Record)
 	ev.Record.End = flow.End(e.End)
 	return nil

@@ -30,6 +30,10 @@ type kernelConfig struct {
 	BlockPrefixes   uint32
 	ObservePrefixes uint32
 	Nevers          uint32
+	PairRules       uint32
+	TowardRules     uint32
+	Remedies        uint32
+	Names           uint32
 	Beat            uint64
 	DeadAfter       uint64
 	FailClosed      uint32
@@ -63,6 +67,43 @@ type kernelEvent struct {
 	End    uint8
 	Pad    uint8
 	Flow   kernelFlow
+}
+
+type kernelFloodConfig struct {
+	_            structs.HostLayout
+	Row          [2]uint64
+	Cookie       [4][2]uint64
+	Step         [4]uint64
+	Hash         [6]uint32
+	Breaker      uint32
+	BreakerDrops uint32
+	Active       uint32
+	Protects     uint32
+	Darks        uint32
+	Pad          uint32
+}
+
+type kernelFloodCounts struct {
+	_              structs.HostLayout
+	Over           [4]uint64
+	BreakerDropped uint64
+	Untracked      uint64
+	Challenges     uint64
+	DarkAnswers    uint64
+	Proofs         uint64
+	BadProofs      uint64
+}
+
+type kernelFloodState struct {
+	_       structs.HostLayout
+	Breaker [2]struct {
+		_      structs.HostLayout
+		Window uint64
+		Seen   uint32
+		Open   uint32
+	}
+	Told  [8]uint64
+	Trips uint64
 }
 
 type kernelFlow struct {
@@ -108,7 +149,8 @@ type kernelFlow struct {
 	InitB       uint8
 	InitSure    uint8
 	Hint        uint8
-	Pad         [5]uint8
+	Own         uint8
+	Pad         [4]uint8
 }
 
 type kernelFlowKey struct {
@@ -140,12 +182,25 @@ type kernelNeverKey struct {
 	Addr   kernelAddr
 }
 
+type kernelPairKey struct {
+	_ structs.HostLayout
+	A kernelAddr
+	B kernelAddr
+}
+
 type kernelPrefixKey struct {
 	_      structs.HostLayout
 	Bits   uint32
 	Class  uint16
 	Family uint16
 	Addr   kernelAddr
+}
+
+type kernelProof struct {
+	_     structs.HostLayout
+	Until uint64
+	Tat   uint64
+	Told  uint64
 }
 
 type kernelRule struct {
@@ -162,11 +217,12 @@ type kernelRule struct {
 }
 
 type kernelRuleKey struct {
-	_     structs.HostLayout
-	Addr  kernelAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
+	_      structs.HostLayout
+	Addr   kernelAddr
+	Port   uint16
+	Proto  uint8
+	Toward uint8
+	Pad    [4]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -175,17 +231,25 @@ type kernelRuleKey struct {
 const (
 	kernelMapAddrs        = "addrs"
 	kernelMapBudget       = "budget"
+	kernelMapCells        = "cells"
 	kernelMapEvents       = "events"
+	kernelMapFloodNow     = "flood_now"
+	kernelMapFloodTotals  = "flood_totals"
+	kernelMapFloods       = "floods"
 	kernelMapFlows        = "flows"
 	kernelMapNetworks     = "networks"
 	kernelMapNevers       = "nevers"
+	kernelMapPairs        = "pairs"
 	kernelMapPrefixes     = "prefixes"
+	kernelMapProofs       = "proofs"
+	kernelMapRemedies     = "remedies"
 	kernelMapScratch      = "scratch"
 	kernelMapSettings     = "settings"
 	kernelMapTotals       = "totals"
 	kernelMapVerdicts     = "verdicts"
 	kernelProgHedgerowTcx = "hedgerow_tcx"
 	kernelProgHedgerowXdp = "hedgerow_xdp"
+	kernelVarOutside      = "outside"
 	kernelVarRole         = "role"
 	kernelVarTcxHook      = "tcx_hook"
 	kernelVarXdpHook      = "xdp_hook"
@@ -241,23 +305,31 @@ type kernelProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelMapSpecs struct {
-	Addrs    *ebpf.MapSpec `ebpf:"addrs"`
-	Budget   *ebpf.MapSpec `ebpf:"budget"`
-	Events   *ebpf.MapSpec `ebpf:"events"`
-	Flows    *ebpf.MapSpec `ebpf:"flows"`
-	Networks *ebpf.MapSpec `ebpf:"networks"`
-	Nevers   *ebpf.MapSpec `ebpf:"nevers"`
-	Prefixes *ebpf.MapSpec `ebpf:"prefixes"`
-	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
-	Settings *ebpf.MapSpec `ebpf:"settings"`
-	Totals   *ebpf.MapSpec `ebpf:"totals"`
-	Verdicts *ebpf.MapSpec `ebpf:"verdicts"`
+	Addrs       *ebpf.MapSpec `ebpf:"addrs"`
+	Budget      *ebpf.MapSpec `ebpf:"budget"`
+	Cells       *ebpf.MapSpec `ebpf:"cells"`
+	Events      *ebpf.MapSpec `ebpf:"events"`
+	FloodNow    *ebpf.MapSpec `ebpf:"flood_now"`
+	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
+	Floods      *ebpf.MapSpec `ebpf:"floods"`
+	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Networks    *ebpf.MapSpec `ebpf:"networks"`
+	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
+	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
+	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
+	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
+	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	Settings    *ebpf.MapSpec `ebpf:"settings"`
+	Totals      *ebpf.MapSpec `ebpf:"totals"`
+	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
 }
 
 // kernelVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
+	Outside *ebpf.VariableSpec `ebpf:"outside"`
 	Role    *ebpf.VariableSpec `ebpf:"role"`
 	TcxHook *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	XdpHook *ebpf.VariableSpec `ebpf:"xdp_hook"`
@@ -283,28 +355,42 @@ func (o *kernelObjects) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelMaps struct {
-	Addrs    *ebpf.Map `ebpf:"addrs"`
-	Budget   *ebpf.Map `ebpf:"budget"`
-	Events   *ebpf.Map `ebpf:"events"`
-	Flows    *ebpf.Map `ebpf:"flows"`
-	Networks *ebpf.Map `ebpf:"networks"`
-	Nevers   *ebpf.Map `ebpf:"nevers"`
-	Prefixes *ebpf.Map `ebpf:"prefixes"`
-	Scratch  *ebpf.Map `ebpf:"scratch"`
-	Settings *ebpf.Map `ebpf:"settings"`
-	Totals   *ebpf.Map `ebpf:"totals"`
-	Verdicts *ebpf.Map `ebpf:"verdicts"`
+	Addrs       *ebpf.Map `ebpf:"addrs"`
+	Budget      *ebpf.Map `ebpf:"budget"`
+	Cells       *ebpf.Map `ebpf:"cells"`
+	Events      *ebpf.Map `ebpf:"events"`
+	FloodNow    *ebpf.Map `ebpf:"flood_now"`
+	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
+	Floods      *ebpf.Map `ebpf:"floods"`
+	Flows       *ebpf.Map `ebpf:"flows"`
+	Networks    *ebpf.Map `ebpf:"networks"`
+	Nevers      *ebpf.Map `ebpf:"nevers"`
+	Pairs       *ebpf.Map `ebpf:"pairs"`
+	Prefixes    *ebpf.Map `ebpf:"prefixes"`
+	Proofs      *ebpf.Map `ebpf:"proofs"`
+	Remedies    *ebpf.Map `ebpf:"remedies"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
+	Settings    *ebpf.Map `ebpf:"settings"`
+	Totals      *ebpf.Map `ebpf:"totals"`
+	Verdicts    *ebpf.Map `ebpf:"verdicts"`
 }
 
 func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Addrs,
 		m.Budget,
+		m.Cells,
 		m.Events,
+		m.FloodNow,
+		m.FloodTotals,
+		m.Floods,
 		m.Flows,
 		m.Networks,
 		m.Nevers,
+		m.Pairs,
 		m.Prefixes,
+		m.Proofs,
+		m.Remedies,
 		m.Scratch,
 		m.Settings,
 		m.Totals,
@@ -316,6 +402,7 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
+	Outside *ebpf.Variable `ebpf:"outside"`
 	Role    *ebpf.Variable `ebpf:"role"`
 	TcxHook *ebpf.Variable `ebpf:"tcx_hook"`
 	XdpHook *ebpf.Variable `ebpf:"xdp_hook"`

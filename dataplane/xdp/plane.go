@@ -42,6 +42,7 @@ type Plane struct {
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
 	count  [tables]int
+	flood  kernelFloodConfig
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -247,13 +248,14 @@ func makeSpec(o Options, r Role) (*ebpf.CollectionSpec, error) {
 	err = errors.Join(
 		spec.Variables[kernelVarXdpHook].Set(uint8(xdpHook)),
 		spec.Variables[kernelVarTcxHook].Set(uint8(tcxHook)),
-		spec.Variables[kernelVarRole].Set(kernelRoles[r.program()]))
+		spec.Variables[kernelVarRole].Set(kernelRoles[r.program()]),
+		spec.Variables[kernelVarOutside].Set(o.has(Outside)))
 	if err != nil {
 		return nil, fmt.Errorf("set the role of the programs: %w", err)
 	}
 	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
 	if o.maxRules > 0 {
-		for _, name := range []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPrefixes, kernelMapNevers} {
+		for _, name := range []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPairs, kernelMapPrefixes, kernelMapNevers, kernelMapRemedies} {
 			spec.Maps[name].MaxEntries = o.maxRules
 		}
 	}
@@ -283,17 +285,22 @@ func (p *Plane) restore(reused bool) error {
 		if err := p.objs.Settings.Lookup(uint32(0), &p.cfg); err != nil {
 			return fmt.Errorf("read settings: %w", err)
 		}
+		if err := p.objs.Floods.Lookup(uint32(0), &p.flood); err != nil {
+			return fmt.Errorf("read flood settings: %w", err)
+		}
 	} else if err := p.settle(); err != nil {
 		return err
 	}
 	if !reused {
 		return nil
 	}
-	if holds[kernelNeverKey](p.objs.Nevers) && p.cfg.Nevers == 0 {
-		p.cfg.Nevers = 1
-		if err := p.writeConfig(); err != nil {
-			return err
+	for list, on := range map[*ebpf.Map]*uint32{p.objs.Nevers: &p.cfg.Nevers, p.objs.Remedies: &p.cfg.Remedies} {
+		if holds[kernelNeverKey](list) {
+			*on = 1
 		}
+	}
+	if err := p.writeConfig(); err != nil {
+		return err
 	}
 	return p.adopt()
 }
@@ -311,12 +318,9 @@ func (p *Plane) settle() error {
 
 // maps are those that outlive the process, by name.
 func (p *Plane) maps() map[string]*ebpf.Map {
-	m := &p.objs.kernelMaps
-	return map[string]*ebpf.Map{
-		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
-		kernelMapNevers: m.Nevers, kernelMapPrefixes: m.Prefixes, kernelMapSettings: m.Settings,
-		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts, kernelMapNetworks: m.Networks,
-	}
+	all := p.shared()
+	delete(all, kernelMapScratch)
+	return all
 }
 
 func closeMaps(m map[string]*ebpf.Map) {

@@ -6,7 +6,7 @@
  */
 #include "rules.h"
 #include "flows.h"
-#include "place.h"
+#include "budget.h"
 
 /* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
@@ -54,7 +54,7 @@ static __always_inline int decide(struct pkt *p)
 	struct config *c;
 	struct flow *f = 0;
 	__u32 zero = 0;
-	int drop, born = 0;
+	int drop, born = 0, fate = ADMIT;
 
 	c = bpf_map_lookup_elem(&settings, &zero);
 	n = bpf_map_lookup_elem(&totals, &zero);
@@ -78,8 +78,12 @@ static __always_inline int decide(struct pkt *p)
 	if (!drop && p->have & HAVE_L4) {
 		f = bpf_map_lookup_elem(&flows, &p->key);
 		born = !f && makes_flow(p);
-		if (born && m.rate)
-			drop = over_budget(&m, p);
+		if (m.budgets && !(p->way & (WAY_JOIN | WAY_PASS)))
+			drop = over_budget(&m, p, born);
+		if (!drop && (born || (!f && knocks(p)))) {
+			fate = admit(p, m.now);
+			drop = (fate & 0xff) == REFUSE;
+		}
 		if (born && !drop && orphaned(c, p, m.now_us)) {
 			n->orphaned += p->segs;
 			drop = 1;
@@ -91,19 +95,25 @@ static __always_inline int decide(struct pkt *p)
 			f = bpf_map_lookup_elem(&flows, &p->key);
 		born = p->have & HAVE_L4 && !f && makes_flow(p);
 		drop = 0;
+		fate = ADMIT;
 	}
 	if (drop) {
-		tell_drop(&m, p);
+		if (fate != ADMIT)
+			tell_refused(p, fate >> 8, m.now);
+		else
+			tell_drop(&m, p);
 		return leave(c, n, p, drop);
 	}
 	if (born)
-		f = new_flow(p, n, m.now);
+		f = fate == ADMIT_BARE ? untracked(p) : new_flow(p, n, m.now);
 	if (f && born && answers(p)) {
 		f->init_b = !p->from_b;
 		f->init_sure = 1;
 	}
 	if (f && counts(f, p) && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
 		n->flows_ended++;
+	if (p->have & PROVED && p->hook == TO_INSIDE)
+		remember(&p->src, m.now);
 	return leave(c, n, p, drop);
 }
 

@@ -13,6 +13,7 @@ enum { ROLE_INSIDE, ROLE_HOST, ROLE_OUTSIDE, ROLE_SENSOR };
 
 /* What the interface stands before, and which way packets at each hook travel; set once, before loading. */
 const volatile __u8 role = ROLE_INSIDE;
+const volatile __u8 outside = 0; /* whether the plane has an outside interface as well */
 const volatile __u8 xdp_hook = FROM_INSIDE;
 const volatile __u8 tcx_hook = TO_INSIDE;
 
@@ -22,6 +23,7 @@ const volatile __u8 tcx_hook = TO_INSIDE;
 #define WAY_PASS 4	/* not counted */
 #define WAY_OWN 8	/* the gateway's own, at the outside */
 #define WAY_BOTH 16	/* both ends are inside */
+#define WAY_PAID 32	/* what a new flow costs was asked at the outside */
 
 static __always_inline int protected(const struct addr *a)
 {
@@ -43,6 +45,11 @@ __noinline int tell_side(struct pkt *p)
 	return 0;
 }
 
+static __always_inline int syn(const struct pkt *p)
+{
+	return p->proto == P_TCP && (p->flags & (T_SYN | T_ACK)) == T_SYN;
+}
+
 static __always_inline void place_ingress(struct pkt *p)
 {
 	if (role == ROLE_OUTSIDE)
@@ -57,7 +64,17 @@ static __always_inline void place_egress(struct pkt *p, int received)
 	if (role == ROLE_OUTSIDE)
 		p->way = received ? WAY_PASS : WAY_OWN;
 	else if (received)
-		p->way = WAY_AGAIN;
+		p->way = WAY_AGAIN | (outside && syn(p) ? WAY_PAID : 0);
+}
+
+/*
+ * What begins a connection from outside meets the budgets at the outside
+ * already. Of other protocols nobody knows there, before translation, what is
+ * new: they meet them at the inside.
+ */
+static __always_inline int knocks(const struct pkt *p)
+{
+	return p->way & WAY_JOIN && syn(p);
 }
 
 /* Whether a packet without a flow makes one. */
@@ -83,18 +100,19 @@ static __always_inline int answers(const struct pkt *p)
 static __always_inline int counts(struct flow *f, const struct pkt *p)
 {
 	struct dir *me = p->from_b ? &f->d[1] : &f->d[0];
-	struct dir *you = p->from_b ? &f->d[0] : &f->d[1];
 
 	if (p->way & WAY_PASS)
 		return 0;
 	if (p->way & WAY_JOIN)
-		return you->marks & M_OWN;
+		return f->own;
 	if (p->way & WAY_OWN)
-		me->marks |= M_OWN;
+		f->own = 1;
 	if (p->way & WAY_BOTH)
 		me->marks |= M_RECEIVER_IN;
 	if (p->way & WAY_AGAIN && me->marks & (xdp_hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN)) {
 		me->marks |= tcx_hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
+		if (me->marks & M_ISN && p->seq == me->isn && p->flags & T_SYN)
+			me->marks |= M_ISN_AT << (tcx_hook & 1);
 		return 0;
 	}
 	return 1;
@@ -109,7 +127,7 @@ static __always_inline int orphaned(const struct config *c, const struct pkt *p,
 {
 	if (!c->fail_closed || (role != ROLE_INSIDE && role != ROLE_HOST) || p->hook != TO_INSIDE)
 		return 0;
-	if (p->proto == P_TCP && (p->flags & (T_SYN | T_ACK)) != T_SYN)
+	if (p->proto == P_TCP && !syn(p))
 		return 0;
 	return now_us > c->beat + c->dead_after;
 }

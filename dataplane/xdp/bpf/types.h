@@ -9,9 +9,9 @@
 #include "kernel.h"
 
 enum { MODE_MONITOR, MODE_ENFORCE };
-enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK };
+enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK, ACT_QUARANTINE };
 enum { FROM_INSIDE, TO_INSIDE };
-enum { EV_MILESTONE, EV_END, EV_FIRST_DROP };
+enum { EV_MILESTONE, EV_END, EV_FIRST_DROP, EV_FLOOD, EV_PROOF };
 enum { END_OPEN, END_FIN, END_RST };
 enum { HINT_NONE, HINT_TLS, HINT_SSH, HINT_HTTP };
 enum { CLASS_BLOCK, CLASS_OBSERVE };
@@ -41,7 +41,7 @@ struct flow_key {
 #define M_ACKED_FIN 8	/* this side acknowledged the other's FIN */
 #define M_SENDER_IN 16	/* sender seen on the protected side */
 #define M_RECEIVER_IN 32 /* receiver seen on the protected side */
-#define M_OWN 64	/* sent by the gateway itself, at its outside interface */
+#define M_ISN_AT 64	/* shifted left by the hook: isn was seen there */
 
 /* One direction, written only by packets of that direction. */
 struct dir {
@@ -60,7 +60,7 @@ struct flow {
 	__u32 synack_us, ack_us;
 	__s16 sizes[FIRST];
 	__u32 gaps[FIRST];
-	__u8 init_b, init_sure, hint, pad[5];	/* init_sure: a pure SYN was seen */
+	__u8 init_b, init_sure, hint, own, pad[4];	/* init_sure: a pure SYN was seen; own: the gateway's, at its outside */
 };
 
 /*
@@ -73,13 +73,18 @@ struct rule {
 	__u64 packets, bytes;
 	__u64 tat;	/* rate limit: when the bucket will be full again */
 	__u32 reason, cover_reason;
-	__u32 rate, told;
+	__u32 rate, told; /* of a pair, rate is 1 when the inside host is its b */
 };
 
 struct rule_key {
 	struct addr addr;
 	__u16 port;
-	__u8 proto, pad[5];
+	__u8 proto, toward, pad[4];
+};
+
+/* Two addresses in the order of flow_key, whichever of them is inside. */
+struct pair_key {
+	struct addr a, b;
 };
 
 struct prefix_key {
@@ -108,6 +113,7 @@ struct config {
 	__u64 swept;	/* flows that userspace deleted */
 	__u32 mode, event_rate;
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
+	__u32 pair_rules, toward_rules, remedies, names;
 	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 	__u32 fail_closed, pad;
 };
@@ -129,26 +135,27 @@ struct event {
 };
 
 /* Where the rule that decided was found. */
-enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX };
+enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_PAIR, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX, BY_TOWARD };
 
-/* What the rules say of a packet. */
+/* What the rules say of a packet; budgets has a bit for each BY_* that limits it. */
 struct match {
 	__u64 now, now_us;
 	__u32 action, reason, by, told;
-	__u32 rate, rate_reason, rate_told, pad;
+	__u32 budgets, pad;
 };
 
 /* A packet as parsed. */
 #define HAVE_IP 1	/* addresses are known */
 #define HAVE_L4 2	/* ports are known: may be accounted */
 #define LATER_FRAG 4
+#define PROVED 8	/* its sender just proved its address */
 struct pkt {
 	struct flow_key key;
 	struct addr src, dst;
 	__u32 ip_len, hdr_len, payload;
 	__u32 seq, ack, first4;
 	__u32 segs, mss;
-	__u32 linear, unused;
+	__u32 linear, l3; /* l3: where the IP header starts in the frame */
 	__u16 sport, dport, window;
 	__u8 proto, flags, ttl, from_b;
 	__u8 icmp_type, icmp_code, have, bad, hook, way;
