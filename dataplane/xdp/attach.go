@@ -27,6 +27,7 @@ const (
 // attachment is one interface with its hooks. The plane's lock guards it.
 type attachment struct {
 	Attach
+	raw    bool           // frames begin with the IP header
 	iface  *net.Interface // as it was when it was last hooked
 	pins   linkPins
 	xdp    link.Link
@@ -97,16 +98,31 @@ type attached struct {
 	bridged bool // it is a port of a bridge
 }
 
+// rawLink says whether frames of a link begin with the IP header: tun, WireGuard
+// and mobile broadband ("none", "rawip"), and PPP, whose own header is gone
+// where the programs run. Other links without Ethernet are refused.
+func rawLink(iface *net.Interface) (bool, error) {
+	l, err := netlink.LinkByIndex(iface.Index)
+	if err != nil {
+		return false, fmt.Errorf("read link: %w", err)
+	}
+	switch kind := l.Attrs().EncapType; kind {
+	case "ether", "loopback":
+		return false, nil
+	case "none", "rawip", "ppp":
+		return true, nil
+	default:
+		return false, fmt.Errorf("%w: frames of link type %s begin neither with Ethernet nor with IP: choose the Ethernet interface that carries it",
+			dataplane.ErrUnsupported, kind)
+	}
+}
+
 func inspect(iface *net.Interface) (attached, error) {
 	l, err := netlink.LinkByIndex(iface.Index)
 	if err != nil {
 		return attached{}, fmt.Errorf("read link: %w", err)
 	}
 	a := l.Attrs()
-	if a.EncapType != "ether" && a.EncapType != "loopback" {
-		return attached{}, fmt.Errorf("%w: link type %s has no Ethernet header: choose the Ethernet interface that carries it",
-			dataplane.ErrUnsupported, a.EncapType)
-	}
 	var now attached
 	if a.MasterIndex > 0 {
 		master, err := netlink.LinkByIndex(a.MasterIndex)
@@ -161,8 +177,11 @@ func (p *Plane) hook(a *attachment, undo *undoStack) error {
 	if a.Role == Bridge && !now.bridged {
 		return fmt.Errorf("role bridge: %s is not a port of a bridge: use role inside, or name a port", a.Interface)
 	}
+	if a.raw, err = rawLink(iface); err != nil {
+		return err
+	}
 	a.iface = iface
-	progs, err := p.programs(a.Role)
+	progs, err := p.programs(a.variant())
 	if err != nil {
 		return err
 	}

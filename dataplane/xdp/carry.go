@@ -98,7 +98,7 @@ func sameType(old *btf.Spec, now btf.Type) bool {
 	if now == nil || now.TypeName() == "" {
 		return false
 	}
-	want, err := layout(now)
+	want, err := typeText(now)
 	if err != nil {
 		return false
 	}
@@ -107,7 +107,7 @@ func sameType(old *btf.Spec, now btf.Type) bool {
 		return false
 	}
 	for _, t := range candidates {
-		if text, err := layout(t); err == nil && text == want {
+		if text, err := typeText(t); err == nil && text == want {
 			return true
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
 )
 
 // Role says what an interface stands before, and with that which packets at
@@ -133,6 +134,11 @@ type Options struct {
 	Fail       Fail
 	DeadAfter  time.Duration // silence of the daemon after which Fail holds, 5 s to 1 h; default 30 s
 	Log        *slog.Logger  // nil discards
+	// Bulk bounds the bulk set; zero is 1,500,000 addresses and 300,000
+	// prefixes. Memory is taken as a set needs it, twice while it is replaced:
+	// 2.4 MB, 14 bytes an IPv4 entry, 51 an IPv6 entry, and 2 MB more when
+	// there are IPv4 prefixes.
+	Bulk policy.BulkLimits
 
 	maxRules uint32                     // 0: as built in; tests make tables small
 	clsact   bool                       // tests: as on a kernel without TCX

@@ -102,6 +102,9 @@ func isBPFFS(path string) (bool, error) {
 	return st.Type == unix.BPF_FS_MAGIC, nil
 }
 
+// bulkTypes are the layouts of inner maps, which name only their sizes.
+var bulkTypes = []string{"bulk_head", "bulk_cell", "bulk_cell6"}
+
 // abiHash tells apart layouts of maps, their sizes included.
 func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 	h := sha256.New()
@@ -115,13 +118,27 @@ func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 			return "", err
 		}
 	}
+	for _, name := range bulkTypes {
+		var t *btf.Struct
+		if err := spec.Types.TypeByName(name, &t); err != nil {
+			return "", fmt.Errorf("layout of %s: %w", name, err)
+		}
+		text, err := typeText(t)
+		if err != nil {
+			return "", fmt.Errorf("layout of %s: %w", name, err)
+		}
+		fmt.Fprintln(h, text)
+	}
 	return hex.EncodeToString(h.Sum(nil)[:6]), nil
 }
 
 func writeLayout(w io.Writer, m *ebpf.MapSpec) error {
 	_, _ = fmt.Fprintln(w, m.Name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags) // a hash takes all
+	if m.InnerMap != nil {
+		_, _ = fmt.Fprintln(w, m.InnerMap.KeySize, m.InnerMap.ValueSize, m.InnerMap.Flags)
+	}
 	for _, t := range []btf.Type{m.Key, m.Value} {
-		text, err := layout(t)
+		text, err := typeText(t)
 		if err != nil {
 			return fmt.Errorf("layout of map %s: %w", m.Name, err)
 		}
@@ -132,8 +149,8 @@ func writeLayout(w io.Writer, m *ebpf.MapSpec) error {
 	return nil
 }
 
-// layout is a type in words, "" when it is not known.
-func layout(t btf.Type) (string, error) {
+// typeText is a type in words, "" when it is not known.
+func typeText(t btf.Type) (string, error) {
 	if t == nil {
 		return "", nil
 	}

@@ -32,7 +32,7 @@ type placeContext struct {
 // machine received it, 0 when it made it itself.
 func (f fixture) egressed(t *testing.T, r Role, frame []byte, in uint32) {
 	t.Helper()
-	progs, err := f.programs(r)
+	progs, err := f.programs(variant{role: r})
 	check(t, err)
 	ret, err := progs.HedgerowTcx.Run(&ebpf.RunOptions{Data: frame, Context: placeContext{IngressIfindex: in}})
 	check(t, err)
@@ -43,10 +43,10 @@ func (f fixture) egressed(t *testing.T, r Role, frame []byte, in uint32) {
 
 func (f fixture) ingressed(t *testing.T, r Role, frame []byte) {
 	t.Helper()
-	progs, err := f.programs(r)
+	progs, err := f.programs(variant{role: r})
 	check(t, err)
-	if ret, err := runOn(progs.HedgerowXdp, frame); err != nil || ret != 2 {
-		t.Errorf("ingress: %d, %v: expected a pass", ret, err)
+	if passed, err := runXDP(progs.HedgerowXdp, frame); err != nil || !passed {
+		t.Errorf("ingress: passed %v, %v: expected a pass", passed, err)
 	}
 }
 

@@ -24,7 +24,8 @@ type Plane struct {
 	o      Options
 	log    *slog.Logger
 	clock  bootClock
-	objs   kernelObjects // tables, and the programs of the first interface's role
+	objs   kernelObjects // tables, and the programs of the first interface
+	first  variant       // of those programs
 	spec   *ebpf.CollectionSpec
 	reader *ringbuf.Reader
 	pins   pins
@@ -34,11 +35,13 @@ type Plane struct {
 	running      atomic.Bool
 	linksChanged atomic.Bool
 
+	bulk bulk // has its own lock, taken ahead of mu
+
 	mu     sync.Mutex // all below
 	closed bool
 	hooked bool
 	at     []*attachment
-	more   map[Role]*kernelPrograms // of further roles
+	more   map[variant]*kernelPrograms // beside those of the first interface
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
 	count  [tables]int
@@ -70,10 +73,9 @@ func Load(o Options) (*Plane, error) {
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	for _, a := range o.all() {
-		if _, err := findInterface(a.Interface); err != nil {
-			return nil, err
-		}
+	at, err := survey(o)
+	if err != nil {
+		return nil, err
 	}
 	if err := Privileged(); err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
@@ -87,7 +89,7 @@ func Load(o Options) (*Plane, error) {
 		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
 	}
 	var undo undoStack
-	p, err := load(o, found, &undo)
+	p, err := load(o, at, found, &undo)
 	if err != nil {
 		undo.run(o.Log)
 		found.release()
@@ -140,21 +142,22 @@ func (p *Plane) attachAll(undo *undoStack) error {
 }
 
 // load brings programs and maps into the kernel, without hooking them anywhere.
-func load(o Options, at pins, undo *undoStack) (*Plane, error) {
-	p := &Plane{o: o, log: o.Log, pins: at, rules: make(map[dataplane.Target]entry), more: make(map[Role]*kernelPrograms)}
+func load(o Options, at []*attachment, pinned pins, undo *undoStack) (*Plane, error) {
+	p := &Plane{o: o, log: o.Log, pins: pinned, at: at, rules: make(map[dataplane.Target]entry), more: make(map[variant]*kernelPrograms)}
 	p.clock.adjust()
-	for _, a := range o.all() {
-		p.at = append(p.at, &attachment{Attach: a, pins: at.links(a.Interface), down: "not attached yet"})
+	for _, a := range at {
+		a.pins = pinned.links(a.Interface)
 	}
 	var err error
-	if p.spec, err = makeSpec(o, o.Role); err != nil {
+	p.first = at[0].variant()
+	if p.spec, err = makeSpec(o, p.first); err != nil {
 		return nil, err
 	}
 	if err := p.loadObjects(undo); err != nil {
 		return nil, err
 	}
-	for _, a := range o.Also {
-		if err := p.loadRole(a.Role.program(), undo); err != nil {
+	for _, a := range p.at {
+		if err := p.loadVariant(a.variant(), undo); err != nil {
 			return nil, err
 		}
 	}
@@ -189,18 +192,47 @@ func (p *Plane) loadObjects(undo *undoStack) error {
 		return loadError(err)
 	}
 	undo.add(p.objs.Close)
+	if err := p.bulk.open(&p.objs.kernelMaps, p.spec); err != nil {
+		return err
+	}
+	undo.add(p.bulk.close)
 	if err := p.restore(len(reuse) > 0); err != nil {
 		return err
 	}
 	return p.setNetworks()
 }
 
-// loadRole loads the programs of a further role around the same tables.
-func (p *Plane) loadRole(r Role, undo *undoStack) error {
-	if r == p.o.Role.program() || p.more[r] != nil {
+// variant is what the programs of an interface are made for.
+type variant struct {
+	role Role
+	raw  bool // frames begin with the IP header
+}
+
+func (a *attachment) variant() variant { return variant{a.Role.program(), a.raw} }
+
+// survey looks at the interfaces before anything is touched.
+func survey(o Options) ([]*attachment, error) {
+	var at []*attachment
+	for _, a := range o.all() {
+		iface, err := findInterface(a.Interface)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := rawLink(iface)
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", a.Interface, err)
+		}
+		at = append(at, &attachment{Attach: a, raw: raw, down: "not attached yet"})
+	}
+	return at, nil
+}
+
+// loadVariant loads the programs of a further interface around the same tables.
+func (p *Plane) loadVariant(v variant, undo *undoStack) error {
+	if v == p.first || p.more[v] != nil {
 		return nil
 	}
-	spec, err := makeSpec(p.o, r)
+	spec, err := makeSpec(p.o, v)
 	if err != nil {
 		return err
 	}
@@ -209,19 +241,18 @@ func (p *Plane) loadRole(r Role, undo *undoStack) error {
 		return loadError(err)
 	}
 	undo.add(progs.Close)
-	p.more[r] = progs
+	p.more[v] = progs
 	return nil
 }
 
-// programs are those of a role.
-func (p *Plane) programs(r Role) (*kernelPrograms, error) {
-	r = r.program()
-	if r == p.o.Role.program() {
+// programs are those of a variant.
+func (p *Plane) programs(v variant) (*kernelPrograms, error) {
+	if v == p.first {
 		return &p.objs.kernelPrograms, nil
 	}
-	progs := p.more[r]
+	progs := p.more[v]
 	if progs == nil {
-		return nil, fmt.Errorf("no program of role %s is loaded", r)
+		return nil, fmt.Errorf("the interface is of another kind than at the start: start again")
 	}
 	return progs, nil
 }
@@ -238,20 +269,21 @@ func (p *Plane) shared() map[string]*ebpf.Map {
 	return all
 }
 
-// makeSpec is the embedded object, set to the options and a role.
-func makeSpec(o Options, r Role) (*ebpf.CollectionSpec, error) {
+// makeSpec is the embedded object, set to the options and a variant.
+func makeSpec(o Options, v variant) (*ebpf.CollectionSpec, error) {
 	spec, err := loadKernel()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded programs: %w", err)
 	}
-	xdpHook, tcxHook := r.hooks()
+	xdpHook, tcxHook := v.role.hooks()
 	err = errors.Join(
 		spec.Variables[kernelVarXdpHook].Set(uint8(xdpHook)),
 		spec.Variables[kernelVarTcxHook].Set(uint8(tcxHook)),
-		spec.Variables[kernelVarRole].Set(kernelRoles[r.program()]),
-		spec.Variables[kernelVarOutside].Set(o.has(Outside)))
+		spec.Variables[kernelVarRole].Set(kernelRoles[v.role]),
+		spec.Variables[kernelVarOutside].Set(o.has(Outside)),
+		spec.Variables[kernelVarLinkRaw].Set(v.raw))
 	if err != nil {
-		return nil, fmt.Errorf("set the role of the programs: %w", err)
+		return nil, fmt.Errorf("set role and kind of link: %w", err)
 	}
 	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
 	if o.maxRules > 0 {
@@ -302,7 +334,7 @@ func (p *Plane) restore(reused bool) error {
 	if err := p.writeConfig(); err != nil {
 		return err
 	}
-	return p.adopt()
+	return errors.Join(p.adopt(), p.bulk.adopt(p.cfg.Bulk))
 }
 
 // settle writes the options' settings. On a takeover that waits until the
@@ -332,12 +364,13 @@ func closeMaps(m map[string]*ebpf.Map) {
 // Close implements [dataplane.Plane]. With a pin folder the kernel goes on
 // enforcing; without one, or before Attach, this detaches. Closing twice is fine.
 func (p *Plane) Close() error {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	return p.close()
+	err := p.shut()
+	return errors.Join(err, p.bulk.close())
 }
 
-func (p *Plane) close() error {
+func (p *Plane) shut() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.closed {
 		return nil
 	}
@@ -359,6 +392,14 @@ func (p *Plane) close() error {
 
 // Detach ends enforcement: links are cut, pins removed, and the plane is closed.
 func (p *Plane) Detach() error {
+	err := p.unhook()
+	if errors.Is(err, dataplane.ErrClosed) {
+		return err
+	}
+	return errors.Join(err, p.Close())
+}
+
+func (p *Plane) unhook() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
@@ -373,7 +414,7 @@ func (p *Plane) Detach() error {
 	if p.pins.dir != "" {
 		errs = append(errs, os.RemoveAll(p.pins.dir))
 	}
-	return errors.Join(append(errs, p.close())...)
+	return errors.Join(errs...)
 }
 
 // undoStack holds what a failed Open must take back, last first, and what is
