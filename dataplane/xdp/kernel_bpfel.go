@@ -97,8 +97,9 @@ type kernelFloodState struct {
 		Seen   uint32
 		Open   uint32
 	}
-	Told  [8]uint64
-	Trips uint64
+	Told    [8]uint64
+	Trips   uint64
+	DarkTat uint64
 }
 
 type kernelFlow struct {
@@ -155,6 +156,13 @@ type kernelFlowKey struct {
 	Bport uint16
 	Proto uint8
 	Pad   [3]uint8
+}
+
+type kernelGuarded struct {
+	_     structs.HostLayout
+	N     uint32
+	Dark  uint32
+	Ports [16]uint16
 }
 
 type kernelNever struct {
@@ -231,6 +239,7 @@ const (
 	kernelMapFloodTotals  = "flood_totals"
 	kernelMapFloods       = "floods"
 	kernelMapFlows        = "flows"
+	kernelMapGuards       = "guards"
 	kernelMapNevers       = "nevers"
 	kernelMapPairs        = "pairs"
 	kernelMapPrefixes     = "prefixes"
@@ -304,6 +313,7 @@ type kernelMapSpecs struct {
 	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Guards      *ebpf.MapSpec `ebpf:"guards"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
 	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
@@ -351,6 +361,7 @@ type kernelMaps struct {
 	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
 	Floods      *ebpf.Map `ebpf:"floods"`
 	Flows       *ebpf.Map `ebpf:"flows"`
+	Guards      *ebpf.Map `ebpf:"guards"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
 	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
@@ -372,6 +383,7 @@ func (m *kernelMaps) Close() error {
 		m.FloodTotals,
 		m.Floods,
 		m.Flows,
+		m.Guards,
 		m.Nevers,
 		m.Pairs,
 		m.Prefixes,

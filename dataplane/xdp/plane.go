@@ -39,6 +39,7 @@ type Plane struct {
 	rules  map[dataplane.Target]entry
 	count  [tables]int
 	flood  kernelFloodConfig
+	epoch  uint64 // whose keys were drawn last
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -175,7 +176,7 @@ func (p *Plane) maps() map[string]*ebpf.Map {
 	return map[string]*ebpf.Map{
 		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
 		kernelMapCells: m.Cells, kernelMapFloods: m.Floods, kernelMapFloodNow: m.FloodNow,
-		kernelMapFloodTotals: m.FloodTotals, kernelMapProofs: m.Proofs,
+		kernelMapFloodTotals: m.FloodTotals, kernelMapGuards: m.Guards, kernelMapProofs: m.Proofs,
 		kernelMapNevers: m.Nevers, kernelMapPairs: m.Pairs, kernelMapPrefixes: m.Prefixes,
 		kernelMapRemedies: m.Remedies, kernelMapSettings: m.Settings,
 		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,

@@ -6,7 +6,7 @@
  */
 #include "rules.h"
 #include "flows.h"
-#include "budget.h"
+#include "prove.h"
 
 /* Which way packets at each hook travel; set once, before loading. */
 const volatile __u8 xdp_hook = FROM_INSIDE;
@@ -50,7 +50,7 @@ __noinline int tell_drop(struct match *m, struct pkt *p)
 	return emit(p, f, m->now, WHAT(EV_FIRST_DROP, 0, m->reason));
 }
 
-/* Whether to drop p. */
+/* What to do with p. */
 static __always_inline int decide(struct pkt *p)
 {
 	struct match m = {};
@@ -98,6 +98,8 @@ static __always_inline int decide(struct pkt *p)
 		fate = ADMIT;
 	}
 	if (drop) {
+		if (fate != ADMIT && challenge(p, fate >> 8, m.now))
+			return c->mode == MODE_ENFORCE ? ANSWER : PASS;
 		if (fate != ADMIT)
 			tell_refused(p, fate >> 8, m.now);
 		else
@@ -110,16 +112,41 @@ static __always_inline int decide(struct pkt *p)
 		n->flows_ended++;
 	if (p->have & PROVED && p->hook == TO_INSIDE)
 		remember(&p->src, m.now);
+	if (p->hook == TO_INSIDE && p->proto == P_TCP && p->have & HAVE_L4) {
+		if (!f && p->flags & T_RST)
+			hear_reset(p, m.now);
+		else if (any_dark() && dark(p, m.now))
+			return c->mode == MODE_ENFORCE ? ANSWER : PASS;
+	}
 	return leave(c, n, p, drop);
+}
+
+/* A packet over a budget whose form is not one that is answered. */
+__noinline int refuse(struct pkt *p)
+{
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+
+	if (!c || !n || !p)
+		return PASS;
+	return leave(c, n, p, p->answer == ANSWER_CHALLENGE);
 }
 
 SEC("xdp.frags")
 int hedgerow_xdp(struct xdp_md *ctx)
 {
-	struct pkt p = {.segs = 1, .hook = xdp_hook};
+	struct pkt p = {.segs = 1, .hook = xdp_hook, .can_answer = 1};
+	int what;
 
 	parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, bpf_xdp_get_buff_len(ctx), 0, &p);
-	return decide(&p) ? XDP_DROP : XDP_PASS;
+	what = decide(&p);
+	if (what == ANSWER) {
+		if (answer(ctx, &p))
+			return XDP_TX;
+		what = refuse(&p);
+	}
+	return what == DROP ? XDP_DROP : XDP_PASS;
 }
 
 __noinline int parse_skb(struct __sk_buff *skb, struct pkt *p)
@@ -153,7 +180,7 @@ int hedgerow_tcx(struct __sk_buff *skb)
 		p.mss = skb->gso_size;
 		p.segs = (p.payload + p.mss - 1) / p.mss;
 	}
-	return decide(&p) ? TCX_DROP : TCX_NEXT;
+	return decide(&p) == DROP ? TCX_DROP : TCX_NEXT;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

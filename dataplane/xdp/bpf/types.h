@@ -155,7 +155,9 @@ struct pkt {
 	__u32 linear, l3; /* l3: where the IP header starts in the frame */
 	__u16 sport, dport, window;
 	__u8 proto, flags, ttl, from_b;
-	__u8 icmp_type, icmp_code, have, bad, hook, pad;
+	__u8 icmp_type, icmp_code, have, bad, hook, answer;
+	__u32 number;	/* that an answer carries */
+	__u8 can_answer, pad[3];
 };
 
 #endif
