@@ -22,6 +22,7 @@
 #define DARK_RATE 1000	/* answers a second in the name of dark addresses */
 #define TOLD_RATE 20	/* events a second of one source */
 #define PORTS 16
+#define FITS(p, end) ((void *)((p) + 1) <= (end))
 
 /* pkt.answer */
 enum { NO_ANSWER, ANSWER_CHALLENGE, ANSWER_DARK, ANSWER_RESET };
