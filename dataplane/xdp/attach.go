@@ -45,16 +45,31 @@ type attached struct {
 	generic bool
 }
 
+// rawLink says whether frames of a link begin with the IP header: tun, WireGuard
+// and mobile broadband ("none", "rawip"), and PPP, whose own header is gone
+// where the programs run. Other links without Ethernet are refused.
+func rawLink(iface *net.Interface) (bool, error) {
+	l, err := netlink.LinkByIndex(iface.Index)
+	if err != nil {
+		return false, fmt.Errorf("read link: %w", err)
+	}
+	switch kind := l.Attrs().EncapType; kind {
+	case "ether", "loopback":
+		return false, nil
+	case "none", "rawip", "ppp":
+		return true, nil
+	default:
+		return false, fmt.Errorf("%w: frames of link type %s begin neither with Ethernet nor with IP: choose the Ethernet interface that carries it",
+			dataplane.ErrUnsupported, kind)
+	}
+}
+
 func inspect(iface *net.Interface) (attached, error) {
 	l, err := netlink.LinkByIndex(iface.Index)
 	if err != nil {
 		return attached{}, fmt.Errorf("read link: %w", err)
 	}
 	a := l.Attrs()
-	if a.EncapType != "ether" && a.EncapType != "loopback" {
-		return attached{}, fmt.Errorf("%w: link type %s has no Ethernet header: choose the Ethernet interface that carries it",
-			dataplane.ErrUnsupported, a.EncapType)
-	}
 	if a.Xdp == nil || !a.Xdp.Attached {
 		return attached{}, nil
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
 )
 
 // Role says what the interface stands before.
@@ -60,8 +61,14 @@ type Options struct {
 	EventRate  uint32        // events a second and processor, the rest is counted as lost; default 20000
 	Generic    bool          // use generic XDP even where the driver has native XDP
 	Log        *slog.Logger  // nil discards
+	// Bulk bounds the bulk set; zero is 1,500,000 addresses and 300,000
+	// prefixes. Memory is taken as a set needs it, twice while it is replaced:
+	// 2.4 MB, 14 bytes an IPv4 entry, 51 an IPv6 entry, and 2 MB more when
+	// there are IPv4 prefixes.
+	Bulk policy.BulkLimits
 
 	maxRules uint32 // 0: as built in; tests make tables small
+	rawLink  bool   // frames begin with the IP header; Open reads it off the link
 }
 
 const (

@@ -76,6 +76,9 @@ func isBPFFS(path string) (bool, error) {
 	return st.Type == unix.BPF_FS_MAGIC, nil
 }
 
+// bulkTypes are the layouts of inner maps, which name only their sizes.
+var bulkTypes = []string{"bulk_head", "bulk_cell", "bulk_cell6"}
+
 // abiHash tells apart layouts of maps, their sizes included.
 func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 	h := sha256.New()
@@ -87,6 +90,9 @@ func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 			continue
 		}
 		fmt.Fprintln(h, name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
+		if m.InnerMap != nil {
+			fmt.Fprintln(h, m.InnerMap.KeySize, m.InnerMap.ValueSize, m.InnerMap.Flags)
+		}
 		for _, t := range []btf.Type{m.Key, m.Value} {
 			if t == nil {
 				continue
@@ -97,6 +103,17 @@ func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 			}
 			fmt.Fprintln(h, text)
 		}
+	}
+	for _, name := range bulkTypes {
+		var t *btf.Struct
+		if err := spec.Types.TypeByName(name, &t); err != nil {
+			return "", fmt.Errorf("layout of %s: %w", name, err)
+		}
+		text, err := gf.TypeDeclaration("layout", t)
+		if err != nil {
+			return "", fmt.Errorf("layout of %s: %w", name, err)
+		}
+		fmt.Fprintln(h, text)
 	}
 	return hex.EncodeToString(h.Sum(nil)[:6]), nil
 }

@@ -33,11 +33,14 @@ type Plane struct {
 
 	running atomic.Bool
 
+	bulk bulk // has its own lock, taken ahead of mu
+
 	mu     sync.Mutex // all below
 	closed bool
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
 	count  [tables]int
+	flood  kernelFloodConfig
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -54,6 +57,9 @@ func Open(o Options) (*Plane, error) {
 	iface, err := findInterface(o.Interface)
 	if err != nil {
 		return nil, err
+	}
+	if o.rawLink, err = rawLink(iface); err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
 	}
 	// From here on the system is touched.
 	var undo undoStack
@@ -102,6 +108,10 @@ func load(o Options, iface *net.Interface, at pins, undo *undoStack) (*Plane, er
 		return nil, loadError(err)
 	}
 	undo.add(p.objs.Close)
+	if err := p.bulk.open(&p.objs.kernelMaps, spec); err != nil {
+		return nil, err
+	}
+	undo.add(p.bulk.close)
 	if err := p.restore(len(reuse) > 0); err != nil {
 		return nil, err
 	}
@@ -125,9 +135,10 @@ func makeSpec(o Options) (*ebpf.CollectionSpec, error) {
 	xdpHook, tcxHook := o.Role.hooks()
 	err = errors.Join(
 		spec.Variables[kernelVarXdpHook].Set(uint8(xdpHook)),
-		spec.Variables[kernelVarTcxHook].Set(uint8(tcxHook)))
+		spec.Variables[kernelVarTcxHook].Set(uint8(tcxHook)),
+		spec.Variables[kernelVarLinkRaw].Set(o.rawLink))
 	if err != nil {
-		return nil, fmt.Errorf("set direction of hooks: %w", err)
+		return nil, fmt.Errorf("set direction of hooks and kind of link: %w", err)
 	}
 	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
 	if o.maxRules > 0 {
@@ -154,7 +165,10 @@ func (p *Plane) restore(reused bool) error {
 	if err := p.objs.Settings.Lookup(uint32(0), &p.cfg); err != nil {
 		return fmt.Errorf("read settings: %w", err)
 	}
-	return p.adopt()
+	if err := p.objs.Floods.Lookup(uint32(0), &p.flood); err != nil {
+		return fmt.Errorf("read flood settings: %w", err)
+	}
+	return errors.Join(p.adopt(), p.bulk.adopt(p.cfg.Bulk))
 }
 
 // settle writes the options' settings. On a takeover that waits until the
@@ -169,7 +183,10 @@ func (p *Plane) settle() error {
 func (p *Plane) maps() map[string]*ebpf.Map {
 	m := &p.objs.kernelMaps
 	return map[string]*ebpf.Map{
+		kernelMapBulkHeads: m.BulkHeads, kernelMapBulkCells: m.BulkCells, kernelMapBulkHits: m.BulkHits,
 		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
+		kernelMapCells: m.Cells, kernelMapFloods: m.Floods, kernelMapFloodNow: m.FloodNow,
+		kernelMapFloodTotals: m.FloodTotals, kernelMapProofs: m.Proofs,
 		kernelMapNevers: m.Nevers, kernelMapPairs: m.Pairs, kernelMapPrefixes: m.Prefixes,
 		kernelMapRemedies: m.Remedies, kernelMapSettings: m.Settings,
 		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,
@@ -185,6 +202,11 @@ func closeMaps(m map[string]*ebpf.Map) {
 // Close implements [dataplane.Plane]. With a pin folder the kernel goes on
 // enforcing; without one this detaches. Closing twice is fine.
 func (p *Plane) Close() error {
+	err := p.shut()
+	return errors.Join(err, p.bulk.close())
+}
+
+func (p *Plane) shut() error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {

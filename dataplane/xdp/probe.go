@@ -152,9 +152,14 @@ func (r *Report) feature(name string, err error) {
 }
 
 func (r *Report) link(ifi *net.Interface) {
+	_, err := rawLink(ifi)
+	if err != nil {
+		r.add("interface", Fatal, err.Error(), "choose an Ethernet interface, or one that carries bare IP")
+		return
+	}
 	now, err := inspect(ifi)
 	if err != nil {
-		r.add("interface", Fatal, err.Error(), "choose an Ethernet interface")
+		r.add("interface", Fatal, err.Error(), "run this check as root")
 		return
 	}
 	if ifi.Flags&net.FlagUp == 0 {

@@ -33,6 +33,9 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	if err := p.countFlows(&s, sum); err != nil {
 		return dataplane.Stats{}, err
 	}
+	if err := p.countFlood(&s.Flood); err != nil {
+		return dataplane.Stats{}, err
+	}
 	return s, p.countRules(&s)
 }
 

@@ -6,6 +6,7 @@
  */
 #include "rules.h"
 #include "flows.h"
+#include "budget.h"
 
 /* Which way packets at each hook travel; set once, before loading. */
 const volatile __u8 xdp_hook = FROM_INSIDE;
@@ -31,7 +32,6 @@ __noinline int tell_drop(struct match *m, struct pkt *p)
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
 	struct flow_key key;
 	struct flow *f = 0;
-	struct rule *r;
 
 	if (!c || !m || !p)
 		return 0;
@@ -43,8 +43,7 @@ __noinline int tell_drop(struct match *m, struct pkt *p)
 	bit = c->mode == MODE_ENFORCE ? 2 : 1;
 	if (m->told & bit)
 		return 0;
-	r = rule_at(p, m->by);
-	if (!r || __sync_fetch_and_or(&r->told, bit) & bit)
+	if (!first_drop(m, p, bit))
 		return 0;
 	return emit(p, f, m->now, WHAT(EV_FIRST_DROP, 0, m->reason));
 }
@@ -57,7 +56,7 @@ static __always_inline int decide(struct pkt *p)
 	struct config *c;
 	struct flow *f = 0;
 	__u32 zero = 0;
-	int drop, born = 0;
+	int drop, born = 0, fate = ADMIT;
 
 	c = bpf_map_lookup_elem(&settings, &zero);
 	n = bpf_map_lookup_elem(&totals, &zero);
@@ -83,6 +82,10 @@ static __always_inline int decide(struct pkt *p)
 		born = !f && !(p->proto == P_TCP && p->flags & T_RST);
 		if (m.budgets)
 			drop = over_budget(&m, p, born);
+		if (born && !drop) {
+			fate = admit(p, m.now);
+			drop = (fate & 0xff) == REFUSE;
+		}
 	}
 	if (drop && never_block(p, m.now)) {
 		n->never_saved += p->segs;
@@ -90,58 +93,129 @@ static __always_inline int decide(struct pkt *p)
 			f = bpf_map_lookup_elem(&flows, &p->key);
 		born = p->have & HAVE_L4 && !f && !(p->proto == P_TCP && p->flags & T_RST);
 		drop = 0;
+		fate = ADMIT;
 	}
 	if (drop) {
-		tell_drop(&m, p);
+		if (fate != ADMIT)
+			tell_refused(p, fate >> 8, m.now);
+		else
+			tell_drop(&m, p);
 		return leave(c, n, p, drop);
 	}
 	if (born)
-		f = new_flow(p, n, m.now);
+		f = fate == ADMIT_BARE ? untracked(p) : new_flow(p, n, m.now);
 	if (f && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
 		n->flows_ended++;
+	if (p->have & PROVED && p->hook == TO_INSIDE)
+		remember(&p->src, m.now);
 	return leave(c, n, p, drop);
+}
+
+/*
+ * Headers may lie outside the part that can be read directly, rarely; payload
+ * often does, and then only its first bytes are fetched.
+ */
+__noinline int parse_rest_xdp(struct xdp_md *ctx, struct pkt *p)
+{
+	struct view far = {.ctx = ctx, .where = FAR_XDP};
+
+	if (!p)
+		return 0;
+	if (p->bad) {
+		reset(p);
+		parse(&far, bpf_xdp_get_buff_len(ctx), p);
+	} else if (p->proto == P_TCP && p->payload >= 4 && p->body + 4 > p->linear) {
+		bpf_xdp_load_bytes(ctx, p->body, &p->first4, 4);
+	}
+	return 0;
 }
 
 SEC("xdp.frags")
 int hedgerow_xdp(struct xdp_md *ctx)
 {
 	struct pkt p = {.segs = 1, .hook = xdp_hook};
+	struct view near = {.data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end, .where = NEAR};
+	__u32 full = bpf_xdp_get_buff_len(ctx);
 
-	parse((void *)(long)ctx->data, (void *)(long)ctx->data_end, bpf_xdp_get_buff_len(ctx), 0, &p);
+	p.linear = near.end - near.data;
+	parse(&near, full, &p);
+	if (unlikely(p.linear < full))
+		parse_rest_xdp(ctx, &p);
 	return decide(&p) ? XDP_DROP : XDP_PASS;
 }
 
 __noinline int parse_skb(struct __sk_buff *skb, struct pkt *p)
 {
+	struct view near = {.data = (void *)(long)skb->data, .end = (void *)(long)skb->data_end, .where = NEAR};
+
 	if (!p)
 		return 0;
-	__builtin_memset(p, 0, sizeof(*p));
-	p->segs = 1;
-	p->hook = tcx_hook;
-	p->linear = (long)skb->data_end - (long)skb->data;
-	parse((void *)(long)skb->data, (void *)(long)skb->data_end, skb->len, skb->gso_size, p);
-	return p->bad;
+	p->linear = near.end - near.data;
+	near.gso = skb->gso_size;
+	parse(&near, skb->len, p);
+	return 0;
+}
+
+__noinline int parse_rest_skb(struct __sk_buff *skb, struct pkt *p)
+{
+	struct view far = {.ctx = skb, .where = FAR_SKB};
+
+	if (!p)
+		return 0;
+	far.gso = skb->gso_size;
+	if (p->bad) {
+		reset(p);
+		parse(&far, skb->len, p);
+	} else if (p->proto == P_TCP && p->payload >= 4 && p->body + 4 > p->linear) {
+		bpf_skb_load_bytes(skb, p->body, &p->first4, 4);
+	}
+	return 0;
 }
 
 /*
- * Headers may lie outside the linear part, rarely; payload often does. Only
- * the first is worth a pull, which may copy.
+ * In a tunnel every segment repeats the inner headers: the length on the wire
+ * counts all headers of each, and what is more than ours is theirs.
  */
+static __always_inline void tunnelled(const struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 n = skb->gso_segs, ours = skb->len - p->ip_len + p->hdr_len, every, inner, payload;
+
+	if (n < 2 || skb->wire_len <= skb->len)
+		return;
+	every = (skb->wire_len - skb->len) / (n - 1);
+	inner = every - ours;
+	if (every < ours || inner > 256)
+		return;
+	payload = p->payload + (n - 1) * inner;
+	if (payload <= (n - 1) * (skb->gso_size + inner))
+		return;
+	p->segs = n;
+	p->mss = skb->gso_size + inner;
+	p->payload = payload;
+}
+
+/* What the kernel will cut up on its way out counts as the packets on the wire. */
+static __always_inline void segments(const struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 size = skb->gso_size;
+
+	if (!size || p->payload <= size)
+		return;
+	p->mss = size;
+	p->segs = (p->payload + size - 1) / size;
+	if (p->proto != P_TCP)
+		tunnelled(skb, p);
+}
+
 SEC("tcx/egress")
 int hedgerow_tcx(struct __sk_buff *skb)
 {
-	struct pkt p = {};
-	__u32 len = skb->len;
+	struct pkt p = {.segs = 1, .hook = tcx_hook};
 
-	if (parse_skb(skb, &p) && p.linear < len && p.linear < 256 &&
-	    !bpf_skb_pull_data(skb, len < 256 ? len : 256))
-		parse_skb(skb, &p);
-	if (p.proto == P_TCP && p.payload >= 4 && !p.first4 && p.payload <= len)
-		bpf_skb_load_bytes(skb, len - p.payload, &p.first4, 4);
-	if (skb->gso_size && p.payload > skb->gso_size) {
-		p.mss = skb->gso_size;
-		p.segs = (p.payload + p.mss - 1) / p.mss;
-	}
+	parse_skb(skb, &p);
+	if (p.linear < skb->len)
+		parse_rest_skb(skb, &p);
+	segments(skb, &p);
 	return decide(&p) ? TCX_DROP : TCX_NEXT;
 }
 

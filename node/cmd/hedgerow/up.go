@@ -170,6 +170,9 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	if len(cfg.Feeds.List) > 0 {
+		log.Warn("feeds are not enforced by this version: hedgerow feeds check tells what they hold", telemetry.KeyCount, len(cfg.Feeds.List))
+	}
 	greet(out, cfg, place, attach, roster)
 
 	g, ctx := errgroup.WithContext(ctx)

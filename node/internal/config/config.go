@@ -25,6 +25,7 @@ type Config struct {
 	Learner   Learner
 	Policy    Policy
 	Mesh      Mesh
+	Feeds     Feeds
 	Store     Store
 	Telemetry Telemetry
 }
@@ -138,6 +139,7 @@ func Default() Config {
 			Listen:     []string{"/ip4/0.0.0.0/tcp/4400", "/ip4/0.0.0.0/udp/4400/quic-v1"},
 			RoundEvery: 10 * time.Minute, Gather: 5 * time.Second,
 		},
+		Feeds:     Feeds{MaxEntries: 1_500_000},
 		Store:     Store{MaxBytes: 2 << 30, KeepEvents: 90 * day, KeepFlows: 30 * day},
 		Telemetry: Telemetry{Metrics: "127.0.0.1:9464", LogFormat: LogText},
 	}

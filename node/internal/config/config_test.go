@@ -59,6 +59,23 @@ addrs = ["/dns4/gw.example.org/tcp/4400"]
 [[mesh.peer]]
 name = "cedar"
 id = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp"
+[feeds]
+warning_lists = ["/usr/share/warninglists"]
+ignore_warnings = ["vpn-ipv4"]
+max_entries = 5000
+[[feed]]
+name = "ipsum"
+path = "/var/lib/ipsum.txt"
+format = "plain"
+column = 1
+every = "30m"
+expires = "2h"
+min_score = 3
+score_column = "lists"
+max_size = "1MiB"
+[[feed]]
+name = "drop"
+url = "https://lists.example.org/drop.txt"
 [store]
 max_bytes = "1.5GiB"
 keep_events = "7d"
@@ -96,6 +113,9 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Mesh: Mesh{"grove", []string{"/ip6/::/tcp/0"}, 20 * time.Second, 500 * time.Millisecond, []Peer{
 			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},
 			{"cedar", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp", nil}}},
+		Feeds: Feeds{[]string{"/usr/share/warninglists"}, []string{"vpn-ipv4"}, 5000, []Feed{
+			{"ipsum", "/var/lib/ipsum.txt", "", "plain", "1", 30 * time.Minute, 2 * time.Hour, 3, "lists", 1 << 20},
+			{Name: "drop", URL: "https://lists.example.org/drop.txt", Format: "auto", Every: time.Hour, Expires: 5 * time.Hour, MaxSize: 64 << 20}}},
 		Store:     Store{3 << 29, 7 * day, 36 * time.Hour},
 		Telemetry: Telemetry{"", slog.LevelDebug, LogJSON},
 	}
@@ -105,6 +125,31 @@ func TestEveryKeyIsRead(t *testing.T) {
 	for _, f := range fields() {
 		if !strings.Contains(whole1, "\n"+f.key[strings.Index(f.key, ".")+1:]+" = ") {
 			t.Errorf("%s is not in this test", f.key)
+		}
+	}
+}
+
+func TestMistakesInFeeds(t *testing.T) {
+	for text, want := range map[string]string{
+		"feed = 3":                "hedgerow.toml:1: feed: expected [[feed]] tables",
+		"feed = [3]":              "expected a [[feed]] table",
+		"[[feed]]\npath = \"/a\"": "hedgerow.toml:1: feed #1: name is required",
+		"[[feed]]\nname = \"a\"":  "feed #1: path or url is required",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nurl = \"https://a.example.org/\"":      "hedgerow.toml:4: feed #1.url: found beside path",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nevry = \"1h\"":                         "hedgerow.toml:4: feed #1.evry: is not a known key: did you mean every?",
+		"[[feed]]\nname = \"a\"\nurl = \"http://a.example.org/\"":                      "expected an https URL",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nformat = \"xml\"":                      "expected one of auto, plain, csv",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\ncolumn = 0":                            "the name of a column, or its number from 1",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nmax_size = \"2GiB\"":                   "a size from 1KiB to 1GiB",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nevery = \"5h\"\nexpires = \"5h\"":      "hedgerow.toml:5: feed #1.expires: found \"5h\": expected more than every",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\n[[feed]]\nname = \"a\"\npath = \"/a\"": "hedgerow.toml:5: feed #2.name: found \"a\" again",
+		"[feeds]\nwarning_lists = [\"a\"]":                                             "expected an absolute path",
+		"[feeds]\nignore_warnings = [\"a/b\"]":                                         "the name of a warning list",
+		strings.Repeat("[[feed]]\nname = \"a\"\npath = \"/a\"\n", 65):                  "found 65 feeds: expected at most 64",
+	} {
+		_, err := parse(text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: found %v, want %q", text, err, want)
 		}
 	}
 }
@@ -258,6 +303,9 @@ func TestDocumentationNamesEveryKey(t *testing.T) {
 	}
 	for _, k := range peerKeys() {
 		known["mesh.peer."+k] = true
+	}
+	for _, k := range feedKeys() {
+		known["feed."+k] = true
 	}
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(string(b), -1) {
