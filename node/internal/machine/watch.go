@@ -158,6 +158,6 @@ func subscribe(ctx context.Context) (<-chan struct{}, error) {
 
 // drain empties a channel until its sender closes it.
 func drain[T any](c <-chan T) {
-	for range c { //nolint:revive // nothing is done with what comes
+	for range c {
 	}
 }
