@@ -144,8 +144,9 @@ type kernelFloodState struct {
 		Seen   uint32
 		Open   uint32
 	}
-	Told  [8]uint64
-	Trips uint64
+	Told    [8]uint64
+	Trips   uint64
+	DarkTat uint64
 }
 
 type kernelFlow struct {
@@ -203,6 +204,13 @@ type kernelFlowKey struct {
 	Bport uint16
 	Proto uint8
 	Pad   [3]uint8
+}
+
+type kernelGuarded struct {
+	_     structs.HostLayout
+	N     uint32
+	Dark  uint32
+	Ports [16]uint16
 }
 
 type kernelNever struct {
@@ -282,6 +290,7 @@ const (
 	kernelMapFloodTotals   = "flood_totals"
 	kernelMapFloods        = "floods"
 	kernelMapFlows         = "flows"
+	kernelMapGuards        = "guards"
 	kernelMapNetworks      = "networks"
 	kernelMapNevers        = "nevers"
 	kernelMapPairs         = "pairs"
@@ -365,6 +374,7 @@ type kernelMapSpecs struct {
 	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Guards      *ebpf.MapSpec `ebpf:"guards"`
 	Networks    *ebpf.MapSpec `ebpf:"networks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
 	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
@@ -422,6 +432,7 @@ type kernelMaps struct {
 	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
 	Floods      *ebpf.Map `ebpf:"floods"`
 	Flows       *ebpf.Map `ebpf:"flows"`
+	Guards      *ebpf.Map `ebpf:"guards"`
 	Networks    *ebpf.Map `ebpf:"networks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
 	Pairs       *ebpf.Map `ebpf:"pairs"`
@@ -447,6 +458,7 @@ func (m *kernelMaps) Close() error {
 		m.FloodTotals,
 		m.Floods,
 		m.Flows,
+		m.Guards,
 		m.Networks,
 		m.Nevers,
 		m.Pairs,

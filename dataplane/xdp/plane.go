@@ -46,6 +46,7 @@ type Plane struct {
 	rules  map[dataplane.Target]entry
 	count  [tables]int
 	flood  kernelFloodConfig
+	epoch  uint64 // whose keys were drawn last
 }
 
 var _ dataplane.Plane = (*Plane)(nil)

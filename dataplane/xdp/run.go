@@ -174,6 +174,9 @@ func (p *Plane) finishSweep(swept bool) error {
 	if err := p.expire(time.Now()); err != nil {
 		return fmt.Errorf("sweep rules: %w", err)
 	}
+	if err := p.rotate(); err != nil {
+		return fmt.Errorf("draw new keys: %w", err)
+	}
 	if swept {
 		return p.writeConfig()
 	}

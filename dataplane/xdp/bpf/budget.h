@@ -47,6 +47,7 @@ struct flood_state {
 	struct breaker breaker[2];	/* by hook */
 	__u64 told[N_FLOOD];
 	__u64 trips;
+	__u64 dark_tat;
 };
 
 struct flood_counts {

@@ -6,7 +6,7 @@
  */
 #include "rules.h"
 #include "flows.h"
-#include "budget.h"
+#include "prove.h"
 
 /* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
@@ -44,7 +44,7 @@ __noinline int tell_drop(struct match *m, struct pkt *p)
 	return emit(p, f, m->now, WHAT(EV_FIRST_DROP, 0, m->reason));
 }
 
-/* Whether to drop p. */
+/* What to do with p. */
 static __always_inline int decide(struct pkt *p)
 {
 	struct match m = {};
@@ -96,6 +96,8 @@ static __always_inline int decide(struct pkt *p)
 		fate = ADMIT;
 	}
 	if (drop) {
+		if (fate != ADMIT && challenge(p, fate >> 8, m.now))
+			return c->mode == MODE_ENFORCE ? ANSWER : PASS;
 		if (fate != ADMIT)
 			tell_refused(p, fate >> 8, m.now);
 		else
@@ -112,7 +114,25 @@ static __always_inline int decide(struct pkt *p)
 		n->flows_ended++;
 	if (p->have & PROVED && p->hook == TO_INSIDE)
 		remember(&p->src, m.now);
+	if (p->hook == TO_INSIDE && p->proto == P_TCP && p->have & HAVE_L4) {
+		if (!f && p->flags & T_RST)
+			hear_reset(p, m.now);
+		else if (any_dark() && dark(p, m.now))
+			return c->mode == MODE_ENFORCE ? ANSWER : PASS;
+	}
 	return leave(c, n, p, drop);
+}
+
+/* A packet over a budget whose form is not one that is answered. */
+__noinline int refuse(struct pkt *p)
+{
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+
+	if (!c || !n || !p)
+		return PASS;
+	return leave(c, n, p, p->answer == ANSWER_CHALLENGE);
 }
 
 /*
@@ -137,16 +157,23 @@ __noinline int parse_rest_xdp(struct xdp_md *ctx, struct pkt *p)
 SEC("xdp.frags")
 int hedgerow_xdp(struct xdp_md *ctx)
 {
-	struct pkt p = {.segs = 1, .hook = xdp_hook};
+	struct pkt p = {.segs = 1, .hook = xdp_hook, .can_answer = role != ROLE_SENSOR};
 	struct view near = {.data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end, .where = NEAR};
 	__u32 full = bpf_xdp_get_buff_len(ctx);
+	int what;
 
 	p.linear = near.end - near.data;
 	parse(&near, full, &p);
 	if (unlikely(p.linear < full))
 		parse_rest_xdp(ctx, &p);
 	place_ingress(&p);
-	return decide(&p) ? XDP_DROP : XDP_PASS;
+	what = decide(&p);
+	if (what == ANSWER && role != ROLE_SENSOR) {
+		if (answer(ctx, &p))
+			return XDP_TX;
+		what = refuse(&p);
+	}
+	return what == DROP ? XDP_DROP : XDP_PASS;
 }
 
 __noinline int parse_skb(struct __sk_buff *skb, struct pkt *p)
@@ -222,7 +249,7 @@ int hedgerow_tcx(struct __sk_buff *skb)
 		parse_rest_skb(skb, &p);
 	segments(skb, &p);
 	place_egress(&p, skb->ingress_ifindex != 0);
-	return decide(&p) ? TCX_DROP : TCX_NEXT;
+	return decide(&p) == DROP ? TCX_DROP : TCX_NEXT;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

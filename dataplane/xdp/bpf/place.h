@@ -25,7 +25,7 @@ const volatile __u8 tcx_hook = TO_INSIDE;
 #define WAY_BOTH 16	/* both ends are inside */
 #define WAY_PAID 32	/* what a new flow costs was asked at the outside */
 
-static __always_inline int protected(const struct addr *a)
+static __always_inline int listed(const struct addr *a)
 {
 	struct never_key k = {.bits = 160, .family = family(a), .addr = *a};
 	return bpf_map_lookup_elem(&networks, &k) != 0;
@@ -38,8 +38,8 @@ __noinline int tell_side(struct pkt *p)
 
 	if (!p)
 		return 0;
-	from = protected(&p->src);
-	to = protected(&p->dst);
+	from = listed(&p->src);
+	to = listed(&p->dst);
 	p->hook = from ? FROM_INSIDE : TO_INSIDE;
 	p->way = from && to ? WAY_BOTH : 0;
 	return 0;

@@ -163,7 +163,9 @@ struct pkt {
 	__u16 l3, body;	/* where the IP header and the payload begin in the frame */
 	__u16 sport, dport, window;
 	__u8 proto, flags, ttl, from_b;
-	__u8 icmp_type, icmp_code, have, bad, hook, way;
+	__u8 icmp_type, icmp_code, have, bad, hook, answer;
+	__u32 number;	/* that an answer carries */
+	__u8 can_answer, way, pad[2];
 };
 
 #endif
