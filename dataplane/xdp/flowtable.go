@@ -307,6 +307,7 @@ func (t *flowTable) evicted(total, gone, counted uint64) (flows, evicted uint64,
 // bpf/flowtable.h makes the same.
 func hatched(e *kernelEgg) kernelFlow {
 	const protoTCP, syn, fin, rst, psh, ack = 6, 2, 1, 4, 8, 16
+	const wayOwn, wayBoth = 8, 16
 	f := kernelFlow{Packets: 1, Dropped: e.Dropped, InitB: e.FromB, Id: e.Id, Start: e.At, LastPayload: e.At}
 	side := e.FromB & 1
 	d, r, marks := &f.D[side], &f.R[side], &f.Marks[side]
@@ -317,6 +318,13 @@ func hatched(e *kernelEgg) kernelFlow {
 	*marks = markReceiverIn
 	if e.Hook == 0 {
 		*marks = markSenderIn
+	}
+	if e.Way&wayBoth != 0 {
+		*marks |= markReceiverIn
+	}
+	*marks |= uint16(e.Again)
+	if e.Way&wayOwn != 0 {
+		f.Own = 1
 	}
 	if e.Payload > 0 {
 		f.N_first = 1
@@ -331,8 +339,11 @@ func hatched(e *kernelEgg) kernelFlow {
 	if e.Payload > 0 {
 		f.Hint = hintOf(e.First4)
 	}
-	if e.Flags&(syn|ack) == syn {
+	switch {
+	case e.Flags&(syn|ack) == syn:
 		f.InitSure = 1
+	case e.Flags&(syn|ack) == syn|ack && f.Own != 0:
+		f.InitSure, f.InitB = 1, side^1
 	}
 	one := func(bit uint8) uint16 { return uint16(min(e.Flags&bit, 1)) }
 	d.Flags, d.Psh = e.Flags&0x3f, one(psh)
@@ -341,7 +352,7 @@ func hatched(e *kernelEgg) kernelFlow {
 	*marks |= markSeq
 	if r.Syn != 0 {
 		r.Isn, r.SynAt = e.Seq, e.At
-		*marks |= markISN
+		*marks |= markISN | markISNAt<<(e.Hook&1)
 	}
 	if r.Fin != 0 {
 		r.FinEnd = d.SeqHigh

@@ -87,7 +87,9 @@ type kernelConfig struct {
 	Remedies        uint32
 	Names           uint32
 	Bulk            uint32
-	Pad             uint32
+	FailClosed      uint32
+	Beat            uint64
+	DeadAfter       uint64
 }
 
 type kernelCounters struct {
@@ -103,6 +105,7 @@ type kernelCounters struct {
 	FlowsUntracked uint64
 	EventsLost     uint64
 	LaterFragments uint64
+	Orphaned       uint64
 	Bad            [14]uint64
 	EventTat       uint64
 }
@@ -123,7 +126,8 @@ type kernelEgg struct {
 	Ttl     uint8
 	FromB   uint8
 	Hook    uint8
-	Pad     [2]uint8
+	Way     uint8
+	Again   uint8
 }
 
 type kernelEvent struct {
@@ -171,8 +175,9 @@ type kernelFloodState struct {
 		Seen   uint32
 		Open   uint32
 	}
-	Told  [8]uint64
-	Trips uint64
+	Told    [8]uint64
+	Trips   uint64
+	DarkTat uint64
 }
 
 type kernelFlow struct {
@@ -222,7 +227,8 @@ type kernelFlow struct {
 	Gaps        [8]uint32
 	Sizes       [8]int16
 	Hint        uint8
-	Pad         [7]uint8
+	Own         uint8
+	Pad         [6]uint8
 }
 
 type kernelFlowKey struct {
@@ -233,6 +239,13 @@ type kernelFlowKey struct {
 	Bport uint16
 	Proto uint8
 	Pad   [3]uint8
+}
+
+type kernelGuarded struct {
+	_     structs.HostLayout
+	N     uint32
+	Dark  uint32
+	Ports [16]uint16
 }
 
 type kernelNever struct {
@@ -261,34 +274,38 @@ type kernelPairKey struct {
 }
 
 type kernelPkt struct {
-	_        structs.HostLayout
-	Key      kernelFlowKey
-	Src      kernelAddr
-	Dst      kernelAddr
-	IpLen    uint32
-	HdrLen   uint32
-	Payload  uint32
-	Seq      uint32
-	Ack      uint32
-	First4   uint32
-	Segs     uint32
-	Mss      uint32
-	Linear   uint32
-	L3       uint16
-	Body     uint16
-	Sport    uint16
-	Dport    uint16
-	Window   uint16
-	Proto    uint8
-	Flags    uint8
-	Ttl      uint8
-	FromB    uint8
-	IcmpType uint8
-	IcmpCode uint8
-	Have     uint8
-	Bad      uint8
-	Hook     uint8
-	Pad      uint8
+	_         structs.HostLayout
+	Key       kernelFlowKey
+	Src       kernelAddr
+	Dst       kernelAddr
+	IpLen     uint32
+	HdrLen    uint32
+	Payload   uint32
+	Seq       uint32
+	Ack       uint32
+	First4    uint32
+	Segs      uint32
+	Mss       uint32
+	Linear    uint32
+	L3        uint16
+	Body      uint16
+	Sport     uint16
+	Dport     uint16
+	Window    uint16
+	Proto     uint8
+	Flags     uint8
+	Ttl       uint8
+	FromB     uint8
+	IcmpType  uint8
+	IcmpCode  uint8
+	Have      uint8
+	Bad       uint8
+	Hook      uint8
+	Answer    uint8
+	Number    uint32
+	CanAnswer uint8
+	Way       uint8
+	Pad       [2]uint8
 }
 
 type kernelPrefixKey struct {
@@ -363,14 +380,16 @@ const (
 	kernelMapFlowSeed      = "flow_seed"
 	kernelMapFlowSlots     = "flow_slots"
 	kernelMapFlowsLru      = "flows_lru"
+	kernelMapGuards        = "guards"
+	kernelMapNetworks      = "networks"
 	kernelMapNevers        = "nevers"
 	kernelMapPairs         = "pairs"
 	kernelMapPrefixes      = "prefixes"
 	kernelMapProofs        = "proofs"
 	kernelMapRemedies      = "remedies"
+	kernelMapScratch       = "scratch"
 	kernelMapScratchEgg    = "scratch_egg"
 	kernelMapScratchPkt    = "scratch_pkt"
-	kernelMapScratchSlot   = "scratch_slot"
 	kernelMapSettings      = "settings"
 	kernelMapTotals        = "totals"
 	kernelMapVerdicts      = "verdicts"
@@ -381,6 +400,8 @@ const (
 	kernelVarBulkHeadType  = "bulk_head_type"
 	kernelVarLinkRaw       = "link_raw"
 	kernelVarN_buckets     = "n_buckets"
+	kernelVarOutside       = "outside"
+	kernelVarRole          = "role"
 	kernelVarTcxHook       = "tcx_hook"
 	kernelVarUseLru        = "use_lru"
 	kernelVarXdpHook       = "xdp_hook"
@@ -451,14 +472,16 @@ type kernelMapSpecs struct {
 	FlowSeed    *ebpf.MapSpec `ebpf:"flow_seed"`
 	FlowSlots   *ebpf.MapSpec `ebpf:"flow_slots"`
 	FlowsLru    *ebpf.MapSpec `ebpf:"flows_lru"`
+	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	Networks    *ebpf.MapSpec `ebpf:"networks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
 	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
 	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
 	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
 	ScratchPkt  *ebpf.MapSpec `ebpf:"scratch_pkt"`
-	ScratchSlot *ebpf.MapSpec `ebpf:"scratch_slot"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
 	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
@@ -473,6 +496,8 @@ type kernelVariableSpecs struct {
 	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
 	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
 	N_buckets     *ebpf.VariableSpec `ebpf:"n_buckets"`
+	Outside       *ebpf.VariableSpec `ebpf:"outside"`
+	Role          *ebpf.VariableSpec `ebpf:"role"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	UseLru        *ebpf.VariableSpec `ebpf:"use_lru"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
@@ -513,14 +538,16 @@ type kernelMaps struct {
 	FlowSeed    *ebpf.Map `ebpf:"flow_seed"`
 	FlowSlots   *ebpf.Map `ebpf:"flow_slots"`
 	FlowsLru    *ebpf.Map `ebpf:"flows_lru"`
+	Guards      *ebpf.Map `ebpf:"guards"`
+	Networks    *ebpf.Map `ebpf:"networks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
 	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
 	Proofs      *ebpf.Map `ebpf:"proofs"`
 	Remedies    *ebpf.Map `ebpf:"remedies"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
 	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
 	ScratchPkt  *ebpf.Map `ebpf:"scratch_pkt"`
-	ScratchSlot *ebpf.Map `ebpf:"scratch_slot"`
 	Settings    *ebpf.Map `ebpf:"settings"`
 	Totals      *ebpf.Map `ebpf:"totals"`
 	Verdicts    *ebpf.Map `ebpf:"verdicts"`
@@ -543,14 +570,16 @@ func (m *kernelMaps) Close() error {
 		m.FlowSeed,
 		m.FlowSlots,
 		m.FlowsLru,
+		m.Guards,
+		m.Networks,
 		m.Nevers,
 		m.Pairs,
 		m.Prefixes,
 		m.Proofs,
 		m.Remedies,
+		m.Scratch,
 		m.ScratchEgg,
 		m.ScratchPkt,
-		m.ScratchSlot,
 		m.Settings,
 		m.Totals,
 		m.Verdicts,
@@ -566,6 +595,8 @@ type kernelVariables struct {
 	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
 	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
 	N_buckets     *ebpf.Variable `ebpf:"n_buckets"`
+	Outside       *ebpf.Variable `ebpf:"outside"`
+	Role          *ebpf.Variable `ebpf:"role"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
 	UseLru        *ebpf.Variable `ebpf:"use_lru"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`

@@ -11,9 +11,14 @@ static __always_inline __u16 *marks_of(struct flow *f, __u8 from_b)
 	return &f->marks[from_b & 1];
 }
 
+static __always_inline __u16 side_mark_at(__u8 hook)
+{
+	return hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
+}
+
 static __always_inline __u16 side_mark(const struct pkt *p)
 {
-	return p->hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
+	return side_mark_at(p->hook);
 }
 
 /* Fills an event. Without a flow, the record holds only who and when. */

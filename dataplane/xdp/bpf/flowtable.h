@@ -18,6 +18,7 @@
 #define HEDGEROW_FLOWTABLE_H
 
 #include "flows.h"
+#include "place.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -64,7 +65,7 @@ struct {
 	__uint(max_entries, 1);
 	__type(key, __u32);
 	__type(value, struct slot);
-} scratch_slot SEC(".maps");
+} scratch SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -282,11 +283,6 @@ __noinline int flow_known(struct pkt *p, struct spot *s)
 	return look(p, s);
 }
 
-static __always_inline int makes_flow(const struct pkt *p)
-{
-	return !(p->proto == P_TCP && p->flags & T_RST);
-}
-
 static __always_inline void untracked(void)
 {
 	__u32 zero = 0;
@@ -326,6 +322,10 @@ __noinline int settle(struct slot *slot, struct pkt *p, struct spot *s, __u64 no
 
 	if (!slot || !p || !s)
 		return 0;
+	if (!counts(&slot->flow, p)) {
+		unlock(&slot->seq);
+		return 0;
+	}
 	ended = account(&slot->flow, p, now);
 	b = bucket_at(s->bucket[s->side & 1]);
 	way = s->way;
@@ -358,6 +358,16 @@ static __always_inline struct slot *grasp(struct pkt *p, struct spot *s)
 	return 0;
 }
 
+/* Sets what the first packet says of who began the flow. */
+static __always_inline void found_by(struct flow *f, const struct pkt *p)
+{
+	f->init_b = p->from_b;
+	if (answers(p)) {
+		f->init_b = !p->from_b;
+		f->init_sure = 1;
+	}
+}
+
 /* Makes a flow of an egg: its packet is counted as of when it came. */
 __noinline int hatch(struct egg *e, struct flow *f)
 {
@@ -369,7 +379,6 @@ __noinline int hatch(struct egg *e, struct flow *f)
 	__builtin_memset(f, 0, sizeof(*f));
 	f->id = e->id;
 	f->start = f->last_payload = e->at;
-	f->init_b = e->from_b;
 	f->dropped = e->dropped;
 	__builtin_memset(q, 0, sizeof(*q));
 	q->key = e->key;
@@ -385,8 +394,29 @@ __noinline int hatch(struct egg *e, struct flow *f)
 	q->ttl = e->ttl;
 	q->from_b = e->from_b;
 	q->hook = e->hook;
+	q->way = e->way;
+	found_by(f, q);
+	counts(f, q); /* notes who saw it; the first always counts */
 	account(f, q, e->at);
+	*marks_of(f, e->from_b) |= e->again;
 	return 1;
+}
+
+/* As counts() of place.h, of a flow that is an egg. */
+static __always_inline int egg_counts(struct egg *e, const struct pkt *p)
+{
+	__u16 marks = side_mark_at(e->hook) | (e->way & WAY_BOTH ? M_RECEIVER_IN : 0) | e->again;
+
+	if (p->way & WAY_PASS)
+		return 0;
+	if (p->way & WAY_JOIN)
+		return e->way & WAY_OWN;
+	if (!(p->way & WAY_AGAIN) || p->from_b != e->from_b || !(marks & side_mark_at(xdp_hook)))
+		return 1;
+	e->again |= side_mark_at(tcx_hook);
+	if (p->flags & e->flags & T_SYN && p->seq == e->seq)
+		e->again |= M_ISN_AT << (tcx_hook & 1);
+	return 0;
 }
 
 static __always_inline void lay(struct egg *e, const struct pkt *p, __u64 id, __u64 now)
@@ -405,7 +435,8 @@ static __always_inline void lay(struct egg *e, const struct pkt *p, __u64 id, __
 	e->ttl = p->ttl;
 	e->from_b = p->from_b;
 	e->hook = p->hook;
-	e->pad[0] = e->pad[1] = 0;
+	e->way = p->way;
+	e->again = 0;
 }
 
 /*
@@ -558,7 +589,7 @@ __noinline int begin(struct pkt *p, struct spot *s, __u64 now)
 		__builtin_memset(&slot->flow, 0, sizeof(slot->flow));
 		slot->flow.id = next_id(n);
 		slot->flow.start = slot->flow.last_payload = now;
-		slot->flow.init_b = p->from_b;
+		found_by(&slot->flow, p);
 		return 1;
 	}
 	b = bucket_at(s->bucket[0]);
@@ -595,10 +626,12 @@ __noinline int track_slowly(struct pkt *p, struct spot *s, __u64 now)
 	switch (look(p, s)) {
 	case IN_EGG:
 		egg = egg_at(s->at);
+		if (!egg || !egg_counts(egg, p))
+			break;
 		held = promote(p, s, now);
 		missed = !held;
 		slot = slot_at(s->at);
-		if (held && egg && slot)
+		if (held && slot)
 			hatch(egg, &slot->flow);
 		break;
 	case IN_SLOT:
@@ -621,7 +654,7 @@ __noinline int track_lru(struct pkt *p, __u64 now)
 	__u32 zero = 0;
 	struct flow_key key;
 	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
-	struct slot *slot, *fresh = bpf_map_lookup_elem(&scratch_slot, &zero);
+	struct slot *slot, *fresh = bpf_map_lookup_elem(&scratch, &zero);
 	int ended;
 
 	if (!p || !n || !fresh)
@@ -636,7 +669,7 @@ __noinline int track_lru(struct pkt *p, __u64 now)
 		fresh->key = key;
 		fresh->flow.id = next_id(n);
 		fresh->flow.start = fresh->flow.last_payload = now;
-		fresh->flow.init_b = p->from_b;
+		found_by(&fresh->flow, p);
 		if (bpf_map_update_elem(&flows_lru, &key, fresh, BPF_NOEXIST))
 			n->flows_total--;
 		slot = bpf_map_lookup_elem(&flows_lru, &key);
@@ -645,7 +678,7 @@ __noinline int track_lru(struct pkt *p, __u64 now)
 		n->flows_untracked++;
 		return 0;
 	}
-	ended = !slot->flow.ended && account(&slot->flow, p, now);
+	ended = !slot->flow.ended && counts(&slot->flow, p) && account(&slot->flow, p, now);
 	unlock(&slot->seq);
 	if (ended)
 		bpf_map_delete_elem(&flows_lru, &key);
@@ -734,7 +767,7 @@ __noinline int flow_dropped(struct pkt *p, __u64 now, __u64 what)
 		}
 	}
 	if (where == IN_EGG && dropped_egg(p, &s)) {
-		slot = bpf_map_lookup_elem(&scratch_slot, &zero);
+		slot = bpf_map_lookup_elem(&scratch, &zero);
 		egg = bpf_map_lookup_elem(&scratch_egg, &zero);
 		if (!what || !slot || !egg)
 			return 0;
