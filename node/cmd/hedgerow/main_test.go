@@ -1,6 +1,9 @@
 package main
 
 import (
+	"io"
+	"log/slog"
+	"os"
 	"strings"
 	"testing"
 
@@ -9,6 +12,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asMain) == "1" {
+		main()
+		return
+	}
 	testscript.Main(m, map[string]func(){"hedgerow": main})
 }
 
@@ -60,3 +67,5 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
+
+func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
