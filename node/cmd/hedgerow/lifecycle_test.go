@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"os/exec"
@@ -405,7 +406,7 @@ func TestNoSignOfLifeWithoutLife(t *testing.T) {
 			cancel()
 		}
 		return errors.New("dead")
-	}, discard()))
+	}, slog.New(slog.DiscardHandler)))
 	var words []string
 	must(t, l.SetReadDeadline(time.Now().Add(time.Second)))
 	for range 2 {

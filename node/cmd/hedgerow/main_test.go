@@ -1,8 +1,6 @@
 package main
 
 import (
-	"io"
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -67,5 +65,3 @@ func TestSizes(t *testing.T) {
 		}
 	}
 }
-
-func discard() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
