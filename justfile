@@ -53,10 +53,10 @@ fuzz time='20s' pkg='./...':
 demo *args: build
     bin/hedgerow demo {{ args }}
 
-# What takes longer than CI may: 200 kills, the demo over five seeds, a round of fuzzing
+# What takes longer than CI may: 200 kills, two stories in virtual time, the demo over five seeds, a round of fuzzing
 [group('check')]
 verify: build
-    HEDGEROW_LONG=1 go test -count=1 -timeout 60m ./node/internal/store/...
+    HEDGEROW_LONG=1 go test -count=1 -timeout 60m ./node/internal/store ./node/internal/demo/...
     for seed in 1 2 3 4 5; do bin/hedgerow demo --seed $seed; done
     bin/hedgerow demo --attack none
     bin/hedgerow demo --learner off

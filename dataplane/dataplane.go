@@ -153,19 +153,20 @@ type Hit struct {
 
 // Stats are running totals of a plane.
 type Stats struct {
-	Packets, Bytes   uint64 // seen
-	Dropped          uint64 // really dropped
-	WouldDrop        uint64 // monitor mode
-	NeverSaved       uint64 // a drop averted by a never-block entry
-	Malformed        map[string]uint64
-	Flows            uint64 // in the table now
-	FlowsTotal       uint64
-	FlowsEvicted     uint64
-	EventsLost       uint64 // ring full or over budget
-	RulesIntended    uint64
-	RulesEnforced    uint64
-	AttachMode       string // "native", "generic", "software"
-	NotAccountedFrag uint64 // later fragments: source policy only
+	Packets          uint64            `json:"packets"`     // seen
+	Bytes            uint64            `json:"bytes"`       // seen
+	Dropped          uint64            `json:"dropped"`     // really dropped
+	WouldDrop        uint64            `json:"would_drop"`  // monitor mode
+	NeverSaved       uint64            `json:"never_saved"` // a drop averted by a never-block entry
+	Malformed        map[string]uint64 `json:"malformed"`
+	Flows            uint64            `json:"flows"` // in the table now
+	FlowsTotal       uint64            `json:"flows_total"`
+	FlowsEvicted     uint64            `json:"flows_evicted"`
+	EventsLost       uint64            `json:"events_lost"` // ring full or over budget
+	RulesIntended    uint64            `json:"rules_intended"`
+	RulesEnforced    uint64            `json:"rules_enforced"`
+	AttachMode       string            `json:"attach_mode"`        // "native", "generic", "software"
+	NotAccountedFrag uint64            `json:"not_accounted_frag"` // later fragments: source policy only
 }
 
 // Sentinels that callers test.

@@ -13,9 +13,15 @@ import (
 // The offices that the model was designed on say what it can do at best; only
 // the fresh ones, which no choice was made on, say what it does. There, trained
 // on some 750 normal flows and nothing else, it sees scans and spurts at once
-// at a level of one false alarm in 2000 flows. Brute force and beacons rank
-// above almost all normal flows (AUC), but mostly not beyond that level: it
-// takes some per cent of false alarms, or the attack part, to catch them.
+// at p < 0.001, about the finest level that so few flows can tell apart. Brute
+// force and beacons rank above almost all normal flows (AUC), but mostly not
+// beyond that level: it takes persistence, some per cent of false alarms, or
+// the attack part, to catch them.
+//
+// A flow is scored some four times, so p < 0.001 is to alarm on one normal flow
+// in 250. That claim must hold within a factor of two over the fresh offices.
+// It does not in each: where an office has a kind of session that its first
+// hour did not show, each flow of it is one more alarm of the same cause.
 func TestSelfSeesAttacksItNeverMet(t *testing.T) {
 	designed, fresh := []uint64{1, 2, 3}, []uint64{21, 22, 23, 24}
 	if raced {
@@ -29,10 +35,13 @@ func TestSelfSeesAttacksItNeverMet(t *testing.T) {
 		n, of := judge(t, "fresh", seed)
 		alarms, normals = alarms+n, normals+of
 	}
-	if alarms*1000 > normals {
-		t.Errorf("%d false alarms in %d normal flows of fresh offices: expected one in 2000, allowed one in 1000", alarms, normals)
+	if claimed := 4 * level * float64(normals); float64(alarms) > 2*claimed {
+		t.Errorf("%d alarms on %d normal flows of fresh offices at p < %g: claimed are %.0f", alarms, normals, level, claimed)
 	}
 }
+
+// level is the p-value under which a score counts as an alarm here.
+const level = 0.001
 
 // judge tells how a model of one office does, and demands what holds for all.
 func judge(t *testing.T, what string, seed uint64) (alarms, normals int) {
@@ -45,21 +54,20 @@ func judge(t *testing.T, what string, seed uint64) (alarms, normals int) {
 		}
 	}
 	work := flows(d.model, d.after, "normal")
-	alarms, _ = below(work, alpha)
-	wide, _ := below(work, 0.001)
-	t.Logf("office %d (%s): trained on %d flows (%d vectors) in %v; false alarms %d of %d flows, at p < 0.001 %d",
-		seed, what, d.flows, len(d.normal), d.trained.Round(time.Millisecond), alarms, len(work), wide)
+	alarms, _ = below(work, level)
+	wrong, of := causes(d.model, d.after, "normal", level), causes(d.model, d.after, "normal", 2)
+	t.Logf("office %d (%s): trained on %d flows (%d vectors) in %v; at p < %g alarms on %d of %d normal flows, of %d of %d causes",
+		seed, what, d.flows, len(d.normal), d.trained.Round(time.Millisecond), level, alarms, len(work), wrong, of)
 	for _, kind := range kindsOfAttack {
 		p := flows(d.model, d.after, kind)
-		caught, first := below(p, alpha)
-		more, _ := below(p, 0.001)
+		caught, first := below(p, level)
 		at := make([]int, 3)
-		for i, level := range []float64{0.001, 0.01, 0.05} {
-			at[i], _ = below(p, quantile(work, level))
+		for i, share := range []float64{0.001, 0.01, 0.05} {
+			at[i], _ = below(p, quantile(work, share))
 		}
 		_, late := below(p, quantile(work, 0.05))
 		area := auc(p, work)
-		t.Logf("  %-6s caught %d of %d, first was number %d, at p < 0.001 %d; AUC %.4f; at 0.1/1/5 %% false alarms: %v", kind, caught, len(p), first, more, area, at)
+		t.Logf("  %-6s caught %d of %d, first was number %d; AUC %.4f; at 0.1/1/5 %% false alarms: %v", kind, caught, len(p), first, area, at)
 		if obvious := kind == "scan" || kind == "spurt"; obvious && (first < 0 || first > 10) {
 			t.Errorf("office %d: %s: first caught was flow %d: expected by the tenth", seed, kind, first)
 		}
@@ -99,13 +107,11 @@ func TestShuffledNormalTeachesLess(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for kind, most := range map[string]int{"brute": 25, "beacon": 0} {
-		real, _ := below(flows(d.model, d.after, kind), alpha)
-		control, _ := below(flows(m, d.after, kind), alpha)
-		t.Logf("%s: caught %d, by the control %d", kind, real, control)
-		if control > most || control >= real {
-			t.Errorf("%s: caught %d, by the control %d: expected at most %d", kind, real, control, most)
-		}
+	// Scans, guesses and spurts are odd in single features already; they tell nothing here.
+	real, _ := below(flows(d.model, d.after, "beacon"), level)
+	control, _ := below(flows(m, d.after, "beacon"), level)
+	if t.Logf("beacon: caught %d, by the control %d", real, control); real < 8 || control > real/4 {
+		t.Errorf("beacon: caught %d, by the control %d: expected at least 8, and at most a quarter of that", real, control)
 	}
 }
 

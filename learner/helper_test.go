@@ -2,11 +2,13 @@ package learner_test
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/learner/internal/flowgen"
@@ -22,6 +24,7 @@ type seen struct {
 	label string
 	nth   int
 	final bool
+	cause string // who talks to which service where: what an operator counts as one
 }
 
 // site is an office whose traffic passes a context.
@@ -46,7 +49,7 @@ func (s *site) watch(reports []flowgen.Report) []seen {
 	for i := range reports {
 		r := &reports[i]
 		s.ctx.Update(&r.Rec, r.Final)
-		x := seen{label: r.Label, nth: r.Nth, final: r.Final}
+		x := seen{label: r.Label, nth: r.Nth, final: r.Final, cause: causeOf(&r.Rec)}
 		s.ctx.Vector(&x.v, &r.Rec)
 		if s.ctx.Settled() {
 			out = append(out, x)
@@ -103,6 +106,23 @@ func flows(m *learner.Model, in []seen, label string) []float64 {
 		out[i] = low[k]
 	}
 	return out
+}
+
+func causeOf(r *flow.Record) string {
+	return fmt.Sprintf("%s>%s/%d", r.Initiator().Addr(), r.Responder(), r.Key.Proto)
+}
+
+// causes counts who raised p-values under a level: the flows of one host to one
+// service at one peer depend on each other, and are one false alarm, not many.
+func causes(m *learner.Model, in []seen, label string, level float64) int {
+	s := learner.NewScratch()
+	found := map[string]bool{}
+	for i := range in {
+		if in[i].label == label && m.Score(&in[i].v, s).P < level {
+			found[in[i].cause] = true
+		}
+	}
+	return len(found)
 }
 
 // below counts the flows under a level, and tells which was the first.

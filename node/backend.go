@@ -125,7 +125,7 @@ func (n *Node) Follow(ctx context.Context, q api.Query) (<-chan *event.Event, er
 func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
 	incident, target, reason := n.resolve(id)
 	if incident == "" && target == "" {
-		return nil, fmt.Errorf("alert, incident or block %q: `hedgerow alerts` and `hedgerow blocks` list them: %w", id, errNotFound)
+		return nil, fmt.Errorf("no alert, incident or block is called %q: `hedgerow alerts` and `hedgerow blocks` list them: %w", id, errNotFound)
 	}
 	es, err := n.o.Store.Events(store.Query{
 		Kinds: []event.Kind{event.KindAlert, event.KindIncident, event.KindVerdict, event.KindBlock, event.KindIndicator},

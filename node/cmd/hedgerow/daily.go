@@ -43,14 +43,18 @@ func (d daily) command() *cobra.Command {
 			return err
 		}
 		if *asJSON {
-			e := json.NewEncoder(c.OutOrStdout())
-			e.SetIndent("", "  ")
-			return e.Encode(v)
+			return printJSON(c.OutOrStdout(), v)
 		}
 		text(c.OutOrStdout())
 		return nil
 	}
 	return c
+}
+
+func printJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
 }
 
 func socketDefault() string {

@@ -144,13 +144,15 @@ func printFindings(w io.Writer, fs []machine.Finding) error {
 
 func idCommand() *cobra.Command {
 	var path, state string
+	var asJSON bool
 	c := &cobra.Command{
 		Use: "id", Short: "Print this site's identity, for the [[mesh.peer]] of others (made at first use)", GroupID: "start",
-		Example: "  hedgerow id\n  hedgerow id --state ./state",
+		Example: "  hedgerow id\n  hedgerow id --state ./state --json",
 		Args:    noArgs,
 	}
 	c.Flags().StringVarP(&path, "config", "c", "", "configuration (default: "+defaultConfig+" where it exists)")
 	c.Flags().StringVar(&state, "state", "", "state folder, instead of site.state_dir")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := loadConfig(path)
 		if err != nil {
@@ -165,6 +167,9 @@ func idCommand() *cobra.Command {
 		k, err := siteKey(cfg.Site.StateDir)
 		if err != nil {
 			return err
+		}
+		if asJSON {
+			return printJSON(c.OutOrStdout(), map[string]string{"site": cfg.Site.Name, "id": string(k.ID())})
 		}
 		_, err = fmt.Fprintln(c.OutOrStdout(), k.ID())
 		return err

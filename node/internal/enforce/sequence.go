@@ -13,7 +13,9 @@ import (
 // about exp(-0.94*limit) (0.94 is the root of E exp(t*(-ln p - slack)) = 1),
 // which ties the limit to the operator's incidents a day. It stays within bounds:
 // below, flows of one cause are too alike for the formula; above, nothing new
-// would be said.
+// would be said. S stays at the limit at most, and only a flow that adds to it
+// is told: an ordinary flow after an unusual run is no evidence, and a cause
+// whose flows have become ordinary is soon forgotten.
 const (
 	slack      = 3.0
 	root       = 0.94
@@ -69,7 +71,7 @@ type run struct {
 }
 
 // judge counts one report of a flow, and returns the climb of its cause when
-// that has reached the limit.
+// this flow has brought it to the limit.
 func (q *sequences) judge(cause string, flow uint64, j Judgement, end bool) (run, bool) {
 	l := q.looking[flow].add(j.P, j.Detector)
 	if len(q.looking) >= maxLooking {
@@ -79,10 +81,10 @@ func (q *sequences) judge(cause string, flow uint64, j Judgement, end bool) (run
 	g := l.gain()
 	if !end {
 		q.looking[flow] = l
-		return run{c.n + 1, c.lead(l.part, g)}, c.s+g >= q.limit
+		return run{c.n + 1, c.lead(l.part, g)}, g > 0 && c.s+g >= q.limit
 	}
 	delete(q.looking, flow)
-	c.s += g
+	c.s = math.Min(c.s+g, q.limit)
 	c.n++
 	if c.s <= 0 {
 		*c = sequence{}
@@ -92,7 +94,7 @@ func (q *sequences) judge(cause string, flow uint64, j Judgement, end bool) (run
 		c.part = map[string]float64{}
 	}
 	c.part[l.part] += math.Max(g, 0)
-	return run{c.n, c.lead("", 0)}, c.s >= q.limit
+	return run{c.n, c.lead("", 0)}, g > 0 && c.s >= q.limit
 }
 
 // lead is the part that gave most, with g more from part.

@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/netspace"
 )
 
 // Names of a gateway's interfaces, as its daemon sees them.
@@ -35,7 +36,7 @@ type Gateway struct {
 	Site  *scenario.Site
 	Dir   string // 0700, for state, configuration and socket
 	BPF   string // a bpffs that only processes started here can see
-	space *space
+	space *netspace.Space
 
 	mu    sync.Mutex
 	procs []*Process
@@ -48,7 +49,7 @@ func newGateway(l *Lab, site *scenario.Site) (*Gateway, error) {
 		return nil, err
 	}
 	var err error
-	if gw.space, err = newSpace(site.Name); err != nil {
+	if gw.space, err = netspace.New(site.Name); err != nil {
 		return nil, err
 	}
 	return gw, nil
@@ -59,7 +60,7 @@ func (gw *Gateway) setUp(sc *scenario.Scenario) error {
 	if err := quiet(gw.space); err != nil {
 		return err
 	}
-	err := gw.space.do(func() error {
+	err := gw.space.Do(func() error {
 		if err := unix.Mount("bpf", gw.BPF, "bpf", 0, "mode=0700"); err != nil {
 			return fmt.Errorf("mount bpffs: %w", err)
 		}
@@ -88,7 +89,7 @@ func (gw *Gateway) setUp(sc *scenario.Scenario) error {
 	if err != nil {
 		return err
 	}
-	return gw.space.sysctl("net/ipv4/ip_forward", "1")
+	return gw.space.Sysctl("net/ipv4/ip_forward", "1")
 }
 
 func setAddr(name string, p netip.Prefix) (netlink.Link, error) {
@@ -154,7 +155,7 @@ func forward(port uint16, to netip.Addr) []expr.Any {
 }
 
 // Do runs f on the gateway's thread, within its network and mounts.
-func (gw *Gateway) Do(f func() error) error { return gw.space.do(f) }
+func (gw *Gateway) Do(f func() error) error { return gw.space.Do(f) }
 
 // Process is a child in a gateway's namespaces.
 type Process struct {
@@ -172,7 +173,7 @@ func (gw *Gateway) Start(path string, args []string, env []string, out io.Writer
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	cmd.WaitDelay = 2 * time.Second
-	if err := gw.space.do(cmd.Start); err != nil {
+	if err := gw.space.Do(cmd.Start); err != nil {
 		return nil, fmt.Errorf("gateway %s: start: %w", gw.Site.Name, err)
 	}
 	p := &Process{cmd: cmd, done: make(chan struct{})}

@@ -35,6 +35,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/agent"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/netspace"
 )
 
 // Options of a lab.
@@ -48,8 +49,8 @@ type Lab struct {
 	sc       *scenario.Scenario
 	log      *slog.Logger
 	dir      string
-	outside  *space
-	lans     map[string]*space
+	outside  *netspace.Space
+	lans     map[string]*netspace.Space
 	gateways map[string]*Gateway
 	server   *agent.Server
 }
@@ -67,7 +68,7 @@ func Up(sc *scenario.Scenario, o Options) (*Lab, error) {
 		o.Dir = os.TempDir()
 	}
 	removeStale(o.Dir, o.Log)
-	l := &Lab{sc: sc, log: o.Log, lans: map[string]*space{}, gateways: map[string]*Gateway{}}
+	l := &Lab{sc: sc, log: o.Log, lans: map[string]*netspace.Space{}, gateways: map[string]*Gateway{}}
 	var err error
 	if l.dir, err = makeRunDir(o.Dir); err != nil {
 		return nil, fmt.Errorf("demo lab: %w", err)
@@ -101,21 +102,21 @@ func (l *Lab) build() error {
 
 // quiet switches IPv6 off: its neighbour and listener chatter at the set-up is
 // no one's work and would only blur what the sites learn.
-func quiet(s *space) error {
+func quiet(s *netspace.Space) error {
 	return errors.Join(
-		s.sysctl("net/ipv6/conf/all/disable_ipv6", "1"),
-		s.sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
+		s.Sysctl("net/ipv6/conf/all/disable_ipv6", "1"),
+		s.Sysctl("net/ipv6/conf/default/disable_ipv6", "1"))
 }
 
 func (l *Lab) buildOutside() error {
 	var err error
-	if l.outside, err = newSpace("outside"); err != nil {
+	if l.outside, err = netspace.New("outside"); err != nil {
 		return err
 	}
 	if err := quiet(l.outside); err != nil {
 		return err
 	}
-	return l.outside.do(func() error {
+	return l.outside.Do(func() error {
 		lo, err := netlink.LinkByName("lo")
 		if err != nil {
 			return fmt.Errorf("loopback: %w", err)
@@ -145,7 +146,7 @@ func (l *Lab) buildSite(i int, site *scenario.Site) error {
 		return err
 	}
 	l.gateways[site.Name] = gw
-	lan, err := newSpace(site.Name + "-lan")
+	lan, err := netspace.New(site.Name + "-lan")
 	if err != nil {
 		return err
 	}
@@ -154,10 +155,10 @@ func (l *Lab) buildSite(i int, site *scenario.Site) error {
 		return err
 	}
 	port := "port" + strconv.Itoa(i)
-	if err := l.outside.do(func() error { return l.plugWAN(gw, port, site) }); err != nil {
+	if err := l.outside.Do(func() error { return l.plugWAN(gw, port, site) }); err != nil {
 		return err
 	}
-	if err := lan.do(func() error { return plugLAN(gw, site) }); err != nil {
+	if err := lan.Do(func() error { return plugLAN(gw, site) }); err != nil {
 		return err
 	}
 	return gw.setUp(l.sc)
@@ -203,9 +204,9 @@ func plugLAN(gw *Gateway, site *scenario.Site) error {
 }
 
 // veth makes a pair from the calling thread's network to another's.
-func veth(name, peer string, to *space) (netlink.Link, error) {
+func veth(name, peer string, to *netspace.Space) (netlink.Link, error) {
 	v := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: peer, PeerNamespace: netlink.NsFd(to.net),
+		LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: peer, PeerNamespace: netlink.NsFd(to.FD()),
 	}
 	if err := netlink.LinkAdd(v); err != nil {
 		return nil, fmt.Errorf("veth %s to %s: %w", name, peer, err)
@@ -243,7 +244,7 @@ func (l *Lab) listen(s scenario.Service) error {
 		host = s.Addr.String()
 	}
 	at := net.JoinHostPort(host, strconv.Itoa(int(s.Port)))
-	return sp.visit(func() error {
+	return sp.Visit(func() error {
 		if s.Kind == scenario.DNS {
 			pc, err := net.ListenPacket("udp4", at)
 			if err != nil {
@@ -280,7 +281,7 @@ func (l *Lab) Run(ctx context.Context, s *scenario.Session) scenario.Result {
 		if s.UDP() {
 			network, d.LocalAddr = "udp4", &net.UDPAddr{IP: s.From.AsSlice()}
 		}
-		err = from.visit(func() error {
+		err = from.Visit(func() error {
 			conn, err = d.DialContext(ctx, network, netip.AddrPortFrom(to, s.Port).String())
 			return err
 		})
@@ -306,13 +307,13 @@ func (l *Lab) Close() error {
 		errs = append(errs, l.server.Close())
 	}
 	for _, gw := range l.gateways {
-		gw.space.close()
+		gw.space.Close()
 	}
 	for _, lan := range l.lans {
-		lan.close()
+		lan.Close()
 	}
 	if l.outside != nil {
-		l.outside.close()
+		l.outside.Close()
 	}
 	errs = append(errs, os.RemoveAll(l.dir))
 	return errors.Join(errs...)

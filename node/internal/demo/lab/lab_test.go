@@ -21,6 +21,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/netspace"
 )
 
 func TestMain(m *testing.M) {
@@ -47,7 +48,7 @@ func victim(dir string) {
 		os.Exit(1)
 	}
 	var st unix.Stat_t
-	if err := unix.Fstat(l.Gateway(scenario.Alder).space.net, &st); err != nil {
+	if err := unix.Fstat(l.Gateway(scenario.Alder).space.FD(), &st); err != nil {
 		fmt.Println(err)
 		os.Exit(1)
 	}
@@ -248,9 +249,9 @@ func TestNothingIsLeftBehind(t *testing.T) {
 		t.Fatal(err)
 	}
 	var inodes []uint64
-	for _, s := range []*space{l.outside, l.lans[scenario.Alder], l.gateways[scenario.Cedar].space} {
+	for _, s := range []*netspace.Space{l.outside, l.lans[scenario.Alder], l.gateways[scenario.Cedar].space} {
 		var st unix.Stat_t
-		if err := unix.Fstat(s.net, &st); err != nil {
+		if err := unix.Fstat(s.FD(), &st); err != nil {
 			t.Fatal(err)
 		}
 		inodes = append(inodes, st.Ino)

@@ -1,6 +1,9 @@
 //go:build linux
 
-package lab
+// Package netspace makes network namespaces that belong to this process alone,
+// for the demo and for measurements: worlds with routers and hosts that touch
+// nothing of the machine's network, and vanish with the process.
+package netspace
 
 import (
 	"errors"
@@ -13,11 +16,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// space is a network namespace (and a mount namespace) held by one thread. It
+// Space is a network namespace (and a mount namespace) held by one thread. It
 // has no name in the file system: when the thread and the processes started in
 // it are gone, also after a kill -9, the kernel takes the namespace, its
 // links, rules and mounts with it.
-type space struct {
+type Space struct {
 	name  string
 	net   int // descriptor of the network namespace
 	calls chan func()
@@ -25,10 +28,10 @@ type space struct {
 	once  sync.Once
 }
 
-// newSpace makes both namespaces. The mounts start as a private copy with a
+// New makes both namespaces. The mounts start as a private copy with a
 // sysfs that shows the new network.
-func newSpace(name string) (*space, error) {
-	s := &space{name: name, net: -1, calls: make(chan func()), done: make(chan struct{})}
+func New(name string) (*Space, error) {
+	s := &Space{name: name, net: -1, calls: make(chan func()), done: make(chan struct{})}
 	ready := make(chan error, 1)
 	go s.hold(ready)
 	if err := <-ready; err != nil {
@@ -39,7 +42,7 @@ func newSpace(name string) (*space, error) {
 
 // hold runs on the namespace's own thread until close. The thread is never
 // given back: it ends with the goroutine.
-func (s *space) hold(ready chan<- error) {
+func (s *Space) hold(ready chan<- error) {
 	runtime.LockOSThread()
 	if unix.Gettid() == unix.Getpid() {
 		// The first thread of a process stands for it in /proc and never
@@ -60,7 +63,7 @@ func (s *space) hold(ready chan<- error) {
 	close(s.done)
 }
 
-func (s *space) enter() error {
+func (s *Space) enter() error {
 	if err := unix.Unshare(unix.CLONE_NEWNET | unix.CLONE_NEWNS); err != nil {
 		return fmt.Errorf("unshare: %w", err)
 	}
@@ -78,9 +81,9 @@ func (s *space) enter() error {
 	return nil
 }
 
-// do runs f on the namespace's thread, one call at a time. What f starts (a
+// Do runs f on the namespace's thread, one call at a time. What f starts (a
 // child process, a socket) belongs to the namespace.
-func (s *space) do(f func() error) error {
+func (s *Space) Do(f func() error) error {
 	res := make(chan error, 1)
 	select {
 	case s.calls <- func() { res <- f() }:
@@ -90,9 +93,9 @@ func (s *space) do(f func() error) error {
 	}
 }
 
-// visit runs f on the caller's own thread, moved into the network namespace
+// Visit runs f on the caller's own thread, moved into the network namespace
 // for as long as f takes. Any number of visits may go on at once.
-func (s *space) visit(f func() error) error {
+func (s *Space) Visit(f func() error) error {
 	runtime.LockOSThread()
 	home, err := unix.Open(fmt.Sprintf("/proc/self/task/%d/ns/net", unix.Gettid()), unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -114,9 +117,9 @@ func (s *space) visit(f func() error) error {
 	return err
 }
 
-// sysctl sets a value of this network, named as in net/ipv4/ip_forward.
-func (s *space) sysctl(name, value string) error {
-	return s.do(func() error {
+// Sysctl sets a value of this network, named as in net/ipv4/ip_forward.
+func (s *Space) Sysctl(name, value string) error {
+	return s.Do(func() error {
 		if err := os.WriteFile(filepath.Join("/proc/sys", name), []byte(value), 0o644); err != nil {
 			return fmt.Errorf("sysctl %s: %w", name, err)
 		}
@@ -124,9 +127,12 @@ func (s *space) sysctl(name, value string) error {
 	})
 }
 
-// close ends the thread; children that were started on it and still live are
+// Close ends the thread; children that were started on it and still live are
 // killed by the kernel.
-func (s *space) close() {
+func (s *Space) Close() {
 	s.once.Do(func() { close(s.calls) })
 	<-s.done
 }
+
+// FD is a descriptor of the network namespace, valid until Close.
+func (s *Space) FD() int { return s.net }
