@@ -3,7 +3,7 @@
 // path in the Linux kernel, dataplane/softplane the same semantics in Go over
 // captures; dataplane/planetest holds both to one conformance suite.
 //
-// Order for each packet: parse, flow verdict, block, budget, never-block
+// Order for each packet: parse, flow verdict, block, quarantine, budget, never-block
 // (asked only when something would drop, and ahead of every drop), mode,
 // account, milestone.
 package dataplane
@@ -11,7 +11,6 @@ package dataplane
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"time"
 
@@ -33,75 +32,6 @@ func (m Mode) String() string {
 		return "enforce"
 	}
 	return "monitor"
-}
-
-// Action is what a rule does, weakest first.
-type Action uint8
-
-// Actions, in the words of the product.
-const (
-	Observe   Action = iota // count and tell
-	RateLimit               // a budget on new flows of a source
-	Suspend                 // drop this one flow, both directions, for seconds
-	Block                   // drop a peer, or a service of it, until expiry
-)
-
-// String is the action's word: observe, rate-limit, suspend, block.
-func (a Action) String() string {
-	switch a {
-	case RateLimit:
-		return "rate-limit"
-	case Suspend:
-		return "suspend"
-	case Block:
-		return "block"
-	}
-	return "observe"
-}
-
-// Target is what a rule applies to. Exactly one form is set:
-//   - Flow (Prefix zero): one flow, both directions. Actions: Suspend, Observe.
-//   - Prefix, Port 0, Proto 0: every packet from or to an address in Prefix.
-//     Actions: Block, and for single addresses RateLimit (new flows initiated by it).
-//   - Prefix (single address) with Port and Proto: packets to or from that
-//     service (that address's own port). Action: Block.
-type Target struct {
-	Flow   flow.Key
-	Prefix netip.Prefix
-	Port   uint16
-	Proto  uint8
-}
-
-// IsFlow says whether the target is a single flow.
-func (t Target) IsFlow() bool { return !t.Prefix.IsValid() }
-
-// Peer targets everything from and to one address.
-func Peer(a netip.Addr) Target {
-	a = a.Unmap()
-	return Target{Prefix: netip.PrefixFrom(a, a.BitLen())}
-}
-
-// String prints the target as a person would name it.
-func (t Target) String() string {
-	switch {
-	case t.IsFlow():
-		return t.Flow.String()
-	case t.Port != 0 || t.Proto != 0:
-		return fmt.Sprintf("%s:%d/%s", t.Prefix.Addr(), t.Port, flow.ProtoName(t.Proto))
-	case t.Prefix.IsSingleIP():
-		return t.Prefix.Addr().String()
-	}
-	return t.Prefix.String()
-}
-
-// Rule is one entry that the plane enforces. Expires is required: the plane
-// itself stops applying a rule at that moment, with or without the daemon.
-type Rule struct {
-	Target  Target
-	Action  Action
-	Expires time.Time
-	Reason  uint32 // id that the site resolves to words; travels through the kernel
-	Rate    uint32 // RateLimit only: new flows a second
 }
 
 // Never is one never-block entry, deliberately narrow: traffic from or to an
@@ -184,6 +114,9 @@ type Plane interface {
 	Apply(rules ...Rule) error
 	Remove(targets ...Target) error
 	SetNever(entries []Never) error
+	// SetRemediation says what a quarantined host may still reach: entries name
+	// the other end as never-block entries do, and replace all earlier ones.
+	SetRemediation(entries []Never) error
 	SetMode(Mode) error
 	// Rules reads back what is enforced now, with hits, from the plane itself.
 	Rules() ([]Hit, error)
@@ -224,32 +157,4 @@ type Bulk interface {
 	ReplaceBulk(entries []Listed) error
 	// BulkState reads back what is enforced.
 	BulkState() (BulkState, error)
-}
-
-// Validate checks a rule's form. It does not know the never-block list.
-func (r Rule) Validate() error {
-	switch t := r.Target; {
-	case r.Expires.IsZero():
-		return fmt.Errorf("rule for %s: expires: is required", t)
-	case t.IsFlow():
-		if !t.Flow.A.IsValid() || !t.Flow.B.IsValid() {
-			return errors.New("rule target: neither flow nor prefix is set")
-		}
-		if r.Action == Block || r.Action == RateLimit {
-			return fmt.Errorf("rule for %s: action %s: a flow can be suspended or observed", t, r.Action)
-		}
-	case t.Prefix != t.Prefix.Masked():
-		return fmt.Errorf("rule for %s: prefix has host bits set", t)
-	case t.Prefix.Addr().Is4In6():
-		return fmt.Errorf("rule for %s: IPv4-mapped IPv6 address: expected plain IPv4", t)
-	case t.Prefix.Addr().Is4() && t.Prefix.Bits() < 8, t.Prefix.Addr().Is6() && t.Prefix.Bits() < 16:
-		return fmt.Errorf("rule for %s: prefix too wide", t)
-	case r.Action == Suspend:
-		return fmt.Errorf("rule for %s: action suspend: needs a flow", t)
-	case (t.Port != 0 || t.Proto != 0) && (!t.Prefix.IsSingleIP() || t.Port == 0 || t.Proto == 0 || r.Action != Block):
-		return fmt.Errorf("rule for %s: a service is one address, a port, a protocol and action block", t)
-	case r.Action == RateLimit && (r.Rate == 0 || !t.Prefix.IsSingleIP()):
-		return fmt.Errorf("rule for %s: rate-limit: needs one address and a rate of at least 1 new flow a second", t)
-	}
-	return nil
 }

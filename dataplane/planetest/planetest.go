@@ -26,7 +26,13 @@
 //   - Payload sizes of UDP and ICMP leave out eight header bytes; for protocols
 //     without a known header, payload is all that follows the IP headers.
 //   - Every matching rule counts, not the narrowest only: the strongest action
-//     wins, and among equals flow, service, address, prefix in this order.
+//     wins, and among equals flow, service, pair, address, prefix in this order.
+//   - A quarantine does not match packets whose other end is on the remediation
+//     list; they are no hits of it, and other rules hold for them.
+//   - Budgets are charged only for what no stronger rule drops, the flow's first,
+//     then the source's, the service's and the destination's; one that refuses
+//     ends it, and what it refuses is its hits. A flow's budget is in bytes of IP
+//     packets; one packet passes a full bucket whatever its size.
 //   - A rule whose expiry has passed is not enforced and not listed; applying
 //     one removes its predecessor. Read back, an expiry may be off by a clock
 //     tick (1.1 s).
@@ -74,7 +80,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases()} {
 		all = append(all, group...)
 	}
 	return all

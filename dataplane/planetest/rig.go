@@ -13,7 +13,8 @@ import (
 // rig is a fixture with the assertions that the cases share.
 type rig struct {
 	Fixture
-	t *testing.T
+	t     *testing.T
+	ports int // used up by cases that need new flows again and again
 }
 
 func (r *rig) play(steps ...Step) {

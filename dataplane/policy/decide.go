@@ -13,7 +13,17 @@ func (t *Table) Decide(p *Packet, now int64, mode dataplane.Mode) Verdict {
 	if len(t.all) == 0 {
 		return Verdict{}
 	}
-	s := search{p: p, now: now}
+	s := search{p: p, now: now, remedies: &t.remedies}
+	t.match(&s)
+	if !s.drops() {
+		t.charge(&s)
+	}
+	return t.conclude(&s, mode)
+}
+
+// match considers every rule that names the packet, narrowest first.
+func (t *Table) match(s *search) {
+	p := s.p
 	if !p.NoPorts {
 		if len(t.flows) != 0 {
 			s.consider(t.flows[p.Key])
@@ -25,28 +35,52 @@ func (t *Table) Decide(p *Packet, now int64, mode dataplane.Mode) Verdict {
 			}
 		}
 	}
-	var limit *entry
+	if len(t.pairs) != 0 {
+		s.consider(t.pairs[pairOf(p.Src, p.Dst)])
+	}
 	if len(t.addrs) != 0 {
-		limit = s.address(t.addrs[p.Src])
-		if dst := t.addrs[p.Dst]; dst != nil && p.Src != p.Dst && dst.rule.Action != dataplane.RateLimit {
-			s.consider(dst)
+		s.host(t.addrs[p.Src], p.Dst, p.DstPort, p.SrcPort)
+		if p.Src != p.Dst {
+			s.host(t.addrs[p.Dst], p.Src, p.SrcPort, p.DstPort)
 		}
 	}
 	t.prefixes.each(p.Src, s.consider)
 	t.prefixes.each(p.Dst, s.considerNew)
-	s.charge(limit)
-	return t.conclude(&s, mode)
+}
+
+// charge asks the budgets that the packet falls under, the sender's own before
+// that of whom it calls, so that who is over the one takes nothing of the other.
+func (t *Table) charge(s *search) {
+	p := s.p
+	if p.NoPorts {
+		return
+	}
+	if s.charge(t.flows[p.Key], int64(p.Size)) || !p.New {
+		return
+	}
+	_ = s.charge(t.addrs[p.Src], 1) ||
+		s.charge(t.services[service{p.Dst, p.DstPort, p.Proto}], 1) ||
+		s.charge(t.toward[p.Dst], 1)
 }
 
 // search holds the best rule found so far.
 type search struct {
-	p    *Packet
-	now  int64
-	best *entry
+	p        *Packet
+	now      int64
+	best     *entry
+	remedies *prefixMap[[]dataplane.Never]
 }
 
+// consider takes a rule into account. A rate limit is put aside: its budget is
+// charged only when nothing stronger drops the packet.
 func (s *search) consider(e *entry) {
-	if e == nil || e.expires <= s.now {
+	if e != nil && e.rule.Action != dataplane.RateLimit {
+		s.take(e)
+	}
+}
+
+func (s *search) take(e *entry) {
+	if e.expires <= s.now {
 		return
 	}
 	e.packets++
@@ -63,26 +97,25 @@ func (s *search) considerNew(e *entry) {
 	}
 }
 
-// address considers the rule of the source, and puts a rate limit aside: it is
-// charged only when nothing stronger drops the packet.
-func (s *search) address(e *entry) (limit *entry) {
-	if e == nil || e.rule.Action != dataplane.RateLimit {
-		s.consider(e)
-		return nil
-	}
-	if !s.p.New || e.expires <= s.now {
-		return nil
-	}
-	return e
-}
-
-func (s *search) charge(limit *entry) {
-	if limit == nil || s.best != nil && s.best.rule.Action > dataplane.RateLimit {
+// host considers the rule of an address, by what faces it: a quarantine does
+// not apply to a remedy.
+func (s *search) host(e *entry, facing netip.Addr, own, other uint16) {
+	if e != nil && e.rule.Action == dataplane.Quarantine && neverMatches(s.remedies, facing, own, other, s.p) {
 		return
 	}
-	if !limit.budget.take(s.now) {
-		s.consider(limit)
+	s.consider(e)
+}
+
+func (s *search) drops() bool { return s.best != nil && s.best.rule.Action > dataplane.RateLimit }
+
+// charge takes cost from a rate limit's budget; when that is spent, the rule
+// drops.
+func (s *search) charge(e *entry, cost int64) (spent bool) {
+	if e == nil || e.rule.Action != dataplane.RateLimit || e.expires <= s.now || e.budget.take(s.now, cost) {
+		return false
 	}
+	s.take(e)
+	return true
 }
 
 func (t *Table) conclude(s *search, mode dataplane.Mode) Verdict {
@@ -97,24 +130,25 @@ func (t *Table) conclude(s *search, mode dataplane.Mode) Verdict {
 	return v
 }
 
-// bucket allows rate events a second on average and burst at once. It keeps one
-// number, the time at which it will be full again (the generic cell rate
-// algorithm, ITU-T I.371).
+// bucket allows rate a second on average and burst at once. It keeps one number,
+// the time at which it will be full again (the generic cell rate algorithm,
+// ITU-T I.371). What costs more than the burst finds room in a full bucket, and
+// pays later.
 type bucket struct {
 	rate, burst int64
 	full        int64 // ns
 }
 
-func (b *bucket) take(now int64) bool {
+func (b *bucket) take(now, cost int64) bool {
 	if b.rate <= 0 {
 		return false
 	}
-	step := int64(1e9) / b.rate
 	full := max(b.full, now)
-	if full-now > step*(b.burst-1) {
+	next := full + cost*int64(1e9)/b.rate
+	if full > now && next > now+b.burst*int64(1e9)/b.rate {
 		return false
 	}
-	b.full = full + step
+	b.full = next
 	return true
 }
 

@@ -5,7 +5,7 @@
 // given moment, which of them match a packet, which one decides, and what the
 // never-block list saves. Every live rule that matches a packet counts a hit;
 // the strongest action decides; among equals the flow's rule goes before a
-// service's, an address's and a prefix's, the source before the destination,
+// service's, a pair's, an address's and a prefix's, the source before the destination,
 // and the longer prefix before the shorter. The table is bounded and says
 // ErrFull; it never gives up a rule to make room for another.
 //

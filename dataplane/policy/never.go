@@ -28,6 +28,17 @@ func (t *Table) SetNever(entries []dataplane.Never) error {
 	return nil
 }
 
+// SetRemediation replaces what quarantined hosts may still reach. On an error
+// the old list stays.
+func (t *Table) SetRemediation(entries []dataplane.Never) error {
+	m, err := neverMap(entries)
+	if err != nil {
+		return fmt.Errorf("set remediation list: %w", err)
+	}
+	t.remedies = m
+	return nil
+}
+
 func neverMap(entries []dataplane.Never) (m prefixMap[[]dataplane.Never], err error) {
 	if len(entries) > maxNever {
 		return m, fmt.Errorf("%d entries of at most %d: %w", len(entries), maxNever, dataplane.ErrFull)
@@ -50,7 +61,7 @@ func neverMap(entries []dataplane.Never) (m prefixMap[[]dataplane.Never], err er
 
 // neverDrop is asked only when a rule would drop the packet.
 func (t *Table) neverDrop(p *Packet, now int64) bool {
-	if builtIn(p) && t.builtin.take(now) {
+	if builtIn(p) && t.builtin.take(now, 1) {
 		return true
 	}
 	return neverMatches(&t.never, p.Src, p.SrcPort, p.DstPort, p) || neverMatches(&t.never, p.Dst, p.DstPort, p.SrcPort, p)

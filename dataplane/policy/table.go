@@ -44,6 +44,16 @@ type service struct {
 	proto uint8
 }
 
+// pair is two addresses in their order.
+type pair struct{ low, high netip.Addr }
+
+func pairOf(a, b netip.Addr) pair {
+	if b.Less(a) {
+		a, b = b, a
+	}
+	return pair{a, b}
+}
+
 type entry struct {
 	rule           dataplane.Rule
 	expires        int64
@@ -58,9 +68,12 @@ type Table struct {
 	all      map[dataplane.Target]*entry
 	flows    map[flow.Key]*entry
 	services map[service]*entry
+	pairs    map[pair]*entry
 	addrs    map[netip.Addr]*entry
+	toward   map[netip.Addr]*entry
 	prefixes prefixMap[*entry]
 	never    prefixMap[[]dataplane.Never]
+	remedies prefixMap[[]dataplane.Never]
 	builtin  bucket
 }
 
@@ -74,7 +87,9 @@ func NewTable(maxRules int) *Table {
 		all:      map[dataplane.Target]*entry{},
 		flows:    map[flow.Key]*entry{},
 		services: map[service]*entry{},
+		pairs:    map[pair]*entry{},
 		addrs:    map[netip.Addr]*entry{},
+		toward:   map[netip.Addr]*entry{},
 		builtin:  bucket{rate: builtinPerSecond, burst: builtinPerSecond},
 	}
 }
@@ -92,6 +107,18 @@ func canonical(t dataplane.Target) dataplane.Target {
 	return t
 }
 
+// held is the form of a target under which a rule is held: of a pair, that may
+// be the one with the ends changed about.
+func (t *Table) held(target dataplane.Target) dataplane.Target {
+	target = canonical(target)
+	if target.Host.IsValid() && t.all[target] == nil {
+		if other := dataplane.Pair(target.Prefix.Addr(), target.Host); t.all[other] != nil {
+			return other
+		}
+	}
+	return target
+}
+
 // Apply puts rules in force, each in place of an older one of its target, whose
 // hits it keeps when the action is the same. A rule that has expired by now only removes. If one rule is
 // invalid, or there is no room for all (dataplane.ErrFull), none is applied.
@@ -101,7 +128,7 @@ func (t *Table) Apply(now time.Time, rules ...dataplane.Rule) error {
 		if err := r.Validate(); err != nil {
 			return fmt.Errorf("apply: %w", err)
 		}
-		if target := canonical(r.Target); t.all[target] == nil && r.Expires.After(now) {
+		if target := t.held(r.Target); t.all[target] == nil && r.Expires.After(now) {
 			fresh[target] = true
 		}
 	}
@@ -118,9 +145,10 @@ func (t *Table) Apply(now time.Time, rules ...dataplane.Rule) error {
 }
 
 func (t *Table) put(now time.Time, r dataplane.Rule) {
+	held := t.held(r.Target)
 	r.Target = canonical(r.Target)
-	old := t.all[r.Target]
-	t.remove(r.Target)
+	old := t.all[held]
+	t.remove(held)
 	if !r.Expires.After(now) {
 		return
 	}
@@ -130,12 +158,16 @@ func (t *Table) put(now time.Time, r dataplane.Rule) {
 	}
 	e.budget.rate, e.budget.burst = int64(r.Rate), int64(r.Rate)
 	t.all[r.Target] = e
-	switch target := r.Target; {
-	case target.IsFlow():
+	switch target := r.Target; target.Form() {
+	case dataplane.FormFlow:
 		t.flows[target.Flow] = e
-	case target.Port != 0:
+	case dataplane.FormService:
 		t.services[service{target.Prefix.Addr(), target.Port, target.Proto}] = e
-	case target.Prefix.IsSingleIP():
+	case dataplane.FormPair:
+		t.pairs[pairOf(target.Host, target.Prefix.Addr())] = e
+	case dataplane.FormToward:
+		t.toward[target.Prefix.Addr()] = e
+	case dataplane.FormAddress:
 		t.addrs[target.Prefix.Addr()] = e
 	default:
 		t.prefixes.put(target.Prefix, e)
@@ -145,7 +177,7 @@ func (t *Table) put(now time.Time, r dataplane.Rule) {
 // Remove takes the rules of targets out of force. Unknown targets are ignored.
 func (t *Table) Remove(targets ...dataplane.Target) {
 	for _, target := range targets {
-		t.remove(canonical(target))
+		t.remove(t.held(target))
 	}
 }
 
@@ -154,12 +186,16 @@ func (t *Table) remove(target dataplane.Target) {
 		return
 	}
 	delete(t.all, target)
-	switch {
-	case target.IsFlow():
+	switch target.Form() {
+	case dataplane.FormFlow:
 		delete(t.flows, target.Flow)
-	case target.Port != 0:
+	case dataplane.FormService:
 		delete(t.services, service{target.Prefix.Addr(), target.Port, target.Proto})
-	case target.Prefix.IsSingleIP():
+	case dataplane.FormPair:
+		delete(t.pairs, pairOf(target.Host, target.Prefix.Addr()))
+	case dataplane.FormToward:
+		delete(t.toward, target.Prefix.Addr())
+	case dataplane.FormAddress:
 		delete(t.addrs, target.Prefix.Addr())
 	default:
 		t.prefixes.remove(target.Prefix)

@@ -15,10 +15,20 @@ type twin struct {
 	rules []dataplane.Rule
 	hits  map[dataplane.Target]uint64
 	never []dataplane.Never
+	cure  []dataplane.Never // the remediation list
+}
+
+// plain is one form of a pair, which is the same whoever of it is the host.
+func plain(t dataplane.Target) dataplane.Target {
+	if t.Host.IsValid() && t.Prefix.Addr().Less(t.Host) {
+		return dataplane.Pair(t.Prefix.Addr(), t.Host)
+	}
+	return t
 }
 
 func (w *twin) apply(now time.Time, rules ...dataplane.Rule) {
 	for _, r := range rules {
+		r.Target = plain(r.Target)
 		for _, old := range w.rules {
 			if old.Target == r.Target && old.Action != r.Action {
 				delete(w.hits, r.Target)
@@ -43,6 +53,7 @@ func (w *twin) remove(target dataplane.Target) {
 }
 
 func (w *twin) forget(target dataplane.Target) {
+	target = plain(target)
 	w.remove(target)
 	delete(w.hits, target)
 }
@@ -51,6 +62,9 @@ func matches(t dataplane.Target, p *Packet) bool {
 	switch {
 	case t.IsFlow():
 		return !p.NoPorts && t.Flow == p.Key
+	case t.Host.IsValid():
+		peer := t.Prefix.Addr()
+		return p.Src == t.Host && p.Dst == peer || p.Src == peer && p.Dst == t.Host
 	case t.Port != 0:
 		return !p.NoPorts && t.Proto == p.Proto &&
 			(t.Prefix.Contains(p.Src) && t.Port == p.SrcPort || t.Prefix.Contains(p.Dst) && t.Port == p.DstPort)
@@ -60,11 +74,11 @@ func matches(t dataplane.Target, p *Packet) bool {
 
 func (w *twin) decide(p *Packet, now time.Time) (drop, saved bool) {
 	for _, r := range w.rules {
-		if !r.Expires.After(now) || !matches(r.Target, p) {
+		if !r.Expires.After(now) || !matches(r.Target, p) || r.Action == dataplane.Quarantine && w.cured(r.Target.Prefix.Addr(), p) {
 			continue
 		}
 		w.hits[r.Target]++
-		if r.Action == dataplane.Block || r.Action == dataplane.Suspend {
+		if r.Action >= dataplane.Suspend {
 			drop = true
 		}
 	}
@@ -72,14 +86,26 @@ func (w *twin) decide(p *Packet, now time.Time) (drop, saved bool) {
 		return false, false
 	}
 	for _, n := range w.never {
-		proto := n.Proto == 0 || n.Proto == p.Proto
-		src := n.Prefix.Contains(p.Src) && (n.Port == 0 || !p.NoPorts && (n.Port == p.SrcPort || n.AnySide && n.Port == p.DstPort))
-		dst := n.Prefix.Contains(p.Dst) && (n.Port == 0 || !p.NoPorts && (n.Port == p.DstPort || n.AnySide && n.Port == p.SrcPort))
-		if proto && (src || dst) {
+		if fits(n, p.Src, p.SrcPort, p.DstPort, p) || fits(n, p.Dst, p.DstPort, p.SrcPort, p) {
 			return false, true
 		}
 	}
 	return drop, false
+}
+
+// cured says whether what a quarantined host says or hears here is of a remedy.
+func (w *twin) cured(host netip.Addr, p *Packet) bool {
+	for _, n := range w.cure {
+		if p.Src == host && fits(n, p.Dst, p.DstPort, p.SrcPort, p) || p.Src != host && fits(n, p.Src, p.SrcPort, p.DstPort, p) {
+			return true
+		}
+	}
+	return false
+}
+
+func fits(n dataplane.Never, a netip.Addr, own, other uint16, p *Packet) bool {
+	return n.Prefix.Contains(a) && (n.Proto == 0 || n.Proto == p.Proto) &&
+		(n.Port == 0 || !p.NoPorts && (n.Port == own || n.AnySide && n.Port == other))
 }
 
 // world draws from few addresses and ports, so that rules and packets meet.
@@ -119,7 +145,15 @@ func (w world) rule(now time.Time) dataplane.Rule {
 	if w.rng.IntN(4) == 0 {
 		r.Action = dataplane.Observe
 	}
-	switch w.rng.IntN(4) {
+	switch w.rng.IntN(6) {
+	case 4:
+		if p := w.packet(); p.Src != p.Dst {
+			r.Target = dataplane.Pair(p.Src, p.Dst)
+			return r
+		}
+		fallthrough
+	case 5:
+		r.Target, r.Action = dataplane.Peer(w.addr()), dataplane.Quarantine
 	case 0:
 		r.Target.Flow = w.packet().Key
 		if r.Action == dataplane.Block {
@@ -174,6 +208,9 @@ func TestTableAgreesWithItsTwin(t *testing.T) {
 				if list := w.nevers(); table.SetNever(list) == nil {
 					slow.never = list
 				}
+				if list := w.nevers(); table.SetRemediation(list) == nil {
+					slow.cure = list
+				}
 			case 3:
 				for _, gone := range table.Expire(now) {
 					slow.forget(gone.Target)
@@ -212,8 +249,8 @@ func checkHits(t *testing.T, table *Table, slow *twin, now time.Time) {
 		t.Fatalf("live rules: got %d, expected %d", len(hits), live)
 	}
 	for _, h := range hits {
-		if h.Packets != slow.hits[h.Rule.Target] {
-			t.Fatalf("hits of %s: got %d, expected %d", h.Rule.Target, h.Packets, slow.hits[h.Rule.Target])
+		if h.Packets != slow.hits[plain(h.Rule.Target)] {
+			t.Fatalf("hits of %s: got %d, expected %d", h.Rule.Target, h.Packets, slow.hits[plain(h.Rule.Target)])
 		}
 	}
 }

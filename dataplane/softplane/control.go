@@ -32,6 +32,11 @@ func (p *Plane) SetNever(entries []dataplane.Never) error {
 	return p.locked(func() error { return p.rules.SetNever(entries) })
 }
 
+// SetRemediation replaces what quarantined hosts may still reach.
+func (p *Plane) SetRemediation(entries []dataplane.Never) error {
+	return p.locked(func() error { return p.rules.SetRemediation(entries) })
+}
+
 // SetMode says whether rules act from the next frame on.
 func (p *Plane) SetMode(m dataplane.Mode) error {
 	return p.locked(func() error {

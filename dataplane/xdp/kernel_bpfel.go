@@ -30,6 +30,10 @@ type kernelConfig struct {
 	BlockPrefixes   uint32
 	ObservePrefixes uint32
 	Nevers          uint32
+	PairRules       uint32
+	TowardRules     uint32
+	Remedies        uint32
+	Names           uint32
 }
 
 type kernelCounters struct {
@@ -135,6 +139,12 @@ type kernelNeverKey struct {
 	Addr   kernelAddr
 }
 
+type kernelPairKey struct {
+	_ structs.HostLayout
+	A kernelAddr
+	B kernelAddr
+}
+
 type kernelPrefixKey struct {
 	_      structs.HostLayout
 	Bits   uint32
@@ -157,11 +167,12 @@ type kernelRule struct {
 }
 
 type kernelRuleKey struct {
-	_     structs.HostLayout
-	Addr  kernelAddr
-	Port  uint16
-	Proto uint8
-	Pad   [5]uint8
+	_      structs.HostLayout
+	Addr   kernelAddr
+	Port   uint16
+	Proto  uint8
+	Toward uint8
+	Pad    [4]uint8
 }
 
 // Names of all BPF objects in the ELF.
@@ -173,7 +184,9 @@ const (
 	kernelMapEvents       = "events"
 	kernelMapFlows        = "flows"
 	kernelMapNevers       = "nevers"
+	kernelMapPairs        = "pairs"
 	kernelMapPrefixes     = "prefixes"
+	kernelMapRemedies     = "remedies"
 	kernelMapScratch      = "scratch"
 	kernelMapSettings     = "settings"
 	kernelMapTotals       = "totals"
@@ -239,7 +252,9 @@ type kernelMapSpecs struct {
 	Events   *ebpf.MapSpec `ebpf:"events"`
 	Flows    *ebpf.MapSpec `ebpf:"flows"`
 	Nevers   *ebpf.MapSpec `ebpf:"nevers"`
+	Pairs    *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes *ebpf.MapSpec `ebpf:"prefixes"`
+	Remedies *ebpf.MapSpec `ebpf:"remedies"`
 	Scratch  *ebpf.MapSpec `ebpf:"scratch"`
 	Settings *ebpf.MapSpec `ebpf:"settings"`
 	Totals   *ebpf.MapSpec `ebpf:"totals"`
@@ -279,7 +294,9 @@ type kernelMaps struct {
 	Events   *ebpf.Map `ebpf:"events"`
 	Flows    *ebpf.Map `ebpf:"flows"`
 	Nevers   *ebpf.Map `ebpf:"nevers"`
+	Pairs    *ebpf.Map `ebpf:"pairs"`
 	Prefixes *ebpf.Map `ebpf:"prefixes"`
+	Remedies *ebpf.Map `ebpf:"remedies"`
 	Scratch  *ebpf.Map `ebpf:"scratch"`
 	Settings *ebpf.Map `ebpf:"settings"`
 	Totals   *ebpf.Map `ebpf:"totals"`
@@ -293,7 +310,9 @@ func (m *kernelMaps) Close() error {
 		m.Events,
 		m.Flows,
 		m.Nevers,
+		m.Pairs,
 		m.Prefixes,
+		m.Remedies,
 		m.Scratch,
 		m.Settings,
 		m.Totals,

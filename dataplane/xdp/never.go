@@ -18,39 +18,55 @@ const neverTuples = len(kernelNever{}.T)
 // carries the entries of those around it: at most 16 together, else
 // [dataplane.ErrFull].
 func (p *Plane) SetNever(entries []dataplane.Never) error {
+	if err := p.setList(entries, p.objs.Nevers, &p.cfg.Nevers); err != nil {
+		return fmt.Errorf("never-block list: %w", err)
+	}
+	return nil
+}
+
+// SetRemediation implements [dataplane.Plane], with the bounds of SetNever.
+func (p *Plane) SetRemediation(entries []dataplane.Never) error {
+	if err := p.setList(entries, p.objs.Remedies, &p.cfg.Remedies); err != nil {
+		return fmt.Errorf("remediation list: %w", err)
+	}
+	return nil
+}
+
+// setList makes entries the content of a list whose switch in the settings is on.
+func (p *Plane) setList(entries []dataplane.Never, in *ebpf.Map, on *uint32) error {
 	want, err := flatten(entries)
 	if err != nil {
-		return fmt.Errorf("never-block list: %w", err)
+		return err
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	if len(want) > 0 && p.cfg.Nevers == 0 {
-		p.cfg.Nevers = 1
+	if len(want) > 0 && *on == 0 {
+		*on = 1
 		if err := p.writeConfig(); err != nil {
 			return err
 		}
 	}
 	// New ones first: at no moment is an entry of both lists missing.
 	for k, v := range want {
-		if err := p.objs.Nevers.Put(k, v); err != nil {
-			return fmt.Errorf("never-block list: %w", full(err))
+		if err := in.Put(k, v); err != nil {
+			return full(err)
 		}
 	}
-	if err := p.pruneNevers(want); err != nil {
-		return fmt.Errorf("never-block list: %w", err)
+	if err := prune(in, want); err != nil {
+		return err
 	}
-	p.cfg.Nevers = uint32(min(len(want), 1))
+	*on = uint32(min(len(want), 1))
 	return p.writeConfig()
 }
 
-func (p *Plane) pruneNevers(want map[kernelNeverKey]kernelNever) error {
+func prune(list *ebpf.Map, want map[kernelNeverKey]kernelNever) error {
 	var k kernelNeverKey
 	var v kernelNever
 	var stale []kernelNeverKey
-	it := p.objs.Nevers.Iterate()
+	it := list.Iterate()
 	for it.Next(&k, &v) {
 		if _, ok := want[k]; !ok {
 			stale = append(stale, k)
@@ -60,7 +76,7 @@ func (p *Plane) pruneNevers(want map[kernelNeverKey]kernelNever) error {
 		return err
 	}
 	for _, k := range stale {
-		if err := p.objs.Nevers.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := list.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return err
 		}
 	}

@@ -131,7 +131,7 @@ func makeSpec(o Options) (*ebpf.CollectionSpec, error) {
 	}
 	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
 	if o.maxRules > 0 {
-		for _, name := range []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPrefixes, kernelMapNevers} {
+		for _, name := range []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPairs, kernelMapPrefixes, kernelMapNevers, kernelMapRemedies} {
 			spec.Maps[name].MaxEntries = o.maxRules
 		}
 	}
@@ -170,7 +170,8 @@ func (p *Plane) maps() map[string]*ebpf.Map {
 	m := &p.objs.kernelMaps
 	return map[string]*ebpf.Map{
 		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
-		kernelMapNevers: m.Nevers, kernelMapPrefixes: m.Prefixes, kernelMapSettings: m.Settings,
+		kernelMapNevers: m.Nevers, kernelMapPairs: m.Pairs, kernelMapPrefixes: m.Prefixes,
+		kernelMapRemedies: m.Remedies, kernelMapSettings: m.Settings,
 		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,
 	}
 }

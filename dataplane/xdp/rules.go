@@ -1,9 +1,12 @@
 package xdp
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"time"
+
+	"github.com/cilium/ebpf"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 )
@@ -48,6 +51,7 @@ func (p *Plane) apply(r dataplane.Rule, now time.Time) error {
 	if r.Expires.After(now) {
 		return p.put(r)
 	}
+	p.turn(r.Target)
 	if old, ok := p.rules[r.Target]; ok {
 		return p.drop(r.Target, old)
 	}
@@ -56,7 +60,8 @@ func (p *Plane) apply(r dataplane.Rule, now time.Time) error {
 
 func isWide(t dataplane.Target) bool { return !t.IsFlow() && !t.Prefix.IsSingleIP() }
 
-// Remove implements [dataplane.Plane]. Unknown targets are no error.
+// Remove implements [dataplane.Plane]. Unknown targets are no error. What is in
+// the tables without this process having put it there goes too.
 func (p *Plane) Remove(targets ...dataplane.Target) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,8 +71,12 @@ func (p *Plane) Remove(targets ...dataplane.Target) error {
 	var changed []netip.Prefix
 	for _, t := range targets {
 		t = canonical(t)
+		p.turn(t)
 		e, ok := p.rules[t]
 		if !ok {
+			if err := p.purge(t); err != nil {
+				return err
+			}
 			continue
 		}
 		if err := p.drop(t, e); err != nil {
@@ -80,8 +89,20 @@ func (p *Plane) Remove(targets ...dataplane.Target) error {
 	return p.refreshCovers(changed)
 }
 
+// purge deletes the rules of a target that this process does not know of.
+func (p *Plane) purge(t dataplane.Target) error {
+	for _, a := range []dataplane.Action{dataplane.Observe, dataplane.Block} {
+		in := place(t, a)
+		if err := p.mapOf(in).Delete(mapKey(in, t)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("remove rule for %s: %w", t, err)
+		}
+	}
+	return nil
+}
+
 // Rules implements [dataplane.Plane]: it reads the kernel's tables, not what
-// was asked for. Expiry is exact to the microsecond.
+// was asked for, and leaves out what stands in a table that the programs are
+// told to skip. Expiry is exact to the microsecond.
 func (p *Plane) Rules() ([]dataplane.Hit, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -90,12 +111,17 @@ func (p *Plane) Rules() ([]dataplane.Hit, error) {
 	}
 	p.clock.adjust()
 	now := uint64(bootNow()) / 1000
+	var live kernelConfig
+	if err := p.objs.Settings.Lookup(uint32(0), &live); err != nil {
+		return nil, fmt.Errorf("rules: read settings: %w", err)
+	}
 	var hits []dataplane.Hit
 	for f, err := range p.inKernel() {
 		if err != nil {
 			return nil, fmt.Errorf("rules: %w", err)
 		}
-		if f.value.Word>>8 <= now {
+		in := place(f.target, dataplane.Action(f.value.Word&0xff))
+		if f.value.Word>>8 <= now || *switchOf(&live, in) == 0 {
 			continue
 		}
 		hits = append(hits, dataplane.Hit{

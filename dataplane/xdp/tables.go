@@ -21,6 +21,8 @@ const (
 	tableFlow table = iota
 	tableAddr
 	tableService
+	tablePair
+	tableToward
 	tableBlockPrefix
 	tableObservePrefix
 	tables
@@ -28,14 +30,19 @@ const (
 
 // place is where a target's rule of an action belongs.
 func place(t dataplane.Target, a dataplane.Action) table {
-	switch {
-	case t.IsFlow():
+	switch t.Form() {
+	case dataplane.FormFlow:
 		return tableFlow
-	case t.Port != 0 || t.Proto != 0:
+	case dataplane.FormService:
 		return tableService
-	case t.Prefix.IsSingleIP():
+	case dataplane.FormPair:
+		return tablePair
+	case dataplane.FormToward:
+		return tableToward
+	case dataplane.FormAddress:
 		return tableAddr
-	case a == dataplane.Block:
+	}
+	if a == dataplane.Block {
 		return tableBlockPrefix
 	}
 	return tableObservePrefix
@@ -67,8 +74,10 @@ func (p *Plane) mapOf(in table) *ebpf.Map {
 	switch in {
 	case tableFlow:
 		return p.objs.Verdicts
-	case tableAddr, tableService:
+	case tableAddr, tableService, tableToward:
 		return p.objs.Addrs
+	case tablePair:
+		return p.objs.Pairs
 	}
 	return p.objs.Prefixes
 }
@@ -80,6 +89,11 @@ func mapKey(in table, t dataplane.Target) any {
 		return flowKey(t.Flow)
 	case tableAddr, tableService:
 		return kernelRuleKey{Addr: toKernel(t.Prefix.Addr()), Port: t.Port, Proto: t.Proto}
+	case tableToward:
+		return kernelRuleKey{Addr: toKernel(t.Prefix.Addr()), Toward: 1}
+	case tablePair:
+		k, _ := pairKey(t)
+		return k
 	}
 	fam, bits := family(t.Prefix)
 	k := kernelPrefixKey{Bits: 32 + bits, Family: fam, Addr: toKernel(t.Prefix.Addr())}
@@ -89,17 +103,38 @@ func mapKey(in table, t dataplane.Target) any {
 	return k
 }
 
+// pairKey is the kernel's key of a pair; hostB is 1 when the inside host is its b.
+func pairKey(t dataplane.Target) (k kernelPairKey, hostB uint32) {
+	a, b := t.Host, t.Prefix.Addr()
+	if b.Less(a) {
+		a, b, hostB = b, a, 1
+	}
+	return kernelPairKey{A: toKernel(a), B: toKernel(b)}, hostB
+}
+
+func fromPair(k *kernelPairKey, hostB uint32) dataplane.Target {
+	host, peer := fromKernel(k.A), fromKernel(k.B)
+	if hostB != 0 {
+		host, peer = peer, host
+	}
+	return dataplane.Pair(host, peer)
+}
+
 // put writes one live rule; hits of a predecessor with the same action stay.
 // The caller holds the lock.
 func (p *Plane) put(r dataplane.Rule) error {
 	t := r.Target
 	in := place(t, r.Action)
 	e := entry{action: r.Action, expires: p.clock.bootMicros(r.Expires), reason: r.Reason}
+	p.turn(t)
 	old, had := p.rules[t]
 	if in == tableBlockPrefix || in == tableObservePrefix {
 		e.cover, e.coverReason = p.coverOf(t.Prefix, in)
 	}
 	v := kernelRule{Word: word(e.action, e.expires), Reason: e.reason, Rate: r.Rate, Cover: e.cover, CoverReason: e.coverReason}
+	if in == tablePair {
+		_, v.Rate = pairKey(t)
+	}
 	m, k := p.mapOf(in), mapKey(in, t)
 	if had && old.action == r.Action {
 		var was kernelRule
@@ -124,6 +159,18 @@ func (p *Plane) put(r dataplane.Rule) error {
 	}
 	p.rules[t] = e
 	return nil
+}
+
+// turn brings what is known of a pair under the form t of its target.
+func (p *Plane) turn(t dataplane.Target) {
+	if _, ok := p.rules[t]; ok || !t.Host.IsValid() {
+		return
+	}
+	other := dataplane.Pair(t.Prefix.Addr(), t.Host)
+	if e, ok := p.rules[other]; ok {
+		delete(p.rules, other)
+		p.rules[t] = e
+	}
 }
 
 // drop removes one rule, if it is there.
@@ -157,12 +204,19 @@ func (p *Plane) disable(in table) error {
 }
 
 func (p *Plane) setTable(in table, v uint32) error {
-	field := [tables]*uint32{&p.cfg.FlowRules, &p.cfg.AddrRules, &p.cfg.ServiceRules, &p.cfg.BlockPrefixes, &p.cfg.ObservePrefixes}[in]
+	field := switchOf(&p.cfg, in)
 	if *field == v {
 		return nil
 	}
 	*field = v
 	return p.writeConfig()
+}
+
+// switchOf is the setting that makes the programs look into a table.
+func switchOf(c *kernelConfig, in table) *uint32 {
+	return [tables]*uint32{
+		&c.FlowRules, &c.AddrRules, &c.ServiceRules, &c.PairRules, &c.TowardRules, &c.BlockPrefixes, &c.ObservePrefixes,
+	}[in]
 }
 
 func (p *Plane) writeConfig() error {
@@ -250,7 +304,14 @@ func (p *Plane) inKernel() iter.Seq2[found, error] {
 		}
 		for k, v := range dump[kernelRuleKey, kernelRule](p.objs.Addrs) {
 			a := fromKernel(k.Addr)
-			t := dataplane.Target{Prefix: netip.PrefixFrom(a, a.BitLen()), Port: k.Port, Proto: k.Proto}
+			t := dataplane.Target{Prefix: netip.PrefixFrom(a, a.BitLen()), Port: k.Port, Proto: k.Proto, Toward: k.Toward != 0}
+			if !yield(found{t, v.value}, v.err) {
+				return
+			}
+		}
+		for k, v := range dump[kernelPairKey, kernelRule](p.objs.Pairs) {
+			t := fromPair(&k, v.value.Rate)
+			v.value.Rate = 0
 			if !yield(found{t, v.value}, v.err) {
 				return
 			}

@@ -81,8 +81,8 @@ static __always_inline int decide(struct pkt *p)
 	if (!drop && p->have & HAVE_L4) {
 		f = bpf_map_lookup_elem(&flows, &p->key);
 		born = !f && !(p->proto == P_TCP && p->flags & T_RST);
-		if (born && m.rate)
-			drop = over_budget(&m, p);
+		if (m.budgets)
+			drop = over_budget(&m, p, born);
 	}
 	if (drop && never_block(p, m.now)) {
 		n->never_saved += p->segs;

@@ -58,6 +58,14 @@ struct {
 } addrs SEC(".maps");
 
 struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct pair_key);
+	__type(value, struct rule);
+} pairs SEC(".maps");
+
+struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
 	__uint(max_entries, 65536);
@@ -72,6 +80,15 @@ struct {
 	__type(key, struct never_key);
 	__type(value, struct never);
 } nevers SEC(".maps");
+
+/* What a quarantined host may still reach, by the other end. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct never_key);
+	__type(value, struct never);
+} remedies SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
@@ -88,21 +105,27 @@ struct {
 
 /*
  * A token bucket in one word (GCRA): *tat is when the bucket will be full
- * again; it holds one second's worth. Says whether one more is over it.
+ * again; it holds one second's worth. Says whether cost more are over it. What
+ * costs more than a second's worth finds room in a full bucket, and pays later.
  */
-static __always_inline int over(__u64 *tat, __u32 rate, __u64 now)
+static __always_inline int over_by(__u64 *tat, __u32 cost, __u32 rate, __u64 now)
 {
-	__u64 step = SECOND / (rate ?: 1);
+	__u64 step = cost * SECOND / (rate ?: 1);
 
 	for (int i = 0; i < 4; i++) {
 		__u64 was = *(volatile __u64 *)tat;
 		__u64 next = (was > now ? was : now) + step;
-		if (next > now + SECOND)
+		if (was > now && next > now + SECOND)
 			return 1;
 		if (__sync_val_compare_and_swap(tat, was, next) == was)
 			return 0;
 	}
 	return 1;
+}
+
+static __always_inline int over(__u64 *tat, __u32 rate, __u64 now)
+{
+	return over_by(tat, 1, rate, now);
 }
 
 #endif

@@ -216,6 +216,7 @@ static __always_inline void parse(void *data, void *end, __u32 full, __u32 gso, 
 		cur += sizeof(*v);
 		off += sizeof(*v);
 	}
+	p->l3 = off;
 	if (proto == ntohs(0x0800))
 		parse_ip4(cur, end, full - off, gso, p);
 	else if (proto == ntohs(0x86dd))

@@ -6,6 +6,53 @@
 #include "maps.h"
 #include "parse.h"
 
+/* ::/16 must not cover all of IPv4, so prefixes are kept by family. */
+static __always_inline __u16 family(const struct addr *a)
+{
+	return a->hi == 0 && (a->lo & 0xffffffff) == V4_LOW ? 4 : 6;
+}
+
+/* Whether one of n's tuples fits: own is the port at the side of its address. */
+static __always_inline int fits(const struct never *n, __u16 own, __u16 other, const struct pkt *p)
+{
+	for (__u32 i = 0; i < NEVER_TUPLES; i++) {
+		struct never_tuple t;
+		if (i >= n->n)
+			break;
+		t = n->t[i];
+		if (t.proto && t.proto != p->proto)
+			continue;
+		if (!t.port)
+			return 1;
+		if (p->have & HAVE_L4 && (t.port == own || (t.any_side && t.port == other)))
+			return 1;
+	}
+	return 0;
+}
+
+/* Whether the end that faces a quarantined host, found at by, is a remedy. */
+__noinline int remedied(struct pkt *p, __u32 by)
+{
+	struct never_key k = {.bits = 160};
+	struct never *n;
+	__u16 own, other;
+
+	if (!p)
+		return 0;
+	if (by == BY_SRC) {
+		k.addr = p->dst;
+		own = p->dport;
+		other = p->sport;
+	} else {
+		k.addr = p->src;
+		own = p->sport;
+		other = p->dport;
+	}
+	k.family = family(&k.addr);
+	n = bpf_map_lookup_elem(&remedies, &k);
+	return n && fits(n, own, other, p);
+}
+
 /* Takes a rule into account, if it lives: the first of the strongest wins. */
 __noinline int consider(struct rule *r, struct match *m, struct pkt *p, __u32 by)
 {
@@ -24,13 +71,11 @@ __noinline int consider(struct rule *r, struct match *m, struct pkt *p, __u32 by
 	}
 	action = w & 0xff;
 	if (action == ACT_RATE) {
-		if (by == BY_SRC) {
-			m->rate = r->rate;
-			m->rate_reason = reason;
-			m->rate_told = r->told;
-		}
+		m->budgets |= 1U << (by & 31);
 		return 0;
 	}
+	if (action == ACT_QUARANTINE && remedied(p, by))
+		return 0;
 	add(&r->packets, p->segs);
 	add(&r->bytes, p->ip_len);
 	if (action >= ACT_SUSPEND && action > m->action) {
@@ -42,15 +87,15 @@ __noinline int consider(struct rule *r, struct match *m, struct pkt *p, __u32 by
 	return 0;
 }
 
-/* ::/16 must not cover all of IPv4, so prefixes are kept by family. */
-static __always_inline __u16 family(const struct addr *a)
-{
-	return a->hi == 0 && (a->lo & 0xffffffff) == V4_LOW ? 4 : 6;
-}
-
 static __always_inline struct rule *addr_rule(const struct addr *a, __u16 port, __u8 proto)
 {
 	struct rule_key k = {.addr = *a, .port = port, .proto = proto};
+	return bpf_map_lookup_elem(&addrs, &k);
+}
+
+static __always_inline struct rule *toward_rule(const struct addr *a)
+{
+	struct rule_key k = {.addr = *a, .toward = 1};
 	return bpf_map_lookup_elem(&addrs, &k);
 }
 
@@ -67,6 +112,23 @@ static __always_inline struct rule *prefix_rule(const struct addr *a, __u32 clas
 	return bpf_map_lookup_elem(&prefixes, &k);
 }
 
+/* A fragment has no flow key, so the order is found here. */
+static __always_inline struct rule *pair_rule(const struct pkt *p)
+{
+	__u64 sh = be64(p->src.hi), dh = be64(p->dst.hi);
+	__u64 sl = be64(p->src.lo), dl = be64(p->dst.lo);
+	struct pair_key k;
+
+	if (sh != dh ? sh > dh : sl > dl) {
+		k.a = p->dst;
+		k.b = p->src;
+	} else {
+		k.a = p->src;
+		k.b = p->dst;
+	}
+	return bpf_map_lookup_elem(&pairs, &k);
+}
+
 #define TRY(found, by)                             \
 	do {                                       \
 		struct rule *r_ = (found);         \
@@ -74,7 +136,7 @@ static __always_inline struct rule *prefix_rule(const struct addr *a, __u32 clas
 			consider(r_, m, p, (by));  \
 	} while (0)
 
-/* Fills m with the strongest rule that would drop p, and a budget of its source. */
+/* Fills m with the strongest rule that would drop p, and the budgets it falls under. */
 __noinline int match_rules(struct match *m, struct pkt *p)
 {
 	__u32 zero = 0;
@@ -90,6 +152,8 @@ __noinline int match_rules(struct match *m, struct pkt *p)
 		if (p->dport)
 			TRY(addr_rule(&p->dst, p->dport, p->proto), BY_SERVICE_DST);
 	}
+	if (c->pair_rules)
+		TRY(pair_rule(p), BY_PAIR);
 	if (c->addr_rules) {
 		TRY(addr_rule(&p->src, 0, 0), BY_SRC);
 		TRY(addr_rule(&p->dst, 0, 0), BY_DST);
@@ -102,6 +166,8 @@ __noinline int match_rules(struct match *m, struct pkt *p)
 		TRY(prefix_rule(&p->src, CLASS_OBSERVE), BY_SRC_PREFIX);
 		TRY(prefix_rule(&p->dst, CLASS_OBSERVE), BY_DST_PREFIX);
 	}
+	if (c->toward_rules)
+		m->budgets |= 1U << BY_TOWARD;
 	return 0;
 }
 
@@ -115,6 +181,8 @@ static __always_inline struct rule *rule_at(struct pkt *p, __u32 by)
 		return addr_rule(&p->src, p->sport, p->proto);
 	case BY_SERVICE_DST:
 		return addr_rule(&p->dst, p->dport, p->proto);
+	case BY_PAIR:
+		return pair_rule(p);
 	case BY_SRC:
 		return addr_rule(&p->src, 0, 0);
 	case BY_DST:
@@ -123,27 +191,53 @@ static __always_inline struct rule *rule_at(struct pkt *p, __u32 by)
 		return prefix_rule(&p->src, CLASS_BLOCK);
 	case BY_DST_PREFIX:
 		return prefix_rule(&p->dst, CLASS_BLOCK);
+	case BY_TOWARD:
+		return toward_rule(&p->dst);
 	}
 	return 0;
 }
 
-/* Charges the source's budget for a new flow. */
-__noinline int over_budget(struct match *m, struct pkt *p)
+/* Charges cost to a rule's budget; when that is spent, the rule drops. */
+__noinline int charge(struct rule *r, struct match *m, struct pkt *p, __u32 by)
 {
-	struct rule *r;
+	__u64 w;
 
-	if (!m || !p)
+	if (!r || !m || !p)
 		return 0;
-	r = addr_rule(&p->src, 0, 0);
-	if (!r || !over(&r->tat, m->rate, m->now))
+	w = r->word;
+	if ((w & 0xff) != ACT_RATE || w >> 8 <= m->now_us)
+		return 0;
+	if (!over_by(&r->tat, by == BY_FLOW ? p->ip_len : 1, r->rate, m->now))
 		return 0;
 	add(&r->packets, p->segs);
 	add(&r->bytes, p->ip_len);
 	m->action = ACT_RATE;
-	m->reason = m->rate_reason;
-	m->told = m->rate_told;
-	m->by = BY_SRC;
+	m->reason = r->reason;
+	m->told = r->told;
+	m->by = by;
 	return 1;
+}
+
+/*
+ * Whether a budget refuses p. The sender's own comes first, so that a source
+ * that is over it takes nothing from the budget of whom it calls.
+ */
+__noinline int over_budget(struct match *m, struct pkt *p, __u32 born)
+{
+	static const __u32 order[] = {BY_FLOW, BY_SRC, BY_SERVICE_DST, BY_TOWARD};
+
+	if (!m || !p)
+		return 0;
+#pragma unroll
+	for (int i = 0; i < 4; i++) {
+		struct rule *r;
+		if (!(m->budgets & 1U << order[i]) || (order[i] != BY_FLOW && !born))
+			continue;
+		r = rule_at(p, order[i]);
+		if (r && charge(r, m, p, order[i]))
+			return 1;
+	}
+	return 0;
 }
 
 static __always_inline int never_of(const struct addr *a, __u16 own, __u16 other, struct pkt *p)
@@ -151,21 +245,7 @@ static __always_inline int never_of(const struct addr *a, __u16 own, __u16 other
 	struct never_key k = {.bits = 160, .family = family(a), .addr = *a};
 	struct never *n = bpf_map_lookup_elem(&nevers, &k);
 
-	if (!n)
-		return 0;
-	for (__u32 i = 0; i < NEVER_TUPLES; i++) {
-		struct never_tuple t;
-		if (i >= n->n)
-			break;
-		t = n->t[i];
-		if (t.proto && t.proto != p->proto)
-			continue;
-		if (!t.port)
-			return 1;
-		if (p->have & HAVE_L4 && (t.port == own || (t.any_side && t.port == other)))
-			return 1;
-	}
-	return 0;
+	return n && fits(n, own, other, p);
 }
 
 /* What keeps a link alive: neighbour discovery, path MTU, address leases. */

@@ -9,7 +9,7 @@
 #include "kernel.h"
 
 enum { MODE_MONITOR, MODE_ENFORCE };
-enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK };
+enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK, ACT_QUARANTINE };
 enum { FROM_INSIDE, TO_INSIDE };
 enum { EV_MILESTONE, EV_END, EV_FIRST_DROP };
 enum { END_OPEN, END_FIN, END_RST };
@@ -72,13 +72,18 @@ struct rule {
 	__u64 packets, bytes;
 	__u64 tat;	/* rate limit: when the bucket will be full again */
 	__u32 reason, cover_reason;
-	__u32 rate, told;
+	__u32 rate, told; /* of a pair, rate is 1 when the inside host is its b */
 };
 
 struct rule_key {
 	struct addr addr;
 	__u16 port;
-	__u8 proto, pad[5];
+	__u8 proto, toward, pad[4];
+};
+
+/* Two addresses in the order of flow_key, whichever of them is inside. */
+struct pair_key {
+	struct addr a, b;
 };
 
 struct prefix_key {
@@ -107,6 +112,7 @@ struct config {
 	__u64 swept;	/* flows that userspace deleted */
 	__u32 mode, event_rate;
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
+	__u32 pair_rules, toward_rules, remedies, names;
 };
 
 struct counters {
@@ -125,13 +131,13 @@ struct event {
 };
 
 /* Where the rule that decided was found. */
-enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX };
+enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_PAIR, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX, BY_TOWARD };
 
-/* What the rules say of a packet. */
+/* What the rules say of a packet; budgets has a bit for each BY_* that limits it. */
 struct match {
 	__u64 now, now_us;
 	__u32 action, reason, by, told;
-	__u32 rate, rate_reason, rate_told, pad;
+	__u32 budgets, pad;
 };
 
 /* A packet as parsed. */
@@ -144,7 +150,7 @@ struct pkt {
 	__u32 ip_len, hdr_len, payload;
 	__u32 seq, ack, first4;
 	__u32 segs, mss;
-	__u32 linear, unused;
+	__u32 linear, l3; /* l3: where the IP header starts in the frame */
 	__u16 sport, dport, window;
 	__u8 proto, flags, ttl, from_b;
 	__u8 icmp_type, icmp_code, have, bad, hook, pad;

@@ -1,0 +1,195 @@
+//go:build linux
+
+// Package forwarding measures what a gateway's thinking costs the packets that
+// pass it. In network namespaces of its own it puts a gateway with the kernel's
+// packet path between a client and a server, and compares round trips and
+// throughput while the gateway is idle with those while it trains, counts a
+// round of the mesh and reloads its bulk set, all without a pause.
+//
+// The gateway is a process of its own, as on a real site; client and server
+// share the measuring process. All of them share the processors of one machine,
+// which real clients do not: what is measured is an upper bound of the harm.
+package forwarding
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"slices"
+	"time"
+)
+
+// Options say how to measure. Command is required.
+type Options struct {
+	// Command starts a process that calls Gateway with its own input and output.
+	Command []string
+	Rounds  int           // idle and busy in turn; default 7
+	Window  time.Duration // of each figure; default 2 s
+	Log     *slog.Logger  // nil discards
+	// Progress is told what is being done, and how far it is.
+	Progress func(done, of int, what string)
+}
+
+// Figures are what one state of the gateway gave in one round.
+type Figures struct {
+	Trips int           `json:"trips"` // round trips of 64 bytes, one after the other
+	P50   time.Duration `json:"p50_ns"`
+	P99   time.Duration `json:"p99_ns"`
+	Bytes float64       `json:"bytes_per_second"` // of one TCP stream
+}
+
+// Work is what the gateway did in its busy rounds.
+type Work struct {
+	Trainings int `json:"trainings"`
+	Rounds    int `json:"rounds"`
+	Reloads   int `json:"reloads"` // of Listed entries each; 0 when the plane has no bulk set
+	Listed    int `json:"listed"`
+}
+
+// Report is a whole measurement. Idle and Busy belong together by index.
+type Report struct {
+	Idle []Figures `json:"idle"`
+	Busy []Figures `json:"busy"`
+	Work Work      `json:"work"`
+	Seen uint64    `json:"packets_seen"` // by the gateway's packet path
+}
+
+// Latency is the median over the rounds of busy p99 over idle p99.
+func (r *Report) Latency() float64 {
+	return r.ratio(func(f Figures) float64 { return float64(f.P99) })
+}
+
+// Throughput is the median over the rounds of busy over idle throughput.
+func (r *Report) Throughput() float64 {
+	return r.ratio(func(f Figures) float64 { return f.Bytes })
+}
+
+func (r *Report) ratio(of func(Figures) float64) float64 {
+	if len(r.Idle) == 0 {
+		return 0
+	}
+	all := make([]float64, len(r.Idle))
+	for i := range r.Idle {
+		all[i] = of(r.Busy[i]) / of(r.Idle[i])
+	}
+	slices.Sort(all)
+	if n := len(all); n%2 == 0 {
+		return (all[n/2-1] + all[n/2]) / 2
+	}
+	return all[len(all)/2]
+}
+
+func (o Options) withDefaults() Options {
+	if o.Rounds == 0 {
+		o.Rounds = 7
+	}
+	if o.Window == 0 {
+		o.Window = 2 * time.Second
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	if o.Progress == nil {
+		o.Progress = func(int, int, string) {}
+	}
+	return o
+}
+
+func (o Options) validate() error {
+	switch {
+	case len(o.Command) == 0:
+		return errors.New("command: is required")
+	case o.Rounds < 1 || o.Rounds > 1000:
+		return fmt.Errorf("rounds: found %d: expected 1 to 1000", o.Rounds)
+	case o.Window < 10*time.Millisecond || o.Window > time.Minute:
+		return fmt.Errorf("window: found %s: expected 10ms to 1m", o.Window)
+	}
+	return nil
+}
+
+// Measure needs root. It takes about 4 windows a round.
+func Measure(ctx context.Context, o Options) (r *Report, err error) {
+	o = o.withDefaults()
+	if err := o.validate(); err != nil {
+		return nil, fmt.Errorf("forwarding: %w", err)
+	}
+	w, err := newWorld()
+	if err != nil {
+		return nil, fmt.Errorf("forwarding: %w", err)
+	}
+	defer w.close()
+	g, err := startGateway(ctx, w.gateway, o)
+	if err != nil {
+		return nil, fmt.Errorf("forwarding: %w", err)
+	}
+	defer func() { err = errors.Join(err, g.stop()) }()
+	return o.rounds(ctx, w, g)
+}
+
+func (o Options) rounds(ctx context.Context, w *world, g *gateway) (*Report, error) {
+	r := &Report{}
+	step := func(i int, busy bool) (Figures, error) {
+		state := "idle"
+		if busy {
+			state = "busy"
+		}
+		o.Progress(2*i+boolInt(busy), 2*o.Rounds, "forwarding while the gateway is "+state)
+		if _, err := g.tell(state); err != nil {
+			return Figures{}, err
+		}
+		return w.measure(ctx, o.Window)
+	}
+	if _, err := w.measure(ctx, o.Window/2); err != nil { // warms neighbours, routes and tables
+		return nil, fmt.Errorf("forwarding: %w", err)
+	}
+	for i := range o.Rounds {
+		idle, err := step(i, false)
+		if err != nil {
+			return nil, fmt.Errorf("forwarding, idle: %w", err)
+		}
+		busy, err := step(i, true)
+		if err != nil {
+			return nil, fmt.Errorf("forwarding, busy: %w", err)
+		}
+		r.Idle, r.Busy = append(r.Idle, idle), append(r.Busy, busy)
+	}
+	last, err := g.tell("idle")
+	if err != nil {
+		return nil, err
+	}
+	r.Work, r.Seen = last.Work, last.Seen
+	return r, nil
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+// Print writes the report as a table.
+func (r *Report) Print(w io.Writer) error {
+	line := func(name string, fs []Figures) error {
+		var p50, p99, b []float64
+		for _, f := range fs {
+			p50, p99, b = append(p50, f.P50.Seconds()*1e6), append(p99, f.P99.Seconds()*1e6), append(b, f.Bytes/1e6)
+		}
+		_, err := fmt.Fprintf(w, "%-5s round trip p50 %6.0f us, p99 %6.0f us; %7.0f MB/s (medians of %d rounds)\n",
+			name, middle(p50), middle(p99), middle(b), len(fs))
+		return err
+	}
+	if err := errors.Join(line("idle", r.Idle), line("busy", r.Busy)); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(w, "busy/idle: p99 %.2f, throughput %.2f; meanwhile %d trainings, %d rounds of the mesh, %d reloads of %d entries\n",
+		r.Latency(), r.Throughput(), r.Work.Trainings, r.Work.Rounds, r.Work.Reloads, r.Work.Listed)
+	return err
+}
+
+func middle(x []float64) float64 {
+	slices.Sort(x)
+	return x[len(x)/2]
+}

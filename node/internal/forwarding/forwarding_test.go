@@ -1,0 +1,90 @@
+//go:build linux
+
+package forwarding
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp"
+)
+
+// TestMain lets the test binary be the gateway too.
+func TestMain(m *testing.M) {
+	if len(os.Args) == 2 && os.Args[1] == "be-the-gateway" {
+		if err := Gateway(context.Background(), open, os.Stdin, os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+func open(iface string) (dataplane.Plane, error) {
+	return xdp.Open(xdp.Options{Interface: iface, Mode: dataplane.Enforce})
+}
+
+// Both states give figures, the packet path saw the traffic of them, and the
+// gateway was really busy. How fast all that was is for the bench to say.
+func TestBothStatesAreMeasured(t *testing.T) {
+	if os.Geteuid() != 0 || os.Getenv("HEDGEROW_KERNEL_TESTS") == "" {
+		t.Skip("needs root, and HEDGEROW_KERNEL_TESTS=1")
+	}
+	var steps int
+	r, err := Measure(t.Context(), Options{
+		Command: []string{os.Args[0], "be-the-gateway"}, Rounds: 2, Window: 300 * time.Millisecond,
+		Progress: func(int, int, string) { steps++ },
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.Idle) != 2 || len(r.Busy) != 2 || steps != 4 {
+		t.Fatalf("%d idle and %d busy rounds in %d steps: expected 2, 2, 4", len(r.Idle), len(r.Busy), steps)
+	}
+	trips := 0
+	for _, f := range append(r.Idle, r.Busy...) {
+		trips += f.Trips
+		if f.P50 <= 0 || f.P99 < f.P50 || f.Bytes <= 0 {
+			t.Errorf("figures %+v", f)
+		}
+	}
+	if r.Seen < uint64(2*trips) {
+		t.Errorf("the packet path saw %d packets of %d round trips: they went past it", r.Seen, trips)
+	}
+	if r.Work.Rounds == 0 {
+		t.Errorf("work %+v: the gateway was never busy", r.Work)
+	}
+	var out bytes.Buffer
+	if err := r.Print(&out); err != nil || !strings.Contains(out.String(), "busy/idle: p99") {
+		t.Errorf("printed %q, %v", &out, err)
+	}
+}
+
+func TestOptionsNameTheField(t *testing.T) {
+	for want, o := range map[string]Options{
+		"command": {},
+		"rounds":  {Command: []string{"x"}, Rounds: -1},
+		"window":  {Command: []string{"x"}, Window: time.Hour},
+	} {
+		if _, err := Measure(t.Context(), o); err == nil || !strings.Contains(err.Error(), want+":") {
+			t.Errorf("%+v: error %v: expected it to name %s", o, err, want)
+		}
+	}
+}
+
+func TestRatiosPairRounds(t *testing.T) {
+	r := Report{
+		Idle: []Figures{{P99: 10, Bytes: 100}, {P99: 20, Bytes: 100}, {P99: 40, Bytes: 50}},
+		Busy: []Figures{{P99: 11, Bytes: 90}, {P99: 30, Bytes: 100}, {P99: 48, Bytes: 60}},
+	}
+	if l, b := r.Latency(), r.Throughput(); l != 1.2 || b != 1 {
+		t.Errorf("latency %g, throughput %g: expected medians of 1.1, 1.5, 1.2 and 0.9, 1, 1.2", l, b)
+	}
+}
