@@ -69,7 +69,7 @@ func (r report) read(line string) {
 		r.failed++
 	case strings.HasPrefix(text, "--- SKIP: "):
 		r.skipped++
-	case text == "PASS" || text == "FAIL":
+	case text == "PASS", text == "FAIL":
 		r.ended = true
 	case strings.HasPrefix(text, saysPrefix):
 		r.says = append(r.says, strings.TrimPrefix(text, saysPrefix))
