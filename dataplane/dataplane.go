@@ -62,6 +62,8 @@ const (
 	EventMilestone EventKind = iota // the flow reached a milestone
 	EventEnd                        // the flow ended (Record.End says why)
 	EventFirstDrop                  // a rule dropped a flow's or peer's packet for the first time
+	EventFlood                      // a flood ran into Event.Flood; at most one a second and kind
+	EventProof                      // the initiator proved its address to one that nobody uses
 )
 
 // Event is what a plane tells the site of a flow.
@@ -72,6 +74,9 @@ type Event struct {
 	Reason uint32
 	At     int64
 	Mode   Mode // FirstDrop in Monitor is one that would have been
+	// For EventFlood: what it ran into. Record then holds no flow but the packet
+	// that showed it, whose source proves nothing.
+	Flood FloodKind
 }
 
 // Hit is how often a rule matched.
@@ -97,6 +102,18 @@ type Stats struct {
 	RulesEnforced    uint64            `json:"rules_enforced"`
 	AttachMode       string            `json:"attach_mode"`        // "native", "generic", "software"
 	NotAccountedFrag uint64            `json:"not_accounted_frag"` // later fragments: source policy only
+	Flood            FloodStats        `json:"flood"`
+	Orphaned         uint64            `json:"orphaned"` // new inbound packets while nobody watched, where the plane fails closed
+	Attached         []Attached        `json:"attached"`
+}
+
+// Attached is one interface of a plane.
+type Attached struct {
+	Interface string `json:"interface"`
+	Role      string `json:"role"`             // inside, host, outside, bridge, sensor
+	Mode      string `json:"mode"`             // as Stats.AttachMode
+	Egress    string `json:"egress,omitempty"` // the hook for what leaves: "TCX", "clsact", "" where there is none
+	Down      string `json:"down,omitempty"`   // why its packets are not filtered now; "" when they are
 }
 
 // Sentinels that callers test.

@@ -19,6 +19,7 @@ type Ext struct {
 type Packet struct {
 	SrcMAC, DstMAC [6]byte
 	VLAN           []uint16 // tags, outermost first; more than one makes the outer ones 0x88a8
+	Session        uint16   // of PPPoE, behind the tags; 0 is none
 	Src, Dst       netip.AddrPort
 	Proto          uint8 // flow.TCP, flow.UDP, flow.ICMP, flow.ICMPv6, or any other: payload only
 	TTL            uint8 // 0 is 64
@@ -54,12 +55,28 @@ func (p Packet) Append(b []byte) []byte {
 		b = binary.BigEndian.AppendUint16(b, tpid)
 		b = binary.BigEndian.AppendUint16(b, id&0xfff)
 	}
-	if p.Src.Addr().Unmap().Is4() {
+	v4 := p.Src.Addr().Unmap().Is4()
+	switch {
+	case p.Session != 0:
+		return p.appendPPPoE(b, v4)
+	case v4:
 		b = append(b, 0x08, 0x00)
-	} else {
+	default:
 		b = append(b, 0x86, 0xdd)
 	}
 	return p.AppendIP(b)
+}
+
+func (p Packet) appendPPPoE(b []byte, v4 bool) []byte {
+	ppp := []byte{0, 0x57}
+	if v4 {
+		ppp[1] = 0x21
+	}
+	b = binary.BigEndian.AppendUint16(append(b, 0x88, 0x64, 0x11, 0), p.Session)
+	start := len(b)
+	b = p.AppendIP(append(append(b, 0, 0), ppp...))
+	binary.BigEndian.PutUint16(b[start:], uint16(len(b)-start-2))
+	return b
 }
 
 // AppendIP appends the packet from its IP header on to b.

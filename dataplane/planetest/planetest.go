@@ -39,9 +39,19 @@
 //   - A fragment other than the first meets address rules only, is counted in
 //     Stats.NotAccountedFrag, dropped or not, and belongs to no flow.
 //   - Malformed packets pass and belong to no flow; where the IP header was
-//     good, address rules apply all the same. Kinds: "ethernet", "vlan", "ipv4",
-//     "ipv6", "tcp", "udp", "icmp" for a header cut or contradictory, and
-//     "ipv6-ext" for extension headers cut or more than six.
+//     good, address rules apply all the same. Kinds: "link", "ethernet", "vlan",
+//     "pppoe", "ipv4", "ipv6", "tcp", "udp", "icmp" for a header cut or
+//     contradictory, or a third VLAN tag; "ipv4-length" and "ipv6-length" for a
+//     packet that claims more than the frame holds, or less than its header;
+//     "ipv6-ext" for extension headers cut or more than six; "fragment" for one
+//     that cuts the transport header, overlaps that of TCP, or ends above 65,535.
+//   - A tunnel is a flow of its outer addresses, without ports unless UDP
+//     carries it; what is inside is payload.
+//   - The bulk set is asked when no rule blocks the packet, about the source and
+//     then, unless that is listed, about the destination; the match that decides
+//     is the one that counts a hit. Equal entries are one: the one that lives
+//     longest. The first drop is told once for each reason and mode, and not
+//     anew when a new set has the reason too.
 //   - Stats.Packets counts every frame, Stats.Bytes those bytes that belong to
 //     IP packets.
 package planetest
@@ -55,6 +65,7 @@ import (
 // Fixture is a plane into which a test can put frames.
 type Fixture interface {
 	dataplane.Plane
+	dataplane.Bulk
 	// Inject shows the plane one Ethernet frame at a hook and tells whether it
 	// passed. Addresses of the suite's inside hosts are in 10.0.0.0/8 and fd00::/8.
 	Inject(hook dataplane.Hook, frame []byte) (passed bool, err error)
@@ -80,7 +91,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), budgetCases(), bulkCases()} {
 		all = append(all, group...)
 	}
 	return all

@@ -22,6 +22,7 @@ type side struct {
 	isn, high, finEnd           uint32
 	synAt                       int64 // of the latest SYN
 	sawSYN, sawAny, fin, finAck bool  // finAck: this side acknowledged the other's FIN
+	isnAt                       uint8 // bits of the hooks that saw isn
 }
 
 // account counts a packet at time t and says how the flow stands after it.
@@ -146,7 +147,11 @@ func (s *state) tcp(q *parsed, d int, t int64) flow.End {
 	}
 	end := q.seq + uint32(q.payload)
 	if q.flags&flow.SYN != 0 {
+		if me.isn != q.seq {
+			me.isnAt = 0
+		}
 		me.isn, me.sawSYN, me.synAt = q.seq, true, t
+		me.isnAt |= q.at
 		end++
 	}
 	if q.flags&flow.FIN != 0 {
@@ -170,11 +175,13 @@ func (s *state) tcp(q *parsed, d int, t int64) flow.End {
 }
 
 // acked looks at the ACK number of a segment: whoever names the other side's
-// initial sequence number plus one has received it.
+// initial sequence number plus one has received it, provided that the number
+// left by the other hook. One that came in by the same hook may be the sender's
+// own, under a borrowed name.
 func (s *state) acked(q *parsed, d int, t int64) {
 	r, other := &s.rec, &s.side[1-d]
 	proof := other.sawSYN && q.ack == other.isn+1
-	r.Validated[d] = r.Validated[d] || proof
+	r.Validated[d] = r.Validated[d] || proof && (q.at == 0 || other.isnAt&^q.at != 0)
 	switch {
 	case !proof:
 	case d == 1 && q.flags&flow.SYN != 0 && r.SynAckUS == 0:

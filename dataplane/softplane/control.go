@@ -59,6 +59,7 @@ func (p *Plane) Stats() (s dataplane.Stats, err error) {
 	err = p.locked(func() error {
 		s = p.stats
 		s.AttachMode = "software"
+		s.Flood = p.flood.total(p.opts.Now().UnixNano())
 		s.Flows = uint64(len(p.flows.byKey))
 		s.RulesEnforced = uint64(p.rules.Live(p.opts.Now()))
 		s.RulesIntended = s.RulesEnforced // one table: what is intended is what is enforced

@@ -8,34 +8,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
 )
 
-// LinkType says what stands ahead of the IP header, by the numbers of the
-// registry of link-layer header types (https://www.tcpdump.org/linktypes.html).
-type LinkType uint16
-
-// Link types that Frame understands.
-const (
-	Null      LinkType = 0   // BSD loopback: address family in the capturing host's byte order
-	Ethernet  LinkType = 1   // with up to two VLAN tags
-	RawOld    LinkType = 12  // raw IP, as some systems write it
-	RawBSD    LinkType = 14  // raw IP, as OpenBSD writes it
-	Raw       LinkType = 101 // raw IP
-	Loop      LinkType = 108 // OpenBSD loopback: address family in network byte order
-	LinuxSLL  LinkType = 113 // Linux cooked capture v1
-	IPv4      LinkType = 228
-	IPv6      LinkType = 229
-	LinuxSLL2 LinkType = 276 // Linux cooked capture v2
-)
-
-// Supported says whether Frame finds the IP header in frames of this type.
-func (l LinkType) Supported() bool {
-	switch l {
-	case Null, Ethernet, RawOld, RawBSD, Raw, Loop, LinuxSLL, IPv4, IPv6, LinuxSLL2:
-		return true
-	}
-	return false
-}
-
-// malformed is how a packet is broken.
+// malformed is how a packet is broken. docs/packets.md tells each kind.
 type malformed uint8
 
 const (
@@ -43,9 +16,13 @@ const (
 	badLink
 	badEthernet
 	badVLAN
+	badPPPoE
 	badIPv4
+	badIPv4Length
 	badIPv6
+	badIPv6Length
 	badExt
+	badFragment
 	badTCP
 	badUDP
 	badICMP
@@ -53,7 +30,8 @@ const (
 )
 
 func (m malformed) String() string {
-	return [kinds]string{"", "link", "ethernet", "vlan", "ipv4", "ipv6", "ipv6-ext", "tcp", "udp", "icmp"}[m]
+	return [kinds]string{"", "link", "ethernet", "vlan", "pppoe", "ipv4", "ipv4-length", "ipv6", "ipv6-length",
+		"ipv6-ext", "fragment", "tcp", "udp", "icmp"}[m]
 }
 
 // parsed is a packet taken apart.
@@ -70,113 +48,54 @@ type parsed struct {
 	ttl           uint8
 	head          [4]byte // first payload bytes
 	hasHead       bool    // all four are there
+	at            uint8   // bit of the hook that saw it; 0: known by its addresses only
 }
 
-const (
-	etherIPv4 = 0x0800
-	etherIPv6 = 0x86dd
-	maxExt    = 6
-)
+const maxExt = 6
 
 // parse takes a frame apart. wire is the frame's length on the wire, which is
 // above len(b) when a capture kept less. With lax, an IP length of zero (as
 // captures of segmentation offload have it) means the rest of the frame.
 func (q *parsed) parse(link LinkType, b []byte, wire int, lax bool) {
 	*q = parsed{}
-	ether, n, bad := linkHeader(link, b)
+	ether, n, carried, bad := linkHeader(link, b, max(wire, len(b)))
 	if bad != fine {
 		q.bad = bad
 		return
 	}
-	wire = max(wire, len(b)) - n
 	b = b[n:]
 	switch ether {
 	case etherIPv4:
-		q.parseIPv4(b, wire, lax)
+		q.parseIPv4(b, carried, lax)
 	case etherIPv6:
-		q.parseIPv6(b, wire, lax)
+		q.parseIPv6(b, carried, lax)
 	}
 }
 
-// linkHeader returns the ethertype of what follows the link header and how long
-// that header is.
-func linkHeader(link LinkType, b []byte) (ether uint16, n int, bad malformed) {
-	switch link {
-	case Ethernet:
-		if len(b) < 14 {
-			return 0, 0, badEthernet
-		}
-		return vlanTags(b, binary.BigEndian.Uint16(b[12:]), 14)
-	case LinuxSLL:
-		if len(b) < 16 {
-			return 0, 0, badLink
-		}
-		return vlanTags(b, binary.BigEndian.Uint16(b[14:]), 16)
-	case LinuxSLL2:
-		if len(b) < 20 {
-			return 0, 0, badLink
-		}
-		return vlanTags(b, binary.BigEndian.Uint16(b), 20)
-	case Null, Loop:
-		return loopback(b)
-	case Raw, RawOld, RawBSD, IPv4, IPv6:
-		if len(b) == 0 {
-			return 0, 0, badLink
-		}
-		switch b[0] >> 4 {
-		case 4:
-			return etherIPv4, 0, fine
-		case 6:
-			return etherIPv6, 0, fine
-		}
+// ipLength is how long an IP packet is: the length field says 0 where
+// segmentation or reassembly made it longer than the field can say.
+func ipLength(field, fixed, carried int, lax bool) int {
+	if field == 0 && (lax || carried > 0xffff+fixed) {
+		return carried
 	}
-	return 0, 0, badLink
+	return field + fixed
 }
 
-func vlanTags(b []byte, ether uint16, n int) (uint16, int, malformed) {
-	for range 2 {
-		if ether != 0x8100 && ether != 0x88a8 {
-			break
-		}
-		if len(b) < n+4 {
-			return 0, 0, badVLAN
-		}
-		ether = binary.BigEndian.Uint16(b[n+2:])
-		n += 4
-	}
-	return ether, n, fine
-}
-
-// loopback reads the address family in whichever byte order makes sense of it;
-// the number for IPv6 differs between systems.
-func loopback(b []byte) (uint16, int, malformed) {
-	if len(b) < 4 {
-		return 0, 0, badLink
-	}
-	family := binary.LittleEndian.Uint32(b)
-	if family > 0xffff {
-		family = binary.BigEndian.Uint32(b)
-	}
-	switch family {
-	case 2:
-		return etherIPv4, 4, fine
-	case 10, 24, 28, 30:
-		return etherIPv6, 4, fine
-	}
-	return 0, 4, fine
-}
-
-func (q *parsed) parseIPv4(b []byte, wire int, lax bool) {
+func (q *parsed) parseIPv4(b []byte, carried int, lax bool) {
 	q.bad = badIPv4
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return
 	}
 	hdr := int(b[0]&0xf) * 4
-	size := int(binary.BigEndian.Uint16(b[2:]))
-	if size == 0 && lax {
-		size = wire
+	if hdr < 20 {
+		return
 	}
-	if hdr < 20 || hdr > len(b) || size < hdr || size > wire {
+	size := ipLength(int(binary.BigEndian.Uint16(b[2:])), 0, carried, lax)
+	if size < hdr || size > carried {
+		q.bad = badIPv4Length
+		return
+	}
+	if hdr > len(b) { // the capture kept less than the header
 		return
 	}
 	q.bad, q.ip, q.Size, q.ttl, q.Proto = fine, true, size, b[8], b[9]
@@ -184,22 +103,20 @@ func (q *parsed) parseIPv4(b []byte, wire int, lax bool) {
 	q.Dst = netip.AddrFrom4([4]byte(b[16:20]))
 	frag := binary.BigEndian.Uint16(b[6:])
 	if frag&0x1fff != 0 {
-		q.fragment()
+		q.fragment(int(frag&0x1fff)*8, size-hdr)
 		return
 	}
-	q.transport(b[hdr:min(len(b), size)], size-hdr)
+	q.transport(b[hdr:min(len(b), size)], size-hdr, frag&0x2000 != 0)
 }
 
-func (q *parsed) parseIPv6(b []byte, wire int, lax bool) {
+func (q *parsed) parseIPv6(b []byte, carried int, lax bool) {
 	q.bad = badIPv6
 	if len(b) < 40 || b[0]>>4 != 6 {
 		return
 	}
-	size := 40 + int(binary.BigEndian.Uint16(b[4:]))
-	if size == 40 && lax {
-		size = wire
-	}
-	if size > wire {
+	size := ipLength(int(binary.BigEndian.Uint16(b[4:])), 40, carried, lax)
+	if size > carried {
+		q.bad = badIPv6Length
 		return
 	}
 	q.bad, q.ip, q.Size, q.ttl, q.Proto = fine, true, size, b[7], b[6]
@@ -211,6 +128,7 @@ func (q *parsed) parseIPv6(b []byte, wire int, lax bool) {
 // extensions walks the extension headers; rest is how many bytes the packet has
 // behind the fixed header.
 func (q *parsed) extensions(b []byte, rest int) {
+	more := false
 	for range maxExt + 1 {
 		n := 0
 		switch q.Proto {
@@ -225,28 +143,36 @@ func (q *parsed) extensions(b []byte, rest int) {
 		case 44:
 			n = 8
 		default:
-			q.transport(b, rest)
+			q.transport(b, rest, more)
 			return
 		}
 		if n == 0 || n > len(b) {
 			break
 		}
-		later := q.Proto == 44 && binary.BigEndian.Uint16(b[2:])&0xfff8 != 0
+		isFragment, at := q.Proto == 44, binary.BigEndian.Uint16(b[2:])
 		q.Proto = b[0]
-		if later {
-			q.fragment()
+		b, rest = b[n:], rest-n
+		if isFragment && at&0xfff8 != 0 {
+			q.fragment(int(at&0xfff8), rest)
 			return
 		}
-		b, rest = b[n:], rest-n
+		more = more || isFragment && at&1 != 0
 	}
 	q.bad, q.NoPorts = badExt, true
 }
 
-func (q *parsed) fragment() { q.later, q.NoPorts = true, true }
+// fragment is one that is not the first, n bytes at an offset. Nobody needs one
+// that begins inside the TCP header (RFC 3128) or ends above what a packet can hold.
+func (q *parsed) fragment(at, n int) {
+	q.later, q.NoPorts = true, true
+	if at < 20 && q.Proto == flow.TCP || at+n > 0xffff {
+		q.bad = badFragment
+	}
+}
 
 // transport reads the transport header from b; rest is the length on the wire
-// of that header and the payload.
-func (q *parsed) transport(b []byte, rest int) {
+// of that header and the payload. first says that more fragments follow.
+func (q *parsed) transport(b []byte, rest int, first bool) {
 	hdr, ok := 0, true
 	switch q.Proto {
 	case flow.TCP:
@@ -268,6 +194,9 @@ func (q *parsed) transport(b []byte, rest int) {
 	}
 	if !ok {
 		q.NoPorts = true
+		if first {
+			q.bad = badFragment
+		}
 		return
 	}
 	q.payload = rest - hdr

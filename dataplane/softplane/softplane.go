@@ -43,6 +43,7 @@ type Options struct {
 	MaxFlows  int // 65536
 	MaxRules  int // policy.DefaultMaxRules
 	MaxEvents int // events that wait to be drained; 16384
+	Bulk      policy.BulkLimits
 	Idle      Idle
 	// Now is the clock for Apply, Rules and Stats; nil is time.Now. A replay
 	// sets it to the time of the capture, else all its rules have expired.
@@ -104,6 +105,7 @@ type Plane struct {
 	queue  []dataplane.Event
 	spare  []dataplane.Event
 	swept  int64
+	flood  flood
 	parsed parsed // scratch of the frame at hand
 }
 
@@ -135,6 +137,7 @@ func (p *Plane) Frame(hook dataplane.Hook, link LinkType, frame []byte, origLen 
 	}
 	q := &p.parsed
 	q.parse(link, frame, origLen, false)
+	q.at = 1 << (hook & 1)
 	inside := [2]bool{hook == dataplane.FromInside, hook == dataplane.ToInside}
 	return p.packet(q, inside, at.UnixNano())
 }
@@ -209,6 +212,19 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 		return true
 	}
 	if s == nil {
+		var how fate
+		if !v.Saved {
+			how = p.admit(q, inside, t)
+		}
+		switch {
+		case how.refuse != dataplane.FloodNone && p.rules.Spared(&q.Packet, t):
+			p.stats.NeverSaved++
+		case how.refuse != dataplane.FloodNone:
+			return p.refuse(q, inside, how.refuse, t)
+		case how.bare:
+			p.flood.stats.Untracked++
+			return true
+		}
 		s = p.create(q, inside, t)
 	}
 	p.account(s, q, inside, t)
@@ -216,7 +232,11 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 }
 
 func (p *Plane) account(s *state, q *parsed, inside [2]bool, t int64) {
+	proved := s.rec.Validated[s.dir(q)]
 	end := s.account(q, t)
+	if d := s.dir(q); s.rec.Validated[d] && !proved && inside[1] && !inside[0] {
+		p.flood.remember(q.Src, t)
+	}
 	mark(&s.rec, s.dir(q), inside)
 	switch {
 	case end != flow.Open:
@@ -234,8 +254,7 @@ func mark(r *flow.Record, dir int, inside [2]bool) {
 	r.RespInside = r.RespInside || inside[1-dir]
 }
 
-// drop counts a packet that a rule refuses. Only here can a packet be lost, and
-// only when the mode says so.
+// drop counts a packet that a rule refuses.
 func (p *Plane) drop(q *parsed, s *state, inside [2]bool, v policy.Verdict, t int64) (passed bool) {
 	if s != nil {
 		s.rec.Dropped++
@@ -249,6 +268,12 @@ func (p *Plane) drop(q *parsed, s *state, inside [2]bool, v policy.Verdict, t in
 		}
 		p.emit(e)
 	}
+	return p.leave()
+}
+
+// leave counts a packet that something refuses. Only here can a packet be lost,
+// and only when the mode says so.
+func (p *Plane) leave() (passed bool) {
 	if p.mode == dataplane.Enforce {
 		p.stats.Dropped++
 		return false

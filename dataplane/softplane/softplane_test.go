@@ -212,6 +212,15 @@ func TestLinkTypes(t *testing.T) {
 		{"null big", softplane.Null, packet.AppendIP([]byte{0, 0, 0, 2}), 1, ""},
 		{"loop v6", softplane.Loop, v6.AppendIP(big), 1, ""},
 		{"loop other family", softplane.Loop, []byte{0, 0, 0, 99}, 0, ""},
+		{"ppp", softplane.PPP, packet.AppendIP([]byte{0, 0x21}), 1, ""},
+		{"ppp in hdlc", softplane.PPPSerial, v6.AppendIP([]byte{0xff, 3, 0, 0x57}), 1, ""},
+		{"ppp control", softplane.PPP, []byte{0xc0, 0x21, 1, 1}, 0, ""},
+		{"ppp cut", softplane.PPP, []byte{0xff, 3, 0}, 0, "link"},
+		{"pppoe", softplane.PPPoE, packet.AppendIP([]byte{0x11, 0, 0, 1, 0, 31, 0, 0x21}), 1, ""},
+		{"pppoe cut", softplane.PPPoE, []byte{0x11, 0, 0, 1, 0, 31, 0}, 0, "pppoe"},
+		{"cisco hdlc", softplane.CiscoHDLC, packet.AppendIP([]byte{0x0f, 0, 8, 0}), 1, ""},
+		{"cisco hdlc cut", softplane.CiscoHDLC, []byte{0x0f, 0, 8}, 0, "link"},
+		{"pppoe in a cooked capture", softplane.LinuxSLL, packet.AppendIP(append(make([]byte, 14), 0x88, 0x64, 0x11, 0, 0, 1, 0, 31, 0, 0x21)), 1, ""},
 		{"unknown link", 147, packet.Frame(), 0, "link"},
 	} {
 		p := open(t, softplane.Options{})
@@ -237,7 +246,7 @@ func TestCutCapture(t *testing.T) {
 		t.Errorf("got %+v, expected a milestone with 4000 payload bytes as on the wire", events)
 	}
 	p.Frame(dataplane.FromInside, softplane.Ethernet, whole[:68], 0, start)
-	if got := stats(t, p).Malformed["ipv4"]; got != 1 {
+	if got := stats(t, p).Malformed["ipv4-length"]; got != 1 {
 		t.Errorf("the same bytes as a whole frame: malformed %d, expected 1", got)
 	}
 }
@@ -262,7 +271,7 @@ func TestCapturedTakesEndsFromPrefixes(t *testing.T) {
 	p.Captured(softplane.Ethernet, big, 0, start)
 	p.Frame(dataplane.ToInside, softplane.Ethernet, big, 0, start)
 	p.Flush()
-	if got := drain(p); len(got) != 1 || got[0].Record.Dir[0].Payload != 2000 || stats(t, p).Malformed["ipv4"] != 1 {
+	if got := drain(p); len(got) != 1 || got[0].Record.Dir[0].Payload != 2000 || stats(t, p).Malformed["ipv4-length"] != 1 {
 		t.Errorf("offload: got %+v, expected one flow of 2000 bytes and one malformed frame", got)
 	}
 }

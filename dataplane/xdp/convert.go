@@ -24,7 +24,10 @@ const (
 )
 
 // malformedKinds name the indexes of kernelCounters.Bad.
-var malformedKinds = [...]string{1: "ethernet", 2: "vlan", 3: "ipv4", 4: "ipv6", 5: "ipv6-ext", 6: "tcp", 7: "udp", 8: "icmp"}
+var malformedKinds = [...]string{
+	1: "link", 2: "ethernet", 3: "vlan", 4: "pppoe", 5: "ipv4", 6: "ipv4-length", 7: "ipv6", 8: "ipv6-length",
+	9: "ipv6-ext", 10: "fragment", 11: "tcp", 12: "udp", 13: "icmp",
+}
 
 // bootClock converts between the kernel's boot time, which never jumps, and
 // Unix time, which may. The difference is taken anew when the wall clock was set.
@@ -116,6 +119,12 @@ func decodeEvent(raw []byte, clock *bootClock, ev *dataplane.Event) error {
 		Mode:   dataplane.Mode(e.Mode),
 	}
 	if ev.Kind == dataplane.EventFirstDrop {
+		ev.At = clock.unix(e.At)
+	}
+	switch ev.Kind {
+	case dataplane.EventFlood:
+		ev.At, ev.Flood, ev.Reason = clock.unix(e.At), dataplane.FloodKind(e.Reason), 0
+	case dataplane.EventProof:
 		ev.At = clock.unix(e.At)
 	}
 	fillRecord(&e.Key, &e.Flow, clock, &ev.Record)

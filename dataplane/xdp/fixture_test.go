@@ -1,11 +1,6 @@
 package xdp
 
 import (
-	"errors"
-	"fmt"
-	"net"
-	"sync"
-	"syscall"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -16,77 +11,36 @@ import (
 
 // fixture is a plane that is loaded but hooked nowhere: packets come by test runs.
 type fixture struct {
-	*Plane
-	// mirror is the XDP program over the same maps, set to the direction of TCX:
-	// a test run for TCX refuses frames whose IP header is cut.
+	*Detached
 	mirror func() *ebpf.Program
 }
 
 func newFixture(tb testing.TB, o Options) fixture {
 	tb.Helper()
+	return fixtureOn(tb, o, false)
+}
+
+// fixtureOn is for a link whose frames are raw, that is, begin with the IP header.
+func fixtureOn(tb testing.TB, o Options, raw bool) fixture {
+	tb.Helper()
 	needKernel(tb)
-	if o.Interface == "" {
-		o.Interface = "lo"
-	}
-	o = o.withDefaults()
-	var undo undoStack
-	p, err := load(o, &net.Interface{Index: 1, Name: o.Interface}, pins{}, &undo)
+	d, err := OpenDetached(o, raw)
 	if err != nil {
-		undo.run(o.Log)
 		tb.Fatalf("%+v", err)
 	}
 	tb.Cleanup(func() {
-		if err := p.Close(); err != nil {
+		if err := d.Close(); err != nil {
 			tb.Errorf("close: %v", err)
 		}
 	})
-	p.attachMode = "test run"
-	return fixture{p, sync.OnceValue(func() *ebpf.Program { return loadMirror(tb, p) })}
+	return fixture{d, func() *ebpf.Program {
+		prog, err := d.mirror()
+		if err != nil {
+			tb.Fatalf("%+v", err)
+		}
+		return prog
+	}}
 }
-
-func loadMirror(tb testing.TB, p *Plane) *ebpf.Program {
-	tb.Helper()
-	spec, err := makeSpec(p.o)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	_, tcxHook := p.o.Role.hooks()
-	if err := spec.Variables[kernelVarXdpHook].Set(uint8(tcxHook)); err != nil {
-		tb.Fatal(err)
-	}
-	delete(spec.Programs, kernelProgHedgerowTcx)
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: p.maps()})
-	if err != nil {
-		tb.Fatalf("%+v", err)
-	}
-	tb.Cleanup(coll.Close)
-	return coll.Programs[kernelProgHedgerowXdp]
-}
-
-// Inject runs the program of the hook that packets of this direction meet.
-func (f fixture) Inject(hook dataplane.Hook, frame []byte) (bool, error) {
-	xdpHook, _ := f.o.Role.hooks()
-	if hook == xdpHook {
-		ret, err := runOn(f.objs.HedgerowXdp, frame)
-		return ret == 2, err
-	}
-	ret, err := runOn(f.objs.HedgerowTcx, frame)
-	if errors.Is(err, syscall.EINVAL) {
-		ret, err = runOn(f.mirror(), frame)
-		return ret == 2, err
-	}
-	return int32(ret) == -1, err
-}
-
-func runOn(prog *ebpf.Program, frame []byte) (uint32, error) {
-	ret, err := prog.Run(&ebpf.RunOptions{Data: frame})
-	if err != nil {
-		return 0, fmt.Errorf("test run of %d bytes: %w", len(frame), err)
-	}
-	return ret, nil
-}
-
-func (f fixture) Poll(handle func(*dataplane.Event)) error { return f.poll(handle) }
 
 func TestConformance(t *testing.T) {
 	needKernel(t)

@@ -213,9 +213,11 @@ __noinline int track_tcp(struct flow *f, struct pkt *p, __u64 now)
 		me->seq_high = end;
 	marks |= M_SEQ;
 	if (p->flags & T_SYN) {
+		if (me->isn != p->seq)
+			marks &= ~(M_ISN_AT | M_ISN_AT << 1);
 		me->isn = p->seq;
 		me->syn_at = now;
-		marks |= M_ISN;
+		marks |= M_ISN | M_ISN_AT << (p->hook & 1);
 	}
 	if (p->flags & T_FIN) {
 		me->fin_end = end;
@@ -227,9 +229,14 @@ __noinline int track_tcp(struct flow *f, struct pkt *p, __u64 now)
 			__u32 us = now > you->syn_at ? micros(now - you->syn_at) : 0;
 			if (side && p->flags & T_SYN && !f->synack_us)
 				f->synack_us = us ?: 1;
-			if (!side && !me->validated)
+			if (!side && !f->ack_us)
 				f->ack_us = us ?: 1;
-			me->validated = 1;
+			/* The number must have left by the other hook: one that came in
+			   by this one may be the sender's own, under a borrowed name. */
+			if (theirs & M_ISN_AT << (~p->hook & 1)) {
+				p->have |= me->validated ? 0 : PROVED;
+				me->validated = 1;
+			}
 		}
 		if (theirs & M_FIN && (__s32)(p->ack - you->fin_end) >= 0)
 			marks |= M_ACKED_FIN;

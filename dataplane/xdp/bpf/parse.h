@@ -1,9 +1,12 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* From a frame to struct pkt. Reads the linear part only. */
+/* From a frame to struct pkt. What becomes of which frame is in docs/packets.md. */
 #ifndef HEDGEROW_PARSE_H
 #define HEDGEROW_PARSE_H
 
 #include "types.h"
+
+/* Whether frames begin with the IP header; set once, before loading. */
+const volatile __u8 link_raw = 0;
 
 #define MAX_EXT 6
 enum { P_ICMP = 1, P_TCP = 6, P_UDP = 17, P_ICMP6 = 58 };
@@ -15,6 +18,10 @@ struct eth {
 } __attribute__((packed));
 struct vlan {
 	__u16 tci, proto;
+} __attribute__((packed));
+struct pppoe {
+	__u8 vtype, code;
+	__u16 session, len, proto; /* the last is PPP's, and counted by len */
 } __attribute__((packed));
 struct ip4 {
 	__u8 vihl, tos;
@@ -41,7 +48,29 @@ struct tcp {
 	__u16 window, sum, urg;
 } __attribute__((packed));
 
-#define FITS(p, end) ((void *)((p) + 1) <= (end))
+/*
+ * Where headers are read: NEAR in the linear part, bounded by end, which is
+ * where they are but for odd drivers; else by a helper that copies, for what
+ * lies outside. where is a
+ * constant wherever this is inlined.
+ */
+enum { NEAR, FAR_XDP, FAR_SKB };
+struct view {
+	void *data, *end, *ctx;
+	__u32 where, gso; /* gso: the length field of IP is stale */
+};
+
+static __always_inline void *head(const struct view *v, __u32 off, __u32 n, void *buf)
+{
+	void *at;
+
+	if (v->where == FAR_XDP)
+		return bpf_xdp_load_bytes(v->ctx, off, buf, n) ? 0 : buf;
+	if (v->where == FAR_SKB)
+		return bpf_skb_load_bytes(v->ctx, off, buf, n) ? 0 : buf;
+	at = v->data + off;
+	return at + n > v->end ? 0 : at;
+}
 
 static __always_inline void canonical(struct pkt *p)
 {
@@ -64,14 +93,14 @@ static __always_inline void canonical(struct pkt *p)
 	}
 }
 
-/* l4 starts at cur; left is what the IP packet holds from there. */
-static __always_inline void parse_l4(void *cur, void *end, __u32 left, struct pkt *p)
+/* The transport header is at off; left is what the IP packet holds from there. */
+static __always_inline void parse_l4(const struct view *v, __u32 off, __u32 left, struct pkt *p)
 {
 	__u32 hdr = 0;
 
 	if (p->proto == P_TCP) {
-		struct tcp *t = cur;
-		if (!FITS(t, end) || left < sizeof(*t))
+		struct tcp buf, *t = head(v, off, sizeof(buf), &buf);
+		if (!t || left < sizeof(*t))
 			goto bad;
 		hdr = (t->off >> 4) * 4;
 		if (hdr < sizeof(*t) || hdr > left)
@@ -83,9 +112,9 @@ static __always_inline void parse_l4(void *cur, void *end, __u32 left, struct pk
 		p->flags = t->flags;
 		p->window = ntohs(t->window);
 	} else if (p->proto == P_UDP || p->proto == P_ICMP || p->proto == P_ICMP6) {
-		__u16 *w = cur;
+		__u16 buf[4], *w = head(v, off, sizeof(buf), buf);
 		hdr = 8;
-		if ((void *)(w + 4) > end || left < 8)
+		if (!w || left < 8)
 			goto bad;
 		if (p->proto == P_UDP) {
 			p->sport = ntohs(w[0]);
@@ -97,130 +126,212 @@ static __always_inline void parse_l4(void *cur, void *end, __u32 left, struct pk
 	}
 	p->payload = left - hdr;
 	p->hdr_len = p->ip_len - p->payload;
+	p->body = off + hdr;
 	p->have |= HAVE_L4;
 	if (p->proto == P_TCP && p->payload >= 4) {
-		__u32 *w = cur + (hdr & 0x3c);
-		if ((void *)(w + 1) <= end)
+		__u32 buf, *w = head(v, off + (hdr & 0x3c), sizeof(buf), &buf);
+		if (w)
 			p->first4 = *w;
 	}
-	canonical(p);
 	return;
 bad:
 	p->bad = p->proto == P_TCP ? BAD_TCP : p->proto == P_UDP ? BAD_UDP : BAD_ICMP;
 }
 
-static __always_inline void parse_ip4(void *cur, void *end, __u32 left, __u32 gso, struct pkt *p)
+/*
+ * A fragment that is not the first. Nobody needs one that begins inside the TCP
+ * header (RFC 3128) or ends above what a packet can hold.
+ */
+static __always_inline void later_fragment(__u32 at, __u32 n, struct pkt *p)
 {
-	struct ip4 *ip = cur;
-	__u32 ihl, len;
+	p->have |= LATER_FRAG;
+	if ((at < 20 && p->proto == P_TCP) || at + n > 0xffff)
+		p->bad = BAD_FRAG;
+}
 
-	if (!FITS(ip, end))
-		goto bad;
+/*
+ * How long an IP packet is: field says 0 where segmentation or reassembly by
+ * the kernel made it longer than the field can say.
+ */
+static __always_inline __u32 ip_length(const struct view *v, __u32 field, __u32 fixed, __u32 left)
+{
+	return v->gso || (!field && left > 0xffff + fixed) ? left : field + fixed;
+}
+
+static __always_inline void parse_ip4(const struct view *v, __u32 off, __u32 left, struct pkt *p)
+{
+	struct ip4 buf, *ip = head(v, off, sizeof(buf), &buf);
+	__u32 ihl, len, frag;
+
+	p->bad = BAD_IPV4;
+	if (!ip || (ip->vihl >> 4) != 4)
+		return;
 	ihl = (ip->vihl & 15) * 4;
-	len = gso ? left : ntohs(ip->len);
-	if ((ip->vihl >> 4) != 4 || ihl < sizeof(*ip) || len < ihl || len > left)
-		goto bad;
+	if (ihl < sizeof(*ip))
+		return;
+	len = ip_length(v, ntohs(ip->len), 0, left);
+	p->bad = BAD_IPV4_LEN;
+	if (len < ihl || len > left)
+		return;
+	p->bad = BAD_NONE;
 	p->src.lo = V4_LOW | (__u64)ip->src << 32;
 	p->dst.lo = V4_LOW | (__u64)ip->dst << 32;
 	p->proto = ip->proto;
 	p->ttl = ip->ttl;
 	p->ip_len = len;
+	p->l3 = off;
 	p->have |= HAVE_IP;
-	if (ip->frag & ntohs(0x1fff)) {
-		p->have |= LATER_FRAG;
+	frag = ntohs(ip->frag);
+	if (frag & 0x1fff) {
+		later_fragment((frag & 0x1fff) * 8, len - ihl, p);
 		return;
 	}
-	parse_l4(cur + (ihl & 0x3c), end, len - ihl, p);
-	return;
-bad:
-	p->bad = BAD_IPV4;
+	parse_l4(v, off + (ihl & 0x3c), len - ihl, p);
+	if (p->bad && frag & 0x2000)
+		p->bad = BAD_FRAG;
 }
 
-static __always_inline void parse_ip6(void *cur, void *end, __u32 left, __u32 gso, struct pkt *p)
+static __always_inline void parse_ip6(const struct view *v, __u32 off, __u32 left, struct pkt *p)
 {
-	struct ip6 *ip = cur;
-	__u32 len, used = sizeof(*ip);
+	struct ip6 buf, *ip = head(v, off, sizeof(buf), &buf);
+	__u32 len, used = sizeof(*ip), more = 0;
 	__u8 next;
 
-	if (!FITS(ip, end) || (*(__u8 *)cur >> 4) != 6)
-		goto bad;
-	len = gso ? left : ntohs(ip->len) + (__u32)sizeof(*ip);
+	p->bad = BAD_IPV6;
+	if (!ip || (*(__u8 *)ip >> 4) != 6)
+		return;
+	len = ip_length(v, ntohs(ip->len), sizeof(*ip), left);
+	p->bad = BAD_IPV6_LEN;
 	if (len > left)
-		goto bad;
+		return;
+	p->bad = BAD_NONE;
 	p->src.hi = ip->src[0];
 	p->src.lo = ip->src[1];
 	p->dst.hi = ip->dst[0];
 	p->dst.lo = ip->dst[1];
 	p->ttl = ip->hops;
 	p->ip_len = len;
+	p->l3 = off;
 	p->have |= HAVE_IP;
 	next = ip->next;
-	cur += sizeof(*ip);
+	off += sizeof(*ip);
 	for (int i = 0; i <= MAX_EXT; i++) {
-		struct ext *e = cur;
+		struct ext ebuf, *e;
 		__u32 n;
 
+		p->proto = next;
 		if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60) {
-			p->proto = next;
-			parse_l4(cur, end, len - used, p);
+			parse_l4(v, off, len - used, p);
+			if (p->bad && more)
+				p->bad = BAD_FRAG;
 			return;
 		}
-		if (i == MAX_EXT || !FITS(e, end))
+		e = head(v, off, sizeof(ebuf), &ebuf);
+		if (i == MAX_EXT || !e)
 			break;
-		if (next == 44) {
-			if (e->frag & ntohs(0xfff8)) {
-				p->proto = e->next;
-				p->have |= LATER_FRAG;
-				return;
-			}
+		if (next == 44)
 			n = 8;
-		} else if (next == 51) {
+		else if (next == 51)
 			n = ((__u32)e->len + 2) * 4;
-		} else {
+		else
 			n = ((__u32)e->len + 1) * 8;
-		}
 		used += n;
 		if (used > len)
 			break;
+		if (next == 44) {
+			__u32 at = ntohs(e->frag) & 0xfff8;
+			if (at) {
+				p->proto = e->next;
+				later_fragment(at, len - used, p);
+				return;
+			}
+			more |= ntohs(e->frag) & 1;
+		}
 		next = e->next;
-		cur += n;
+		off += n;
 	}
 	p->bad = BAD_EXT;
-	return;
-bad:
-	p->bad = BAD_IPV6;
 }
 
-/* full is the frame's length; gso says that the IP length field is stale. */
-static __always_inline void parse(void *data, void *end, __u32 full, __u32 gso, struct pkt *p)
+/* PPPoE on the Ethernet below (RFC 2516): the session's IP is accounted. */
+static __always_inline void parse_pppoe(const struct view *v, __u32 off, __u32 left, struct pkt *p)
 {
-	struct eth *eth = data;
-	void *cur = data + sizeof(*eth);
+	struct pppoe buf, *s = head(v, off, sizeof(buf), &buf);
+	__u32 len;
+
+	p->bad = BAD_PPPOE;
+	if (!s || s->vtype != 0x11 || s->code)
+		return;
+	len = v->gso ? left - 6 : ntohs(s->len);
+	if (len < 2 || len > left - 6)
+		return;
+	p->bad = BAD_NONE;
+	if (s->proto == ntohs(0x0021))
+		parse_ip4(v, off + sizeof(*s), len - 2, p);
+	else if (s->proto == ntohs(0x0057))
+		parse_ip6(v, off + sizeof(*s), len - 2, p);
+}
+
+static __always_inline void parse_eth(const struct view *v, __u32 full, struct pkt *p)
+{
+	struct eth buf, *eth = head(v, 0, sizeof(buf), &buf);
 	__u32 off = sizeof(*eth);
 	__u16 proto;
 
-	if (!FITS(eth, end)) {
+	if (!eth) {
 		p->bad = BAD_ETH;
 		return;
 	}
 	proto = eth->proto;
-	for (int i = 0; i < 2; i++) {
-		struct vlan *v = cur;
+	for (int i = 0; i < 3; i++) {
+		struct vlan tag, *t;
 		if (proto != ntohs(0x8100) && proto != ntohs(0x88a8))
 			break;
-		if (!FITS(v, end)) {
+		t = head(v, off, sizeof(tag), &tag);
+		if (i == 2 || !t) {
 			p->bad = BAD_VLAN;
 			return;
 		}
-		proto = v->proto;
-		cur += sizeof(*v);
-		off += sizeof(*v);
+		proto = t->proto;
+		off += sizeof(*t);
 	}
-	p->l3 = off;
 	if (proto == ntohs(0x0800))
-		parse_ip4(cur, end, full - off, gso, p);
+		parse_ip4(v, off, full - off, p);
 	else if (proto == ntohs(0x86dd))
-		parse_ip6(cur, end, full - off, gso, p);
+		parse_ip6(v, off, full - off, p);
+	else if (proto == ntohs(0x8864))
+		parse_pppoe(v, off, full - off, p);
+}
+
+/* A link without a header of its own: the IP version says what follows. */
+static __always_inline void parse_raw(const struct view *v, __u32 full, struct pkt *p)
+{
+	__u8 buf, *first = head(v, 0, 1, &buf);
+	__u8 version = first ? *first >> 4 : 0;
+
+	if (version == 4)
+		parse_ip4(v, 0, full, p);
+	else if (version == 6)
+		parse_ip6(v, 0, full, p);
+	else
+		p->bad = BAD_LINK;
+}
+
+/* Ready to be parsed again. */
+static __always_inline void reset(struct pkt *p)
+{
+	struct pkt again = {.segs = 1, .hook = p->hook, .linear = p->linear};
+	*p = again;
+}
+
+/* full is the frame's length. */
+static __always_inline void parse(const struct view *v, __u32 full, struct pkt *p)
+{
+	if (link_raw)
+		parse_raw(v, full, p);
+	else
+		parse_eth(v, full, p);
+	canonical(p);
 }
 
 #endif

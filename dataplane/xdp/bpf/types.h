@@ -11,11 +11,14 @@
 enum { MODE_MONITOR, MODE_ENFORCE };
 enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK, ACT_QUARANTINE };
 enum { FROM_INSIDE, TO_INSIDE };
-enum { EV_MILESTONE, EV_END, EV_FIRST_DROP };
+enum { EV_MILESTONE, EV_END, EV_FIRST_DROP, EV_FLOOD, EV_PROOF };
 enum { END_OPEN, END_FIN, END_RST };
 enum { HINT_NONE, HINT_TLS, HINT_SSH, HINT_HTTP };
 enum { CLASS_BLOCK, CLASS_OBSERVE };
-enum { BAD_NONE, BAD_ETH, BAD_VLAN, BAD_IPV4, BAD_IPV6, BAD_EXT, BAD_TCP, BAD_UDP, BAD_ICMP, N_BAD };
+enum {
+	BAD_NONE, BAD_LINK, BAD_ETH, BAD_VLAN, BAD_PPPOE, BAD_IPV4, BAD_IPV4_LEN, BAD_IPV6, BAD_IPV6_LEN,
+	BAD_EXT, BAD_FRAG, BAD_TCP, BAD_UDP, BAD_ICMP, N_BAD
+};
 
 #define FIRST 8		/* payload packets whose size and gap are kept */
 #define NEVER_TUPLES 16
@@ -41,6 +44,7 @@ struct flow_key {
 #define M_ACKED_FIN 8	/* this side acknowledged the other's FIN */
 #define M_SENDER_IN 16	/* sender seen on the protected side */
 #define M_RECEIVER_IN 32 /* receiver seen on the protected side */
+#define M_ISN_AT 64	/* shifted left by the hook: isn was seen there */
 
 /* One direction, written only by packets of that direction. */
 struct dir {
@@ -59,7 +63,7 @@ struct flow {
 	__u32 synack_us, ack_us;
 	__s16 sizes[FIRST];
 	__u32 gaps[FIRST];
-	__u8 init_b, init_sure, hint, pad[5];	/* init_sure: a pure SYN was seen */
+	__u8 init_b, init_sure, hint, own, pad[4];	/* init_sure: a pure SYN was seen; own: the gateway's, at its outside */
 };
 
 /*
@@ -113,11 +117,14 @@ struct config {
 	__u32 mode, event_rate;
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
 	__u32 pair_rules, toward_rules, remedies, names;
+	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
+	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 };
 
 struct counters {
 	__u64 packets, bytes, dropped, would_drop, never_saved;
 	__u64 flows_total, flows_ended, flows_failed, events_lost, later_fragments;
+	__u64 orphaned;	/* new and unwatched, see orphaned(): dropped, or would have been */
 	__u64 bad[N_BAD];
 	__u64 event_tat;
 };
@@ -131,29 +138,34 @@ struct event {
 };
 
 /* Where the rule that decided was found. */
-enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_PAIR, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX, BY_TOWARD };
+enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_PAIR, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX, BY_TOWARD, BY_BULK };
 
 /* What the rules say of a packet; budgets has a bit for each BY_* that limits it. */
 struct match {
 	__u64 now, now_us;
 	__u32 action, reason, by, told;
-	__u32 budgets, pad;
+	__u32 budgets;
+	__u32 place;	/* BY_BULK: index into bulk_hits */
 };
 
 /* A packet as parsed. */
 #define HAVE_IP 1	/* addresses are known */
 #define HAVE_L4 2	/* ports are known: may be accounted */
 #define LATER_FRAG 4
+#define PROVED 8	/* its sender just proved its address */
 struct pkt {
 	struct flow_key key;
 	struct addr src, dst;
 	__u32 ip_len, hdr_len, payload;
 	__u32 seq, ack, first4;
 	__u32 segs, mss;
-	__u32 linear, l3; /* l3: where the IP header starts in the frame */
+	__u32 linear;	/* bytes that can be read directly */
+	__u16 l3, body;	/* where the IP header and the payload begin in the frame */
 	__u16 sport, dport, window;
 	__u8 proto, flags, ttl, from_b;
-	__u8 icmp_type, icmp_code, have, bad, hook, pad;
+	__u8 icmp_type, icmp_code, have, bad, hook, answer;
+	__u32 number;	/* that an answer carries */
+	__u8 can_answer, way, pad[2];
 };
 
 #endif
