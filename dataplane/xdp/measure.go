@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"net"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -13,34 +12,22 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
-// Measured is a plane that is loaded and hooked nowhere: a measurement runs its
-// program by itself, or puts a wrapped copy of it on a link of its own.
-type Measured struct {
-	*Plane
-	undo undoStack
-}
+// Measured is a plane that is hooked nowhere: a measurement runs its program by
+// itself, or puts a wrapped copy of it on a link of its own.
+type Measured struct{ *Detached }
 
-// LoadMeasured loads the embedded programs as [Open] would, without touching an
-// interface or a pin. Tables of rules take maxRules entries each; 0 is as built
-// in. It needs the privileges of Open.
+// LoadMeasured is [OpenDetached] for measurements. Tables of single rules take
+// maxRules entries each; 0 is as built in.
 func LoadMeasured(o Options, maxRules uint32) (*Measured, error) {
-	o.Interface, o.PinDir, o.maxRules = "lo", "", maxRules
-	o = o.withDefaults()
-	if err := o.validate(); err != nil {
-		return nil, err
-	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("load for measuring: %w", err)
 	}
-	m := new(Measured)
-	p, err := load(o, &net.Interface{Index: 1, Name: o.Interface}, pins{}, &m.undo)
+	o.maxRules = maxRules
+	d, err := OpenDetached(o, false)
 	if err != nil {
-		m.undo.run(o.Log)
 		return nil, fmt.Errorf("load for measuring: %w", err)
 	}
-	m.Plane = p
-	m.attachMode = "measured"
-	return m, nil
+	return &Measured{d}, nil
 }
 
 // ObjectHash is the start of the SHA-256 of the embedded object, in hex: two
@@ -55,7 +42,7 @@ func ObjectHash() string {
 // R1), then the program, then back with its verdict in R0 and the context in
 // R6; back ends with an exit. The caller closes the program.
 func (m *Measured) Wrap(front, back asm.Instructions) (*ebpf.Program, error) {
-	spec, err := makeSpec(m.o)
+	spec, err := makeSpec(m.o, m.first)
 	if err != nil {
 		return nil, err
 	}
@@ -78,7 +65,7 @@ func (m *Measured) Wrap(front, back asm.Instructions) (*ebpf.Program, error) {
 	body.Instructions = append(wrapped, body.Instructions...)
 	body.Name = outer.Name
 	spec.Programs = map[string]*ebpf.ProgramSpec{outer.Name: body}
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: m.maps()})
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: m.shared()})
 	if err != nil {
 		return nil, fmt.Errorf("wrap: %w", err)
 	}

@@ -235,25 +235,23 @@ func (l *leaks) ordeal(x *receiver, want uint64) (dropped uint64, err error) {
 	}
 }
 
-// takeOver opens a second plane over the pins and closes the first, with a
-// process in between that takes over too and is killed at once.
+// takeOver lets the plane go, as a daemon does that ends, and opens the next one
+// over the pins; in between a process may take over too, and is killed at once.
 func (l *leaks) takeOver(x *receiver, kill bool) error {
+	if err := l.plane.Close(); err != nil {
+		return err
+	}
 	if kill {
-		if err := l.plane.Close(); err != nil {
-			return err
-		}
 		if err := l.sacrifice(x); err != nil {
 			return err
 		}
 	}
 	return x.space.Do(func() error {
 		next, err := xdpbench.OpenPinned(x.iface, leakPins)
-		if err != nil {
-			return err
+		if err == nil {
+			l.plane = next
 		}
-		old := l.plane
-		l.plane = next
-		return old.Close()
+		return err
 	})
 }
 

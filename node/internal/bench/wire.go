@@ -72,6 +72,7 @@ type receiver struct {
 	sender  *wire
 	gen     *xdpbench.Generator
 	closers []interface{ Close() error }
+	gaps    uint64 // packets that a peer let through while it was loaded anew
 	// verdicts are of all packets handled so far.
 	verdicts func() (xdpbench.Verdicts, error)
 }
