@@ -72,11 +72,6 @@ func (r *runner) loadRow() (err error) {
 	if err != nil {
 		return err
 	}
-	if m.bulk == nil {
-		row.Absent = "this build has no bulk tables"
-		r.report.Rows = append(r.report.Rows, row)
-		return m.Close()
-	}
 	x, err := w.receive(ours, attach(func() (*xdpbench.Program, error) { return xdpbench.Hedgerow(ours, m.Measured) }))
 	if err != nil {
 		return errors.Join(err, m.Close())
@@ -126,7 +121,7 @@ func loadOurs(m *plane, x *receiver, pop population, row *Row) (float64, error) 
 	}
 	b := sendBehind(x)
 	began := time.Now()
-	err = m.bulk.ReplaceBulk(all)
+	err = m.ReplaceBulk(all)
 	took := time.Since(began)
 	if err := errors.Join(err, b.end()); err != nil {
 		return 0, err
@@ -140,7 +135,7 @@ func loadOurs(m *plane, x *receiver, pop population, row *Row) (float64, error) 
 		return 0, fmt.Errorf("verdicts during a replacement %+v: expected drops only", v)
 	}
 	row.Packets += v.Dropped
-	s, err := m.bulk.BulkState()
+	s, err := m.BulkState()
 	if err != nil {
 		return 0, err
 	}

@@ -15,7 +15,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp/xdpbench"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/forwarding"
 )
@@ -118,20 +117,16 @@ func (r *runner) leakRow() (err error) {
 	row.Packets = dropped
 	row.Series = []Series{{Name: ours, Values: []float64{leaked}, Median: leaked}}
 	row.Ratios = []Ratio{{Name: fmt.Sprintf("leaked of %d packets, plus one", dropped), Mean: leaked + 1, Bound: leaked + 1, Target: 1, AtMost: true}}
-	if !l.reloaded {
-		row.Notes = append(row.Notes, "this build has no bulk tables: a reload renewed every single rule")
-	}
 	r.report.Rows = append(r.report.Rows, row)
 	return nil
 }
 
 type leaks struct {
 	*runner
-	at       *receiver
-	pop      population
-	plane    *xdpbench.Pinned
-	behind   *xdpbench.Behind
-	reloaded bool
+	at     *receiver
+	pop    population
+	plane  *xdpbench.Pinned
+	behind *xdpbench.Behind
 }
 
 // install puts the plane on the receiver, pinned, and a counter behind it.
@@ -180,17 +175,7 @@ func (l *leaks) control() error {
 func (l *leaks) load(p *xdpbench.Pinned, version int) error {
 	addrs := append([]netip.Addr(nil), l.pop.listed...)
 	addrs = append(addrs, l.pop.others[:version*10]...)
-	until := time.Now().Add(4 * time.Hour)
-	if b, ok := any(p.Plane).(dataplane.Bulk); ok {
-		l.reloaded = true
-		return b.ReplaceBulk(entries(addrs, nil, until))
-	}
-	for _, e := range entries(addrs, nil, until) {
-		if err := p.Apply(dataplane.Rule{Target: dataplane.Target{Prefix: e.Prefix}, Action: dataplane.Block, Expires: until, Reason: e.Reason}); err != nil {
-			return err
-		}
-	}
-	return nil
+	return p.ReplaceBulk(entries(addrs, nil, time.Now().Add(4*time.Hour)))
 }
 
 // ordeal does everything at once, and goes on until enough packets were dropped.

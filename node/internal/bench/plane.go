@@ -14,10 +14,7 @@ import (
 )
 
 // plane is the shipped program with what it works on.
-type plane struct {
-	*xdpbench.Plane
-	bulk dataplane.Bulk // nil: this build has none
-}
+type plane struct{ *xdpbench.Plane }
 
 type planeOptions struct{ flows, rules uint32 }
 
@@ -26,17 +23,12 @@ func newPlane(o planeOptions) (*plane, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &plane{Plane: m}
-	p.bulk, _ = any(m.Measured.Plane).(dataplane.Bulk)
-	return p, nil
+	return &plane{m}, nil
 }
 
-// list puts addresses and prefixes in: into the bulk set, where there is one.
+// list makes addresses and prefixes the bulk set.
 func (p *plane) list(addrs []netip.Addr, prefixes []netip.Prefix, until time.Time) error {
-	if p.bulk == nil {
-		return p.single(addrs, prefixes, until)
-	}
-	return p.bulk.ReplaceBulk(entries(addrs, prefixes, until))
+	return p.ReplaceBulk(entries(addrs, prefixes, until))
 }
 
 func entries(addrs []netip.Addr, prefixes []netip.Prefix, until time.Time) []dataplane.Listed {

@@ -24,11 +24,11 @@ type Ratio struct {
 }
 
 // Met says whether the bound itself is on the right side of the target.
-func (r Ratio) Met() bool {
-	if r.AtMost {
-		return r.Bound > 0 && r.Bound <= r.Target
+func (x Ratio) Met() bool {
+	if x.AtMost {
+		return x.Bound > 0 && x.Bound <= x.Target
 	}
-	return r.Bound >= r.Target
+	return x.Bound >= x.Target
 }
 
 // student are the 95 % points of Student's t (one-sided) for 1 to 30 degrees of freedom.
