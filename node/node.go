@@ -45,6 +45,7 @@ type Options struct {
 	Learner  LearnerOptions
 	Policy   PolicyOptions
 	Mesh     MeshOptions
+	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
 
 	Metrics *telemetry.Metrics // nil: none are kept
@@ -98,6 +99,7 @@ type Node struct {
 	rate    rate
 	allowed []string // the operator's never-block entries, as written
 
+	feeds  *feeds
 	learn  *learning
 	outbox *queue[job]            // for the disk
 	toMesh *queue[enforce.Effect] // shares and withdrawals
@@ -122,6 +124,15 @@ func New(o Options) (*Node, error) {
 	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background()}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
+	}
+	var err error
+	if n.feeds, err = newFeeds(n); err != nil {
+		return nil, err
+	}
+	if o.Metrics != nil {
+		if err := o.Metrics.WatchFeeds(n.feeds.figures); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.makeMember(); err != nil {
 		return nil, err
@@ -239,6 +250,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.speak(ctx) })
 	g.Go(func() error { return n.ticker(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
+	g.Go(func() error { return n.feeds.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
 	if n.member != nil {
 		n.reconcile()
@@ -278,6 +290,12 @@ func (n *Node) handle(ev *dataplane.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
+	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
+		if e := n.feeds.firstListed(ev); e != nil {
+			n.outbox.put(job{emit: e})
+		}
+		return
+	}
 	j, vec := n.sensor.Judge(ev)
 	fx, incident := n.machine.Flow(now, ev, j, n.sensor.Reasons)
 	n.act(fx)

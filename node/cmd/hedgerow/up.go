@@ -165,13 +165,10 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
 			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules,
 		},
-		Mesh: mesh, Metrics: metrics, Log: log,
+		Mesh: mesh, Feeds: feedOptions(cfg, place), Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return err
-	}
-	if len(cfg.Feeds.List) > 0 {
-		log.Warn("feeds are not enforced by this version: hedgerow feeds check tells what they hold", telemetry.KeyCount, len(cfg.Feeds.List))
 	}
 	greet(out, cfg, place, attach, roster)
 
@@ -230,6 +227,7 @@ type placed struct {
 	Why       string
 	Never     []dataplane.Never
 	Own       []netip.Addr
+	Inside    []netip.Prefix
 	Warnings  []string
 }
 
