@@ -77,11 +77,12 @@ type Learner struct {
 
 // Policy bounds what decisions may do.
 type Policy struct {
-	Suspend          time.Duration // 1 s to 1 h
-	Block            time.Duration // 1 min to 7 d, not below Suspend
-	MaxBlocksPerHour int           // 0 to 100000; 0 means that nothing is blocked by itself
-	MaxShare         float64       // share of normal hosts and services that blocks may touch, 0 to 1
-	Rules            bool          // the built-in rules (scan, brute force)
+	Suspend          time.Duration     // 1 s to 1 h
+	Block            time.Duration     // 1 min to 7 d, not below Suspend
+	MaxBlocksPerHour int               // 0 to 100000; 0 means that nothing is blocked by itself
+	MaxShare         float64           // share of normal hosts and services that blocks may touch, 0 to 1
+	Rules            bool              // the built-in rules (scan, brute force)
+	Remediation      []dataplane.Never // what a quarantined host may still reach
 }
 
 // Mesh is the site's neighbours. A site without peers is complete.

@@ -46,6 +46,7 @@ block = "1h"
 max_blocks_per_hour = 3
 max_share = 0.5
 rules = false
+remediation = ["10.1.0.9 tcp/443"]
 [mesh]
 organisation = "grove"
 listen = ["/ip6/::/tcp/0"]
@@ -108,7 +109,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 			[]netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")}, "", 2048,
 			[]dataplane.Never{never("192.0.2.1/32", flow.TCP, 443, false), never("198.51.100.0/24", 0, 0, false), never("2001:db8::1/128", flow.UDP, 53, true)}},
 		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 5 * time.Second, 30 * time.Second, 2, 7},
-		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false},
+		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false, []dataplane.Never{never("10.1.0.9/32", flow.TCP, 443, false)}},
 		Mesh: Mesh{"grove", []string{"/ip6/::/tcp/0"}, 20 * time.Second, 500 * time.Millisecond, []Peer{
 			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},
 			{"cedar", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp", nil}}},
@@ -257,7 +258,7 @@ func TestMinimalIsReadBack(t *testing.T) {
 		// Uncommenting what stands there as a default must change nothing.
 		d := Default()
 		plain := regexp.MustCompile(`(?m)^# ((suspend|block|max_blocks_per_hour|metrics|state_dir|socket) = )`).ReplaceAllString(b.String(), "$1")
-		if c, err = parse(plain); err != nil || c.Policy != d.Policy || c.Telemetry != d.Telemetry || c.Site.StateDir != d.Site.StateDir {
+		if c, err = parse(plain); err != nil || !reflect.DeepEqual(c.Policy, d.Policy) || c.Telemetry != d.Telemetry || c.Site.StateDir != d.Site.StateDir {
 			t.Errorf("the commented defaults are not the defaults: %v\n%s", err, plain)
 		}
 	}

@@ -49,6 +49,7 @@ func fields() []field[Config] {
 		whole("policy.max_blocks_per_hour", func(c *Config) *int { return &c.Policy.MaxBlocksPerHour }, 0, 100_000),
 		number("policy.max_share", func(c *Config) *float64 { return &c.Policy.MaxShare }, 0, 1),
 		flag("policy.rules", func(c *Config) *bool { return &c.Policy.Rules }),
+		list("policy.remediation", func(c *Config) *[]dataplane.Never { return &c.Policy.Remediation }, ParseNever),
 		text("mesh.organisation", func(c *Config) *string { return &c.Mesh.Organisation }, orEmpty(checkName)),
 		list("mesh.listen", func(c *Config) *[]string { return &c.Mesh.Listen }, multiaddr),
 		duration("mesh.round_every", func(c *Config) *time.Duration { return &c.Mesh.RoundEvery }, 5*time.Second, 30*day),
