@@ -410,8 +410,11 @@ func (n *Node) setNever() error {
 	if err := n.guard.SetNever(all); err != nil {
 		return err
 	}
-	n.feeds.protect(all)
-	return n.o.Plane.SetNever(all)
+	if err := n.o.Plane.SetNever(all); err != nil {
+		return err
+	}
+	n.feeds.protect(all, n.o.Own)
+	return nil
 }
 
 // Peers lists the other sites.

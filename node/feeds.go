@@ -27,11 +27,10 @@ import (
 // FeedOptions are the site's blocklists and what guards against wrong entries.
 type FeedOptions struct {
 	Feeds          []Feed
-	WarningLists   []string // files and folders
-	IgnoreWarnings []string // names of warning lists that do not count
-	MaxEntries     int      // of the merged set; 0 is policy.DefaultBulkAddrs
-	Dir            string   // where copies of the last good lists are kept; "" keeps none
-	Inside         []netip.Prefix
+	WarningLists   []string     // files and folders
+	IgnoreWarnings []string     // names of warning lists that do not count
+	MaxEntries     int          // of the merged set; 0 is policy.DefaultBulkAddrs
+	Dir            string       // where copies of the last good lists are kept; "" keeps none
 	Client         *http.Client // nil is the default one
 }
 
@@ -70,7 +69,8 @@ type feeds struct {
 	mu       sync.Mutex
 	list     []*feedState
 	never    []dataplane.Never
-	stale    bool // the never-block list has changed since the last merge
+	own      []netip.Addr
+	stale    bool // these have changed since the last merge
 	warnings []fetch.Warning
 	warned   time.Time // of the last look at the warning lists
 	unread   string    // which warning lists cannot be read
@@ -128,11 +128,12 @@ func newFeeds(n *Node) (*feeds, error) {
 	return f, nil
 }
 
-// protect takes the never-block list, which no feed may contradict.
-func (f *feeds) protect(never []dataplane.Never) {
+// protect takes the never-block list and the machine's addresses, which no feed
+// may contradict.
+func (f *feeds) protect(never []dataplane.Never, own []netip.Addr) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.never = slices.Clone(never)
+	f.never, f.own = slices.Clone(never), slices.Clone(own)
 	f.stale = true
 }
 
@@ -315,15 +316,15 @@ func (f *feeds) readWarnings(ctx context.Context, now bool) bool {
 	return true
 }
 
-// newGuard gathers everything that no feed may block.
-func (f *feeds) newGuard(never []dataplane.Never, warnings []fetch.Warning) *feed.Guard {
+// newGuard gathers everything that no feed may block. The caller holds mu.
+func (f *feeds) newGuard() *feed.Guard {
 	g := &feed.Guard{}
 	g.ProtectSpecial()
-	for _, a := range f.n.o.Own {
+	for _, a := range f.own {
 		a = a.Unmap().WithZone("")
 		g.Protect(feed.Own, "an address of this machine", netip.PrefixFrom(a, a.BitLen()))
 	}
-	g.Protect(feed.Own, "a network of this site", f.o.Inside...)
+	g.Protect(feed.Own, "a network of this site", f.n.o.Inside...)
 	for _, s := range f.n.o.Mesh.Roster {
 		for _, m := range s.Addrs {
 			if a, ok := multiaddrIP(m); ok {
@@ -331,10 +332,10 @@ func (f *feeds) newGuard(never []dataplane.Never, warnings []fetch.Warning) *fee
 			}
 		}
 	}
-	for _, e := range never {
+	for _, e := range f.never {
 		g.Protect(feed.Never, "never-block "+neverWords(e), e.Prefix)
 	}
-	for _, w := range warnings {
+	for _, w := range f.warnings {
 		g.Warn(w.Name, w.List)
 	}
 	g.Seal()
@@ -355,7 +356,7 @@ func multiaddrIP(m string) (netip.Addr, bool) {
 func (f *feeds) renew() {
 	now := f.n.now()
 	f.mu.Lock()
-	g := f.newGuard(f.never, f.warnings)
+	g := f.newGuard()
 	f.stale = false
 	var sources []feed.Source
 	var of []*feedState
@@ -392,10 +393,15 @@ func (f *feeds) renew() {
 	}
 }
 
+// BulkLimits is the room that a plane needs for so many entries of feeds, of
+// which a fifth may be networks.
+func BulkLimits(maxEntries int) policy.BulkLimits {
+	return policy.BulkLimits{Addrs: maxEntries, Nets: max(policy.DefaultBulkNets, maxEntries/5)}
+}
+
 func (f *feeds) limits() feed.Limits {
-	return feed.Limits{
-		Entries: f.o.MaxEntries, Networks: max(policy.DefaultBulkNets, f.o.MaxEntries/5), Lengths: policy.MaxBulkLengths,
-	}
+	l := BulkLimits(f.o.MaxEntries)
+	return feed.Limits{Entries: l.Addrs, Networks: l.Nets, Lengths: policy.MaxBulkLengths}
 }
 
 // enforce hands a set to the plane. What the old set hit is added up before, so

@@ -17,10 +17,10 @@ import (
 )
 
 // feedOptions translates the configuration of feeds.
-func feedOptions(cfg *config.Config, p placed) node.FeedOptions {
+func feedOptions(cfg *config.Config) node.FeedOptions {
 	o := node.FeedOptions{
 		WarningLists: cfg.Feeds.WarningLists, IgnoreWarnings: cfg.Feeds.IgnoreWarnings, MaxEntries: cfg.Feeds.MaxEntries,
-		Dir: filepath.Join(cfg.Site.StateDir, "feeds"), Inside: append(p.Inside, cfg.Dataplane.Inside...),
+		Dir: filepath.Join(cfg.Site.StateDir, "feeds"),
 	}
 	for _, f := range cfg.Feeds.List {
 		o.Feeds = append(o.Feeds, node.Feed{

@@ -165,7 +165,7 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
 			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules, Remediation: cfg.Policy.Remediation,
 		},
-		Mesh: mesh, Feeds: feedOptions(cfg, place), Metrics: metrics, Log: log,
+		Mesh: mesh, Feeds: feedOptions(cfg), Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return err
@@ -326,7 +326,7 @@ func openPlane(cfg *config.Config, p placed, log *slog.Logger) (dataplane.Plane,
 	}
 	x, err := xdp.Open(xdp.Options{
 		Interface: p.Interface, Role: role, PinDir: cfg.Dataplane.PinDir, Mode: cfg.Dataplane.Mode,
-		MaxFlows: cfg.Dataplane.MaxFlows, Log: log.With(telemetry.KeyComponent, "xdp"),
+		MaxFlows: cfg.Dataplane.MaxFlows, Bulk: node.BulkLimits(cfg.Feeds.MaxEntries), Log: log.With(telemetry.KeyComponent, "xdp"),
 	})
 	if err != nil {
 		return nil, "", err
