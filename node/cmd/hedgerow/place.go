@@ -8,6 +8,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp"
+	"github.com/hedgerow-mesh/hedgerow/node"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/config"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/machine"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
@@ -113,7 +114,7 @@ func loadPlane(cfg *config.Config, p placed, log *slog.Logger) (*xdp.Plane, erro
 	o := xdp.Options{
 		Interface: p.Attach[0].Interface, Role: p.Attach[0].Role, Also: p.Attach[1:], Networks: p.Inside,
 		PinDir: cfg.Dataplane.PinDir, Mode: cfg.Dataplane.Mode, MaxFlows: cfg.Dataplane.MaxFlows,
-		DeadAfter: cfg.Dataplane.DeadAfter, Log: log.With(telemetry.KeyComponent, "xdp"),
+		DeadAfter: cfg.Dataplane.DeadAfter, Bulk: node.BulkLimits(cfg.Feeds.MaxEntries), Log: log.With(telemetry.KeyComponent, "xdp"),
 	}
 	if cfg.Dataplane.Fail == config.FailClosed {
 		o.Fail = xdp.FailClosed

@@ -173,13 +173,10 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
 			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules, Remediation: cfg.Policy.Remediation,
 		},
-		Mesh: mesh, Metrics: metrics, Log: log,
+		Mesh: mesh, Feeds: feedOptions(cfg), Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return err
-	}
-	if len(cfg.Feeds.List) > 0 {
-		log.Warn("feeds are not enforced by this version: hedgerow feeds check tells what they hold", telemetry.KeyCount, len(cfg.Feeds.List))
 	}
 	// What the site decided before stands in the tables now: packets may meet it.
 	if err := plane.Attach(); err != nil {
