@@ -389,6 +389,7 @@ const (
 	kernelMapRemedies      = "remedies"
 	kernelMapScratch       = "scratch"
 	kernelMapScratchEgg    = "scratch_egg"
+	kernelMapScratchNow    = "scratch_now"
 	kernelMapScratchPkt    = "scratch_pkt"
 	kernelMapSettings      = "settings"
 	kernelMapTotals        = "totals"
@@ -402,6 +403,7 @@ const (
 	kernelVarN_buckets     = "n_buckets"
 	kernelVarOutside       = "outside"
 	kernelVarRole          = "role"
+	kernelVarStoresInOrder = "stores_in_order"
 	kernelVarTcxHook       = "tcx_hook"
 	kernelVarUseLru        = "use_lru"
 	kernelVarXdpHook       = "xdp_hook"
@@ -481,6 +483,7 @@ type kernelMapSpecs struct {
 	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
+	ScratchNow  *ebpf.MapSpec `ebpf:"scratch_now"`
 	ScratchPkt  *ebpf.MapSpec `ebpf:"scratch_pkt"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
@@ -498,6 +501,7 @@ type kernelVariableSpecs struct {
 	N_buckets     *ebpf.VariableSpec `ebpf:"n_buckets"`
 	Outside       *ebpf.VariableSpec `ebpf:"outside"`
 	Role          *ebpf.VariableSpec `ebpf:"role"`
+	StoresInOrder *ebpf.VariableSpec `ebpf:"stores_in_order"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	UseLru        *ebpf.VariableSpec `ebpf:"use_lru"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
@@ -547,6 +551,7 @@ type kernelMaps struct {
 	Remedies    *ebpf.Map `ebpf:"remedies"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
+	ScratchNow  *ebpf.Map `ebpf:"scratch_now"`
 	ScratchPkt  *ebpf.Map `ebpf:"scratch_pkt"`
 	Settings    *ebpf.Map `ebpf:"settings"`
 	Totals      *ebpf.Map `ebpf:"totals"`
@@ -579,6 +584,7 @@ func (m *kernelMaps) Close() error {
 		m.Remedies,
 		m.Scratch,
 		m.ScratchEgg,
+		m.ScratchNow,
 		m.ScratchPkt,
 		m.Settings,
 		m.Totals,
@@ -597,6 +603,7 @@ type kernelVariables struct {
 	N_buckets     *ebpf.Variable `ebpf:"n_buckets"`
 	Outside       *ebpf.Variable `ebpf:"outside"`
 	Role          *ebpf.Variable `ebpf:"role"`
+	StoresInOrder *ebpf.Variable `ebpf:"stores_in_order"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
 	UseLru        *ebpf.Variable `ebpf:"use_lru"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`

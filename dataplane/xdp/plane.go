@@ -360,7 +360,7 @@ func (p *Plane) settle() error {
 // maps are those that outlive the process, by name.
 func (p *Plane) maps() map[string]*ebpf.Map {
 	all := p.shared()
-	for _, name := range []string{kernelMapScratch, kernelMapScratchEgg, kernelMapScratchPkt} {
+	for _, name := range []string{kernelMapScratch, kernelMapScratchEgg, kernelMapScratchNow, kernelMapScratchPkt} {
 		delete(all, name)
 	}
 	return all
