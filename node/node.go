@@ -45,6 +45,7 @@ type Options struct {
 	Inside   []netip.Prefix    // the protected networks; empty means private addresses
 	Learner  LearnerOptions
 	Policy   PolicyOptions
+	Flood    dataplane.Flood // what new flows may cost
 	Mesh     MeshOptions
 	Warnings []string // what `check` found, for status
 
@@ -108,6 +109,9 @@ type Node struct {
 	flows  archive
 	life   context.Context // of Run; questions to the mesh end with it
 	asking sync.WaitGroup
+
+	floodTold [dataplane.FloodKinds]time.Time
+
 	shared sync.Map // share key -> indicator id, for withdrawal
 }
 
@@ -197,6 +201,9 @@ func (n *Node) restore() error {
 		return err
 	}
 	if err := n.restoreMode(); err != nil {
+		return err
+	}
+	if err := n.setFlood(); err != nil {
 		return err
 	}
 	if err := n.learn.restore(); err != nil {
@@ -290,6 +297,10 @@ func (n *Node) handle(ev *dataplane.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
+	if ev.Kind == dataplane.EventFlood {
+		n.toldFlood(now, ev)
+		return
+	}
 	j, vec := n.sensor.Judge(ev)
 	fx, incident := n.machine.Flow(now, ev, j, n.sensor.Reasons)
 	n.act(fx)
