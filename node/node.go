@@ -47,6 +47,7 @@ type Options struct {
 	Policy   PolicyOptions
 	Flood    dataplane.Flood // what new flows may cost
 	Mesh     MeshOptions
+	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
 
 	Metrics *telemetry.Metrics // nil: none are kept
@@ -103,6 +104,7 @@ type Node struct {
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
+	feeds  *feeds
 	learn  *learning
 	outbox *queue[job]            // for the disk
 	toMesh *queue[enforce.Effect] // shares and withdrawals
@@ -130,6 +132,15 @@ func New(o Options) (*Node, error) {
 	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background()}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
+	}
+	var err error
+	if n.feeds, err = newFeeds(n); err != nil {
+		return nil, err
+	}
+	if o.Metrics != nil {
+		if err := o.Metrics.WatchFeeds(n.feeds.figures); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.makeMember(); err != nil {
 		return nil, err
@@ -258,6 +269,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.ticker(ctx) })
 	g.Go(func() error { return n.repairer(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
+	g.Go(func() error { return n.feeds.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
 	if n.member != nil {
 		n.reconcile()
@@ -299,6 +311,12 @@ func (n *Node) handle(ev *dataplane.Event) {
 	now := n.now()
 	if ev.Kind == dataplane.EventFlood {
 		n.toldFlood(now, ev)
+		return
+	}
+	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
+		if e := n.feeds.firstListed(ev); e != nil {
+			n.outbox.put(job{emit: e})
+		}
 		return
 	}
 	j, vec := n.sensor.Judge(ev)

@@ -113,6 +113,7 @@ func printStatus(w io.Writer, s api.Status) {
 	} else {
 		row("mesh", "none: a single site is complete; [[mesh.peer]] in the configuration adds others")
 	}
+	row("feeds", "%s", s.Feeds.Words)
 	row("incidents", "%d open; %d blocks standing", s.Open, s.Blocks)
 	row("state", "%s: %s, %d events, %d flows", s.Store.Dir, size(s.Store.Bytes), s.Store.Events, s.Store.Flows)
 	for _, x := range s.Warnings {
@@ -241,6 +242,9 @@ func printExplanation(w io.Writer, x *api.Explanation) {
 		case e.Indicator != nil:
 			p("  %s  indicator %s for %s by %s: %s %s", clock(e.Time), e.Indicator.Op, e.Indicator.Value, e.Indicator.Author, e.Indicator.Outcome, e.Indicator.Why)
 		}
+	}
+	if x.Feeds != nil && x.Feeds.Sentence != x.Sentence {
+		p("\n%s", x.Feeds.Sentence)
 	}
 	if x.Undo != "" {
 		p("\nundo all of it: %s", x.Undo)

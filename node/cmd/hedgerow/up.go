@@ -166,13 +166,10 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules, Remediation: cfg.Policy.Remediation,
 		},
 		Flood: cfg.Flood,
-		Mesh:  mesh, Metrics: metrics, Log: log,
+		Mesh:  mesh, Feeds: feedOptions(cfg), Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return err
-	}
-	if len(cfg.Feeds.List) > 0 {
-		log.Warn("feeds are not enforced by this version: hedgerow feeds check tells what they hold", telemetry.KeyCount, len(cfg.Feeds.List))
 	}
 	greet(out, cfg, place, attach, roster)
 
@@ -330,7 +327,7 @@ func openPlane(cfg *config.Config, p placed, log *slog.Logger) (dataplane.Plane,
 	}
 	x, err := xdp.Open(xdp.Options{
 		Interface: p.Interface, Role: role, PinDir: cfg.Dataplane.PinDir, Mode: cfg.Dataplane.Mode,
-		MaxFlows: cfg.Dataplane.MaxFlows, Log: log.With(telemetry.KeyComponent, "xdp"),
+		MaxFlows: cfg.Dataplane.MaxFlows, Bulk: node.BulkLimits(cfg.Feeds.MaxEntries), Log: log.With(telemetry.KeyComponent, "xdp"),
 	})
 	if err != nil {
 		return nil, "", err

@@ -22,6 +22,7 @@ type Status struct {
 	Plane    PlaneStatus   `json:"plane"`
 	Learning Learning      `json:"learning"`
 	Mesh     Mesh          `json:"mesh"`
+	Feeds    FeedsSummary  `json:"feeds"`
 	Open     int           `json:"open_incidents"`
 	Blocks   int           `json:"blocks"`
 	Store    StoreStatus   `json:"store"`
@@ -121,6 +122,7 @@ type Explanation struct {
 	Alerts   []*event.Event `json:"alerts"`
 	Chain    []*event.Event `json:"chain"` // verdicts, blocks, indicators in time order
 	Undo     string         `json:"undo"`  // the command that undoes it
+	Feeds    *Listing       `json:"feeds,omitempty"`
 }
 
 // Query selects records.
@@ -149,4 +151,8 @@ type Backend interface {
 	Peers(ctx context.Context) ([]Peer, error)
 	Models(ctx context.Context) ([]Model, error)
 	StartRound(ctx context.Context) (uint64, error)
+	Feeds(ctx context.Context) (Feeds, error)
+	Refused(ctx context.Context, name string) ([]FeedNote, error)
+	ReloadFeeds(ctx context.Context, name string) (Feeds, error)
+	WhyListed(ctx context.Context, addr string) (*Listing, error)
 }

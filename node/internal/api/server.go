@@ -97,6 +97,10 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get(mux, "/v1/peers", func(r *http.Request) (any, error) { return b.Peers(r.Context()) })
 	get(mux, "/v1/models", func(r *http.Request) (any, error) { return b.Models(r.Context()) })
 	get(mux, "/v1/explain/{id}", func(r *http.Request) (any, error) { return b.Explain(r.Context(), r.PathValue("id")) })
+	get(mux, "/v1/feeds", func(r *http.Request) (any, error) { return b.Feeds(r.Context()) })
+	get(mux, "/v1/feeds/{name}/refused", func(r *http.Request) (any, error) { return b.Refused(r.Context(), r.PathValue("name")) })
+	get(mux, "/v1/listed/{addr}", func(r *http.Request) (any, error) { return b.WhyListed(r.Context(), r.PathValue("addr")) })
+	post(mux, "/v1/feeds/reload", func(ctx context.Context, in targetRequest) (any, error) { return b.ReloadFeeds(ctx, in.Target) })
 	mux.HandleFunc("GET /v1/events", s.events)
 	post(mux, "/v1/label", func(ctx context.Context, in labelRequest) (any, error) {
 		return nil, b.Label(ctx, in.ID, in.Attack)
