@@ -47,6 +47,11 @@
 //     that cuts the transport header, overlaps that of TCP, or ends above 65,535.
 //   - A tunnel is a flow of its outer addresses, without ports unless UDP
 //     carries it; what is inside is payload.
+//   - The bulk set is asked when no rule blocks the packet, about the source and
+//     then, unless that is listed, about the destination; the match that decides
+//     is the one that counts a hit. Equal entries are one: the one that lives
+//     longest. The first drop is told once for each reason and mode, and not
+//     anew when a new set has the reason too.
 //   - Stats.Packets counts every frame, Stats.Bytes those bytes that belong to
 //     IP packets.
 package planetest
@@ -60,6 +65,7 @@ import (
 // Fixture is a plane into which a test can put frames.
 type Fixture interface {
 	dataplane.Plane
+	dataplane.Bulk
 	// Inject shows the plane one Ethernet frame at a hook and tells whether it
 	// passed. Addresses of the suite's inside hosts are in 10.0.0.0/8 and fd00::/8.
 	Inject(hook dataplane.Hook, frame []byte) (passed bool, err error)
@@ -85,7 +91,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), budgetCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), budgetCases(), bulkCases()} {
 		all = append(all, group...)
 	}
 	return all

@@ -10,7 +10,7 @@ import (
 // of a packet. It counts hits, charges budgets and remembers first drops by
 // mode; it does not allocate.
 func (t *Table) Decide(p *Packet, now int64, mode dataplane.Mode) Verdict {
-	if len(t.all) == 0 {
+	if len(t.all) == 0 && t.bulk == nil {
 		return Verdict{}
 	}
 	s := search{p: p, now: now, remedies: &t.remedies}
@@ -46,6 +46,7 @@ func (t *Table) match(s *search) {
 	}
 	t.prefixes.each(p.Src, s.consider)
 	t.prefixes.each(p.Dst, s.considerNew)
+	s.bulk(t.bulk)
 }
 
 // charge asks the budgets that the packet falls under, the sender's own before

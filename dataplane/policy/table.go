@@ -75,6 +75,7 @@ type Table struct {
 	never    prefixMap[[]dataplane.Never]
 	remedies prefixMap[[]dataplane.Never]
 	builtin  bucket
+	bulk     *bulk // nil until ReplaceBulk
 }
 
 // NewTable returns an empty table with room for maxRules rules; 0 is DefaultMaxRules.

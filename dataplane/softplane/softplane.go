@@ -43,6 +43,7 @@ type Options struct {
 	MaxFlows  int // 65536
 	MaxRules  int // policy.DefaultMaxRules
 	MaxEvents int // events that wait to be drained; 16384
+	Bulk      policy.BulkLimits
 	Idle      Idle
 	// Now is the clock for Apply, Rules and Stats; nil is time.Now. A replay
 	// sets it to the time of the capture, else all its rules have expired.

@@ -19,6 +19,48 @@ type kernelAddr struct {
 	Lo uint64
 }
 
+type kernelBulkCell struct {
+	_ structs.HostLayout
+	W [8]uint64
+}
+
+type kernelBulkCell6 struct {
+	_    structs.HostLayout
+	Hi   [3]uint64
+	Lo   [3]uint64
+	Meta [3]uint32
+	Bits [4]uint8
+}
+
+type kernelBulkHead struct {
+	_          structs.HostLayout
+	Generation uint64
+	Entries    uint64
+	Seed       [4]uint64
+	Base       uint32
+	BloomWords uint32
+	Addrs      kernelBulkTable
+	Nets       kernelBulkTable
+	Bits24     kernelBulkTable
+	V6         kernelBulkTable
+	Wide6      uint64
+	N_reasons  uint32
+	N_lengths6 uint32
+	Lengths6   [64]uint8
+	Reasons    [1024]uint32
+	Told       [1024]uint32
+	Bits16     [1024]uint64
+	Lengths    [65536]uint32
+	Region6    [8192]uint64
+	Bloom      [262144]uint64
+}
+
+type kernelBulkTable struct {
+	_  structs.HostLayout
+	At uint32
+	N  uint32
+}
+
 type kernelConfig struct {
 	_               structs.HostLayout
 	Swept           uint64
@@ -34,6 +76,10 @@ type kernelConfig struct {
 	TowardRules     uint32
 	Remedies        uint32
 	Names           uint32
+	Bulk            uint32
+	FailClosed      uint32
+	Beat            uint64
+	DeadAfter       uint64
 }
 
 type kernelCounters struct {
@@ -48,6 +94,7 @@ type kernelCounters struct {
 	FlowsFailed    uint64
 	EventsLost     uint64
 	LaterFragments uint64
+	Orphaned       uint64
 	Bad            [14]uint64
 	EventTat       uint64
 }
@@ -97,8 +144,9 @@ type kernelFloodState struct {
 		Seen   uint32
 		Open   uint32
 	}
-	Told  [8]uint64
-	Trips uint64
+	Told    [8]uint64
+	Trips   uint64
+	DarkTat uint64
 }
 
 type kernelFlow struct {
@@ -144,7 +192,8 @@ type kernelFlow struct {
 	InitB       uint8
 	InitSure    uint8
 	Hint        uint8
-	Pad         [5]uint8
+	Own         uint8
+	Pad         [4]uint8
 }
 
 type kernelFlowKey struct {
@@ -155,6 +204,13 @@ type kernelFlowKey struct {
 	Bport uint16
 	Proto uint8
 	Pad   [3]uint8
+}
+
+type kernelGuarded struct {
+	_     structs.HostLayout
+	N     uint32
+	Dark  uint32
+	Ports [16]uint16
 }
 
 type kernelNever struct {
@@ -223,28 +279,38 @@ type kernelRuleKey struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	kernelMapAddrs        = "addrs"
-	kernelMapBudget       = "budget"
-	kernelMapCells        = "cells"
-	kernelMapEvents       = "events"
-	kernelMapFloodNow     = "flood_now"
-	kernelMapFloodTotals  = "flood_totals"
-	kernelMapFloods       = "floods"
-	kernelMapFlows        = "flows"
-	kernelMapNevers       = "nevers"
-	kernelMapPairs        = "pairs"
-	kernelMapPrefixes     = "prefixes"
-	kernelMapProofs       = "proofs"
-	kernelMapRemedies     = "remedies"
-	kernelMapScratch      = "scratch"
-	kernelMapSettings     = "settings"
-	kernelMapTotals       = "totals"
-	kernelMapVerdicts     = "verdicts"
-	kernelProgHedgerowTcx = "hedgerow_tcx"
-	kernelProgHedgerowXdp = "hedgerow_xdp"
-	kernelVarLinkRaw      = "link_raw"
-	kernelVarTcxHook      = "tcx_hook"
-	kernelVarXdpHook      = "xdp_hook"
+	kernelMapAddrs         = "addrs"
+	kernelMapBudget        = "budget"
+	kernelMapBulkCells     = "bulk_cells"
+	kernelMapBulkHeads     = "bulk_heads"
+	kernelMapBulkHits      = "bulk_hits"
+	kernelMapCells         = "cells"
+	kernelMapEvents        = "events"
+	kernelMapFloodNow      = "flood_now"
+	kernelMapFloodTotals   = "flood_totals"
+	kernelMapFloods        = "floods"
+	kernelMapFlows         = "flows"
+	kernelMapGuards        = "guards"
+	kernelMapNetworks      = "networks"
+	kernelMapNevers        = "nevers"
+	kernelMapPairs         = "pairs"
+	kernelMapPrefixes      = "prefixes"
+	kernelMapProofs        = "proofs"
+	kernelMapRemedies      = "remedies"
+	kernelMapScratch       = "scratch"
+	kernelMapSettings      = "settings"
+	kernelMapTotals        = "totals"
+	kernelMapVerdicts      = "verdicts"
+	kernelProgHedgerowTcx  = "hedgerow_tcx"
+	kernelProgHedgerowXdp  = "hedgerow_xdp"
+	kernelVarBulkCell6Type = "bulk_cell6_type"
+	kernelVarBulkCellType  = "bulk_cell_type"
+	kernelVarBulkHeadType  = "bulk_head_type"
+	kernelVarLinkRaw       = "link_raw"
+	kernelVarOutside       = "outside"
+	kernelVarRole          = "role"
+	kernelVarTcxHook       = "tcx_hook"
+	kernelVarXdpHook       = "xdp_hook"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -299,12 +365,17 @@ type kernelProgramSpecs struct {
 type kernelMapSpecs struct {
 	Addrs       *ebpf.MapSpec `ebpf:"addrs"`
 	Budget      *ebpf.MapSpec `ebpf:"budget"`
+	BulkCells   *ebpf.MapSpec `ebpf:"bulk_cells"`
+	BulkHeads   *ebpf.MapSpec `ebpf:"bulk_heads"`
+	BulkHits    *ebpf.MapSpec `ebpf:"bulk_hits"`
 	Cells       *ebpf.MapSpec `ebpf:"cells"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
 	FloodNow    *ebpf.MapSpec `ebpf:"flood_now"`
 	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	Networks    *ebpf.MapSpec `ebpf:"networks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
 	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
@@ -320,9 +391,14 @@ type kernelMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelVariableSpecs struct {
-	LinkRaw *ebpf.VariableSpec `ebpf:"link_raw"`
-	TcxHook *ebpf.VariableSpec `ebpf:"tcx_hook"`
-	XdpHook *ebpf.VariableSpec `ebpf:"xdp_hook"`
+	BulkCell6Type *ebpf.VariableSpec `ebpf:"bulk_cell6_type"`
+	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
+	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
+	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
+	Outside       *ebpf.VariableSpec `ebpf:"outside"`
+	Role          *ebpf.VariableSpec `ebpf:"role"`
+	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
+	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
 
 // kernelObjects contains all objects after they have been loaded into the kernel.
@@ -347,12 +423,17 @@ func (o *kernelObjects) Close() error {
 type kernelMaps struct {
 	Addrs       *ebpf.Map `ebpf:"addrs"`
 	Budget      *ebpf.Map `ebpf:"budget"`
+	BulkCells   *ebpf.Map `ebpf:"bulk_cells"`
+	BulkHeads   *ebpf.Map `ebpf:"bulk_heads"`
+	BulkHits    *ebpf.Map `ebpf:"bulk_hits"`
 	Cells       *ebpf.Map `ebpf:"cells"`
 	Events      *ebpf.Map `ebpf:"events"`
 	FloodNow    *ebpf.Map `ebpf:"flood_now"`
 	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
 	Floods      *ebpf.Map `ebpf:"floods"`
 	Flows       *ebpf.Map `ebpf:"flows"`
+	Guards      *ebpf.Map `ebpf:"guards"`
+	Networks    *ebpf.Map `ebpf:"networks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
 	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
@@ -368,12 +449,17 @@ func (m *kernelMaps) Close() error {
 	return _KernelClose(
 		m.Addrs,
 		m.Budget,
+		m.BulkCells,
+		m.BulkHeads,
+		m.BulkHits,
 		m.Cells,
 		m.Events,
 		m.FloodNow,
 		m.FloodTotals,
 		m.Floods,
 		m.Flows,
+		m.Guards,
+		m.Networks,
 		m.Nevers,
 		m.Pairs,
 		m.Prefixes,
@@ -390,9 +476,14 @@ func (m *kernelMaps) Close() error {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelVariables struct {
-	LinkRaw *ebpf.Variable `ebpf:"link_raw"`
-	TcxHook *ebpf.Variable `ebpf:"tcx_hook"`
-	XdpHook *ebpf.Variable `ebpf:"xdp_hook"`
+	BulkCell6Type *ebpf.Variable `ebpf:"bulk_cell6_type"`
+	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
+	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
+	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
+	Outside       *ebpf.Variable `ebpf:"outside"`
+	Role          *ebpf.Variable `ebpf:"role"`
+	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
+	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }
 
 // kernelPrograms contains all programs after they have been loaded into the kernel.

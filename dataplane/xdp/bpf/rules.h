@@ -3,6 +3,7 @@
 #ifndef HEDGEROW_RULES_H
 #define HEDGEROW_RULES_H
 
+#include "bulk.h"
 #include "maps.h"
 #include "parse.h"
 
@@ -166,6 +167,8 @@ __noinline int match_rules(struct match *m, struct pkt *p)
 		TRY(prefix_rule(&p->src, CLASS_OBSERVE), BY_SRC_PREFIX);
 		TRY(prefix_rule(&p->dst, CLASS_OBSERVE), BY_DST_PREFIX);
 	}
+	if (c->bulk && m->action < ACT_BLOCK)
+		match_bulk(m, p, c->bulk - 1);
 	if (c->toward_rules)
 		m->budgets |= 1U << BY_TOWARD;
 	return 0;
@@ -195,6 +198,17 @@ static __always_inline struct rule *rule_at(struct pkt *p, __u32 by)
 		return toward_rule(&p->dst);
 	}
 	return 0;
+}
+
+/* Marks that the first drop of what decided is told. Says whether it was new. */
+static __always_inline int first_drop(struct match *m, struct pkt *p, __u32 bit)
+{
+	struct rule *r;
+
+	if (m->by == BY_BULK)
+		return bulk_first_drop(m, bit);
+	r = rule_at(p, m->by);
+	return r && !(__sync_fetch_and_or(&r->told, bit) & bit);
 }
 
 /* Charges cost to a rule's budget; when that is spent, the rule drops. */

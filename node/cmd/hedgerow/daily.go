@@ -70,7 +70,7 @@ func dailyCommands() []*cobra.Command {
 		statusCommand(), alertsCommand(), explainCommand(),
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
-		blocksCommand(), blockCommand(), unblockCommand(), allowCommand(),
+		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
 		modeCommand(), panicCommand(), peersCommand(), modelsCommand(), roundCommand(),
 	} {
 		out = append(out, d.command())
@@ -263,29 +263,6 @@ func labelCommand(name, short string, attack bool) daily {
 	}
 }
 
-func blocksCommand() daily {
-	return daily{
-		use: "blocks", short: "Standing blocks with reason, source, expiry and hits, as the kernel lists them",
-		example: "  hedgerow blocks\n  hedgerow blocks --json | jq '.[] | select(.enforced | not)'",
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
-			bs, err := cl.Blocks(ctx)
-			return bs, func(w io.Writer) {
-				if len(bs) == 0 {
-					_, _ = fmt.Fprintln(w, "none")
-				}
-				for _, b := range bs {
-					state := "enforced"
-					if !b.Enforced {
-						state = "NOT ENFORCED: the plane does not list it"
-					}
-					_, _ = fmt.Fprintf(w, "%s  %s  %s, expires in %s, %d packets, by %s (%s)\n    %s\n", b.Target, b.Action, state,
-						time.Until(b.Expires).Round(time.Second), b.Hits, b.Source, b.Evidence, b.Reason)
-				}
-			}, err
-		},
-	}
-}
-
 func blockCommand() daily {
 	var d time.Duration
 	var reason string
@@ -307,7 +284,7 @@ func blockCommand() daily {
 func unblockCommand() daily {
 	return daily{
 		use: "unblock TARGET", short: "Undo a block completely: lifted, withdrawn from the mesh, not made again",
-		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock 203.0.113.9:443/tcp",
+		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock 'to 10.0.0.5'\n  hedgerow unblock 203.0.113.9:443/tcp",
 		args:    exactArgs(1, "one target"),
 		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
 			err := cl.Unblock(ctx, args[0])

@@ -104,6 +104,8 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	post(mux, "/v1/block", func(ctx context.Context, in blockRequest) (any, error) {
 		return nil, b.Block(ctx, in.Target, time.Duration(in.Seconds*float64(time.Second)), in.Reason)
 	})
+	get(mux, "/v1/verify", func(r *http.Request) (any, error) { return b.Verify(r.Context()) })
+	post(mux, "/v1/order", func(ctx context.Context, in Order) (any, error) { return nil, b.Order(ctx, in) })
 	post(mux, "/v1/unblock", func(ctx context.Context, in targetRequest) (any, error) { return nil, b.Unblock(ctx, in.Target) })
 	post(mux, "/v1/allow", func(ctx context.Context, in allowRequest) (any, error) {
 		return b.Allow(ctx, in.Entry, in.Remove)
