@@ -42,9 +42,11 @@ type Options struct {
 
 	Never    []dataplane.Never // of the system and the configuration
 	Own      []netip.Addr      // this machine's addresses: never a target
+	Inside   []netip.Prefix    // the protected networks; empty means private addresses
 	Learner  LearnerOptions
 	Policy   PolicyOptions
 	Mesh     MeshOptions
+	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
 
 	Metrics *telemetry.Metrics // nil: none are kept
@@ -70,6 +72,7 @@ type PolicyOptions struct {
 	MaxBlocksPerHour int
 	MaxShare         float64
 	Rules            bool
+	Remediation      []dataplane.Never // what a quarantined host may still reach
 }
 
 // MeshOptions say who the neighbours are. Without Transport the site is alone.
@@ -97,7 +100,10 @@ type Node struct {
 	buffer  exemplars
 	rate    rate
 	allowed []string // the operator's never-block entries, as written
+	// Suspensions that an earlier process left in the plane.
+	inherited map[dataplane.Target]dataplane.Rule
 
+	feeds  *feeds
 	learn  *learning
 	outbox *queue[job]            // for the disk
 	toMesh *queue[enforce.Effect] // shares and withdrawals
@@ -123,6 +129,15 @@ func New(o Options) (*Node, error) {
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
 	}
+	var err error
+	if n.feeds, err = newFeeds(n); err != nil {
+		return nil, err
+	}
+	if o.Metrics != nil {
+		if err := o.Metrics.WatchFeeds(n.feeds.figures); err != nil {
+			return nil, err
+		}
+	}
 	if err := n.makeMember(); err != nil {
 		return nil, err
 	}
@@ -138,7 +153,7 @@ func (n *Node) makeJudgement() error {
 	}
 	n.machine = enforce.New(enforce.Options{
 		Site: n.o.Site, Mode: n.o.Mode, SuspendFor: n.o.Policy.Suspend, BlockFor: n.o.Policy.Block,
-		Rules: n.o.Policy.Rules,
+		Rules: n.o.Policy.Rules, Inside: n.inside,
 		May: func(now time.Time, r dataplane.Rule) error {
 			if err := n.notOwn(r.Target); err != nil {
 				return err
@@ -169,6 +184,7 @@ func (n *Node) notOwn(t dataplane.Target) error {
 	if t.IsFlow() {
 		return nil
 	}
+	// Of a pair, the inside host may be this machine itself.
 	for _, a := range n.o.Own {
 		if t.Prefix.Contains(a) {
 			return fmt.Errorf("%s is an address of this machine: %w", a, dataplane.ErrNeverBlock)
@@ -183,6 +199,12 @@ func (n *Node) restore() error {
 		return err
 	}
 	if err := n.setNever(); err != nil {
+		return err
+	}
+	if err := n.o.Plane.SetRemediation(n.o.Policy.Remediation); err != nil {
+		return fmt.Errorf("node: plane: %v", err)
+	}
+	if err := n.inherit(); err != nil {
 		return err
 	}
 	if err := n.restoreMode(); err != nil {
@@ -238,7 +260,9 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.work(ctx) })
 	g.Go(func() error { return n.speak(ctx) })
 	g.Go(func() error { return n.ticker(ctx) })
+	g.Go(func() error { return n.repairer(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
+	g.Go(func() error { return n.feeds.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
 	if n.member != nil {
 		n.reconcile()
@@ -278,6 +302,12 @@ func (n *Node) handle(ev *dataplane.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
+	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
+		if e := n.feeds.firstListed(ev); e != nil {
+			n.outbox.put(job{emit: e})
+		}
+		return
+	}
 	j, vec := n.sensor.Judge(ev)
 	fx, incident := n.machine.Flow(now, ev, j, n.sensor.Reasons)
 	n.act(fx)

@@ -13,6 +13,7 @@ func neverCases() []testCase {
 		{"never-block is ahead of every drop", dataplane.Enforce, neverAhead},
 		{"never-block is narrow", dataplane.Enforce, neverNarrow},
 		{"never-block is replaced as a whole", dataplane.Enforce, neverReplaced},
+		{"no gap while the never-block list is replaced", dataplane.Enforce, neverNoGap},
 		{"an inner never-block prefix does not hide an outer one", dataplane.Enforce, neverNested},
 		{"neighbour discovery, path MTU and DHCP", dataplane.Enforce, neverBuiltIn},
 		{"the built-in list is narrow", dataplane.Enforce, neverBuiltInNarrow},
@@ -76,6 +77,40 @@ func neverReplaced(_ *testing.T, r *rig) {
 	r.expect(true, "second list", in(f, f.peer2))
 	r.never()
 	r.expect(false, "empty list", in(f, f.peer), in(f, f.peer2))
+}
+
+// What is on the old list and on the new one is saved at every moment between.
+func neverNoGap(t *testing.T, r *rig) {
+	f := families()[0]
+	stays := dataplane.Never{Prefix: dataplane.Peer(f.peer.Addr()).Prefix}
+	lists := [][]dataplane.Never{
+		{stays, {Prefix: dataplane.Peer(f.peer2.Addr()).Prefix}},
+		{{Prefix: f.wide, Proto: flow.TCP}, stays, {Prefix: f.prefix, Proto: flow.TCP, Port: 22}},
+		{stays},
+	}
+	r.never(lists[0]...)
+	r.apply(block(dataplane.Target{Prefix: f.prefix}, 1))
+	ended := make(chan error, 1)
+	go func() {
+		for k := range 150 {
+			if err := r.SetNever(lists[k%len(lists)]); err != nil {
+				ended <- err
+				return
+			}
+		}
+		ended <- nil
+	}()
+	for looking := true; looking; {
+		select {
+		case err := <-ended:
+			if err != nil {
+				t.Errorf("set never-block: %v", err)
+			}
+			looking = false
+		default:
+			r.expect(true, "saved by every list", in(f, f.peer), out(f, f.peer))
+		}
+	}
 }
 
 func neverNested(_ *testing.T, r *rig) {

@@ -27,11 +27,17 @@ func (p *Plane) SetFlood(f dataplane.Flood) error {
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	next, err := p.floodConfig(&f)
-	if err != nil {
+	next, want := p.floodConfig(&f), guardsOf(&f)
+	if err := p.putGuards(want); err != nil {
+		return fmt.Errorf("protected and dark prefixes: %w", err)
+	}
+	if err := p.writeFlood(next); err != nil {
 		return err
 	}
-	return p.writeFlood(next)
+	if err := p.pruneGuards(want); err != nil {
+		return fmt.Errorf("protected and dark prefixes: %w", err)
+	}
+	return nil
 }
 
 func (p *Plane) writeFlood(c kernelFloodConfig) error {
@@ -44,12 +50,10 @@ func (p *Plane) writeFlood(c kernelFloodConfig) error {
 
 // floodConfig is f in the kernel's terms. Secrets are drawn once for the life
 // of the tables, so that what is counted under them stays meaningful.
-func (p *Plane) floodConfig(f *dataplane.Flood) (kernelFloodConfig, error) {
+func (p *Plane) floodConfig(f *dataplane.Flood) kernelFloodConfig {
 	c := p.flood
 	if c.Row[0] == 0 {
-		if err := drawSecrets(&c); err != nil {
-			return c, err
-		}
+		drawSecrets(&c)
 	}
 	for i, rate := range f.Rates() {
 		c.Step[i] = 0
@@ -61,7 +65,8 @@ func (p *Plane) floodConfig(f *dataplane.Flood) (kernelFloodConfig, error) {
 	if f.Breaker != 0 {
 		c.Breaker = uint32(max(1, uint64(f.Breaker)*breakerWindow/second))
 	}
-	return c, nil
+	c.Protects, c.Darks = truth(len(f.Protected) > 0), truth(len(f.Dark) > 0)
+	return c
 }
 
 func truth(b bool) uint32 {
@@ -71,7 +76,7 @@ func truth(b bool) uint32 {
 	return 0
 }
 
-func drawSecrets(c *kernelFloodConfig) error {
+func drawSecrets(c *kernelFloodConfig) {
 	for i := range c.Row {
 		c.Row[i] = secret() | 1
 	}
@@ -81,7 +86,6 @@ func drawSecrets(c *kernelFloodConfig) error {
 	for i := range c.Cookie {
 		c.Cookie[i] = [2]uint64{secret(), secret()}
 	}
-	return nil
 }
 
 // secret is 64 bits that nobody can guess.

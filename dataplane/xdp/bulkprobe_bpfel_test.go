@@ -39,6 +39,7 @@ const (
 	bulkprobeMapJobs          = "jobs"
 	bulkprobeMapLpm4          = "lpm4"
 	bulkprobeMapLpm6          = "lpm6"
+	bulkprobeMapNetworks      = "networks"
 	bulkprobeMapNevers        = "nevers"
 	bulkprobeMapPairs         = "pairs"
 	bulkprobeMapPrefixes      = "prefixes"
@@ -128,6 +129,7 @@ type bulkprobeMapSpecs struct {
 	Jobs      *ebpf.MapSpec `ebpf:"jobs"`
 	Lpm4      *ebpf.MapSpec `ebpf:"lpm4"`
 	Lpm6      *ebpf.MapSpec `ebpf:"lpm6"`
+	Networks  *ebpf.MapSpec `ebpf:"networks"`
 	Nevers    *ebpf.MapSpec `ebpf:"nevers"`
 	Pairs     *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes  *ebpf.MapSpec `ebpf:"prefixes"`
@@ -183,6 +185,7 @@ type bulkprobeMaps struct {
 	Jobs      *ebpf.Map `ebpf:"jobs"`
 	Lpm4      *ebpf.Map `ebpf:"lpm4"`
 	Lpm6      *ebpf.Map `ebpf:"lpm6"`
+	Networks  *ebpf.Map `ebpf:"networks"`
 	Nevers    *ebpf.Map `ebpf:"nevers"`
 	Pairs     *ebpf.Map `ebpf:"pairs"`
 	Prefixes  *ebpf.Map `ebpf:"prefixes"`
@@ -210,6 +213,7 @@ func (m *bulkprobeMaps) Close() error {
 		m.Jobs,
 		m.Lpm4,
 		m.Lpm6,
+		m.Networks,
 		m.Nevers,
 		m.Pairs,
 		m.Prefixes,

@@ -121,8 +121,11 @@ func decodeEvent(raw []byte, clock *bootClock, ev *dataplane.Event) error {
 	if ev.Kind == dataplane.EventFirstDrop {
 		ev.At = clock.unix(e.At)
 	}
-	if ev.Kind == dataplane.EventFlood {
+	switch ev.Kind {
+	case dataplane.EventFlood:
 		ev.At, ev.Flood, ev.Reason = clock.unix(e.At), dataplane.FloodKind(e.Reason), 0
+	case dataplane.EventProof:
+		ev.At = clock.unix(e.At)
 	}
 	fillRecord(&e.Key, &e.Flow, clock, &ev.Record)
 	ev.Record.End = flow.End(e.End)

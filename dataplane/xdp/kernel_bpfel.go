@@ -77,7 +77,9 @@ type kernelConfig struct {
 	Remedies        uint32
 	Names           uint32
 	Bulk            uint32
-	Pad             uint32
+	FailClosed      uint32
+	Beat            uint64
+	DeadAfter       uint64
 }
 
 type kernelCounters struct {
@@ -92,6 +94,7 @@ type kernelCounters struct {
 	FlowsFailed    uint64
 	EventsLost     uint64
 	LaterFragments uint64
+	Orphaned       uint64
 	Bad            [14]uint64
 	EventTat       uint64
 }
@@ -141,8 +144,9 @@ type kernelFloodState struct {
 		Seen   uint32
 		Open   uint32
 	}
-	Told  [8]uint64
-	Trips uint64
+	Told    [8]uint64
+	Trips   uint64
+	DarkTat uint64
 }
 
 type kernelFlow struct {
@@ -188,7 +192,8 @@ type kernelFlow struct {
 	InitB       uint8
 	InitSure    uint8
 	Hint        uint8
-	Pad         [5]uint8
+	Own         uint8
+	Pad         [4]uint8
 }
 
 type kernelFlowKey struct {
@@ -199,6 +204,13 @@ type kernelFlowKey struct {
 	Bport uint16
 	Proto uint8
 	Pad   [3]uint8
+}
+
+type kernelGuarded struct {
+	_     structs.HostLayout
+	N     uint32
+	Dark  uint32
+	Ports [16]uint16
 }
 
 type kernelNever struct {
@@ -278,6 +290,8 @@ const (
 	kernelMapFloodTotals   = "flood_totals"
 	kernelMapFloods        = "floods"
 	kernelMapFlows         = "flows"
+	kernelMapGuards        = "guards"
+	kernelMapNetworks      = "networks"
 	kernelMapNevers        = "nevers"
 	kernelMapPairs         = "pairs"
 	kernelMapPrefixes      = "prefixes"
@@ -293,6 +307,8 @@ const (
 	kernelVarBulkCellType  = "bulk_cell_type"
 	kernelVarBulkHeadType  = "bulk_head_type"
 	kernelVarLinkRaw       = "link_raw"
+	kernelVarOutside       = "outside"
+	kernelVarRole          = "role"
 	kernelVarTcxHook       = "tcx_hook"
 	kernelVarXdpHook       = "xdp_hook"
 )
@@ -358,6 +374,8 @@ type kernelMapSpecs struct {
 	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	Networks    *ebpf.MapSpec `ebpf:"networks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
 	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
@@ -377,6 +395,8 @@ type kernelVariableSpecs struct {
 	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
 	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
+	Outside       *ebpf.VariableSpec `ebpf:"outside"`
+	Role          *ebpf.VariableSpec `ebpf:"role"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
@@ -412,6 +432,8 @@ type kernelMaps struct {
 	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
 	Floods      *ebpf.Map `ebpf:"floods"`
 	Flows       *ebpf.Map `ebpf:"flows"`
+	Guards      *ebpf.Map `ebpf:"guards"`
+	Networks    *ebpf.Map `ebpf:"networks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
 	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
@@ -436,6 +458,8 @@ func (m *kernelMaps) Close() error {
 		m.FloodTotals,
 		m.Floods,
 		m.Flows,
+		m.Guards,
+		m.Networks,
 		m.Nevers,
 		m.Pairs,
 		m.Prefixes,
@@ -456,6 +480,8 @@ type kernelVariables struct {
 	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
 	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
+	Outside       *ebpf.Variable `ebpf:"outside"`
+	Role          *ebpf.Variable `ebpf:"role"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }

@@ -257,3 +257,11 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		<-tick.C
 	}
 }
+
+func ipNet(a netip.Addr, bits int) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}
+}
+
+func netDialUDP(to netip.Addr) (*net.UDPConn, error) {
+	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 9)))
+}

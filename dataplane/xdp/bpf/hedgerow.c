@@ -6,18 +6,14 @@
  */
 #include "rules.h"
 #include "flows.h"
-#include "budget.h"
+#include "prove.h"
 
-/* Which way packets at each hook travel; set once, before loading. */
-const volatile __u8 xdp_hook = FROM_INSIDE;
-const volatile __u8 tcx_hook = TO_INSIDE;
-
-/* The only way out: nothing is dropped unless the mode says so. */
+/* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
 {
 	if (!drop)
 		return 0;
-	if (c->mode != MODE_ENFORCE) {
+	if (c->mode != MODE_ENFORCE || role == ROLE_SENSOR) {
 		n->would_drop += p->segs;
 		return 0;
 	}
@@ -48,7 +44,7 @@ __noinline int tell_drop(struct match *m, struct pkt *p)
 	return emit(p, f, m->now, WHAT(EV_FIRST_DROP, 0, m->reason));
 }
 
-/* Whether to drop p. */
+/* What to do with p. */
 static __always_inline int decide(struct pkt *p)
 {
 	struct match m = {};
@@ -79,23 +75,29 @@ static __always_inline int decide(struct pkt *p)
 	drop = m.action >= ACT_SUSPEND;
 	if (!drop && p->have & HAVE_L4) {
 		f = bpf_map_lookup_elem(&flows, &p->key);
-		born = !f && !(p->proto == P_TCP && p->flags & T_RST);
-		if (m.budgets)
+		born = !f && makes_flow(p);
+		if (m.budgets && !(p->way & (WAY_JOIN | WAY_PASS)))
 			drop = over_budget(&m, p, born);
-		if (born && !drop) {
+		if (!drop && (born || (!f && knocks(p)))) {
 			fate = admit(p, m.now);
 			drop = (fate & 0xff) == REFUSE;
+		}
+		if (born && !drop && orphaned(c, p, m.now_us)) {
+			n->orphaned += p->segs;
+			drop = 1;
 		}
 	}
 	if (drop && never_block(p, m.now)) {
 		n->never_saved += p->segs;
 		if (p->have & HAVE_L4 && !f)
 			f = bpf_map_lookup_elem(&flows, &p->key);
-		born = p->have & HAVE_L4 && !f && !(p->proto == P_TCP && p->flags & T_RST);
+		born = p->have & HAVE_L4 && !f && makes_flow(p);
 		drop = 0;
 		fate = ADMIT;
 	}
 	if (drop) {
+		if (fate != ADMIT && challenge(p, fate >> 8, m.now))
+			return c->mode == MODE_ENFORCE ? ANSWER : PASS;
 		if (fate != ADMIT)
 			tell_refused(p, fate >> 8, m.now);
 		else
@@ -104,11 +106,33 @@ static __always_inline int decide(struct pkt *p)
 	}
 	if (born)
 		f = fate == ADMIT_BARE ? untracked(p) : new_flow(p, n, m.now);
-	if (f && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
+	if (f && born && answers(p)) {
+		f->init_b = !p->from_b;
+		f->init_sure = 1;
+	}
+	if (f && counts(f, p) && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
 		n->flows_ended++;
 	if (p->have & PROVED && p->hook == TO_INSIDE)
 		remember(&p->src, m.now);
+	if (p->hook == TO_INSIDE && p->proto == P_TCP && p->have & HAVE_L4) {
+		if (!f && p->flags & T_RST)
+			hear_reset(p, m.now);
+		else if (any_dark() && dark(p, m.now))
+			return c->mode == MODE_ENFORCE ? ANSWER : PASS;
+	}
 	return leave(c, n, p, drop);
+}
+
+/* A packet over a budget whose form is not one that is answered. */
+__noinline int refuse(struct pkt *p)
+{
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+
+	if (!c || !n || !p)
+		return PASS;
+	return leave(c, n, p, p->answer == ANSWER_CHALLENGE);
 }
 
 /*
@@ -133,15 +157,23 @@ __noinline int parse_rest_xdp(struct xdp_md *ctx, struct pkt *p)
 SEC("xdp.frags")
 int hedgerow_xdp(struct xdp_md *ctx)
 {
-	struct pkt p = {.segs = 1, .hook = xdp_hook};
+	struct pkt p = {.segs = 1, .hook = xdp_hook, .can_answer = role != ROLE_SENSOR};
 	struct view near = {.data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end, .where = NEAR};
 	__u32 full = bpf_xdp_get_buff_len(ctx);
+	int what;
 
 	p.linear = near.end - near.data;
 	parse(&near, full, &p);
 	if (unlikely(p.linear < full))
 		parse_rest_xdp(ctx, &p);
-	return decide(&p) ? XDP_DROP : XDP_PASS;
+	place_ingress(&p);
+	what = decide(&p);
+	if (what == ANSWER && role != ROLE_SENSOR) {
+		if (answer(ctx, &p))
+			return XDP_TX;
+		what = refuse(&p);
+	}
+	return what == DROP ? XDP_DROP : XDP_PASS;
 }
 
 __noinline int parse_skb(struct __sk_buff *skb, struct pkt *p)
@@ -216,7 +248,8 @@ int hedgerow_tcx(struct __sk_buff *skb)
 	if (p.linear < skb->len)
 		parse_rest_skb(skb, &p);
 	segments(skb, &p);
-	return decide(&p) ? TCX_DROP : TCX_NEXT;
+	place_egress(&p, skb->ingress_ifindex != 0);
+	return decide(&p) == DROP ? TCX_DROP : TCX_NEXT;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

@@ -45,7 +45,7 @@ enum {
 };
 enum { BPF_ANY = 0, BPF_NOEXIST = 1 };
 enum { BPF_F_NO_PREALLOC = 1, BPF_F_MMAPABLE = 1 << 10, BPF_F_INNER_MAP = 1 << 12 };
-enum { XDP_DROP = 1, XDP_PASS = 2 };
+enum { XDP_DROP = 1, XDP_PASS = 2, XDP_TX = 3 };
 enum { TCX_NEXT = -1, TCX_DROP = 2 };
 
 struct xdp_md {

@@ -70,7 +70,7 @@ func dailyCommands() []*cobra.Command {
 		statusCommand(), alertsCommand(), explainCommand(),
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
-		blocksCommand(), blockCommand(), unblockCommand(), allowCommand(),
+		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
 		modeCommand(), panicCommand(), peersCommand(), modelsCommand(), roundCommand(),
 	} {
 		out = append(out, d.command())
@@ -109,6 +109,7 @@ func printStatus(w io.Writer, s api.Status) {
 	} else {
 		row("mesh", "none: a single site is complete; [[mesh.peer]] in the configuration adds others")
 	}
+	row("feeds", "%s", s.Feeds.Words)
 	row("incidents", "%d open; %d blocks standing", s.Open, s.Blocks)
 	row("state", "%s: %s, %d events, %d flows", s.Store.Dir, size(s.Store.Bytes), s.Store.Events, s.Store.Flows)
 	for _, x := range s.Warnings {
@@ -238,6 +239,9 @@ func printExplanation(w io.Writer, x *api.Explanation) {
 			p("  %s  indicator %s for %s by %s: %s %s", clock(e.Time), e.Indicator.Op, e.Indicator.Value, e.Indicator.Author, e.Indicator.Outcome, e.Indicator.Why)
 		}
 	}
+	if x.Feeds != nil && x.Feeds.Sentence != x.Sentence {
+		p("\n%s", x.Feeds.Sentence)
+	}
 	if x.Undo != "" {
 		p("\nundo all of it: %s", x.Undo)
 	}
@@ -263,29 +267,6 @@ func labelCommand(name, short string, attack bool) daily {
 	}
 }
 
-func blocksCommand() daily {
-	return daily{
-		use: "blocks", short: "Standing blocks with reason, source, expiry and hits, as the kernel lists them",
-		example: "  hedgerow blocks\n  hedgerow blocks --json | jq '.[] | select(.enforced | not)'",
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
-			bs, err := cl.Blocks(ctx)
-			return bs, func(w io.Writer) {
-				if len(bs) == 0 {
-					_, _ = fmt.Fprintln(w, "none")
-				}
-				for _, b := range bs {
-					state := "enforced"
-					if !b.Enforced {
-						state = "NOT ENFORCED: the plane does not list it"
-					}
-					_, _ = fmt.Fprintf(w, "%s  %s  %s, expires in %s, %d packets, by %s (%s)\n    %s\n", b.Target, b.Action, state,
-						time.Until(b.Expires).Round(time.Second), b.Hits, b.Source, b.Evidence, b.Reason)
-				}
-			}, err
-		},
-	}
-}
-
 func blockCommand() daily {
 	var d time.Duration
 	var reason string
@@ -307,7 +288,7 @@ func blockCommand() daily {
 func unblockCommand() daily {
 	return daily{
 		use: "unblock TARGET", short: "Undo a block completely: lifted, withdrawn from the mesh, not made again",
-		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock 203.0.113.9:443/tcp",
+		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock 'to 10.0.0.5'\n  hedgerow unblock 203.0.113.9:443/tcp",
 		args:    exactArgs(1, "one target"),
 		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
 			err := cl.Unblock(ctx, args[0])

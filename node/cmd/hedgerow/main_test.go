@@ -30,7 +30,7 @@ func TestEveryCommandHasHelpWithExamples(t *testing.T) {
 			if sub.Hidden || sub.Name() == "help" || sub.Name() == "completion" {
 				continue
 			}
-			if sub.Short == "" || !strings.Contains(sub.Example, "hedgerow "+sub.Name()) {
+			if sub.Short == "" || !strings.Contains(sub.Example, sub.CommandPath()) {
 				t.Errorf("%s: short %q, examples %q", sub.CommandPath(), sub.Short, sub.Example)
 			}
 			if strings.HasSuffix(sub.Short, ".") {

@@ -155,7 +155,7 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	}
 	n, err := node.New(node.Options{
 		Site: cfg.Site.Name, Version: versionString(), Interface: place.Interface, Plane: plane, Mode: cfg.Dataplane.Mode,
-		Store: st, Key: key, Never: append(place.Never, cfg.Dataplane.NeverBlock...), Own: place.Own, Warnings: place.Warnings,
+		Store: st, Key: key, Never: append(place.Never, cfg.Dataplane.NeverBlock...), Own: place.Own, Inside: place.Inside, Warnings: place.Warnings,
 		Learner: node.LearnerOptions{
 			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
 			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: cfg.Learner.IncidentsPerDay,
@@ -163,9 +163,9 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 		},
 		Policy: node.PolicyOptions{
 			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
-			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules,
+			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules, Remediation: cfg.Policy.Remediation,
 		},
-		Mesh: mesh, Metrics: metrics, Log: log,
+		Mesh: mesh, Feeds: feedOptions(cfg), Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return err
@@ -175,6 +175,7 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Run(ctx) })
 	g.Go(func() error { return api.Serve(ctx, l, n, log) })
+	g.Go(func() error { return followSystem(ctx, cfg, n, log) })
 	if cfg.Telemetry.Metrics != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Telemetry.Metrics, metrics, plane, log) })
 	}
@@ -227,6 +228,7 @@ type placed struct {
 	Why       string
 	Never     []dataplane.Never
 	Own       []netip.Addr
+	Inside    []netip.Prefix
 	Warnings  []string
 }
 
@@ -245,13 +247,26 @@ func placement(cfg *config.Config) (placed, error) {
 		return placed{}, err
 	}
 	cfg.Dataplane.Role = in.Role
-	p := placed{Interface: in.Interface, Why: in.Why, Never: v.NeverBlock(in.Role), Own: v.Own()}
+	p := placed{Interface: in.Interface, Why: in.Why, Never: v.NeverBlock(in.Role), Own: v.Own(), Inside: in.Prefixes}
+	if len(cfg.Dataplane.Inside) > 0 {
+		p.Inside = cfg.Dataplane.Inside
+	}
 	for _, f := range v.Inspect(want(cfg)) {
 		if f.State != machine.OK {
 			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: %s: %s", f.Name, f.Found, f.Advice))
 		}
 	}
 	return p, nil
+}
+
+// followSystem keeps the never-block list in step with the machine's addresses,
+// gateways, resolvers and sessions.
+func followSystem(ctx context.Context, cfg *config.Config, n *node.Node, log *slog.Logger) error {
+	return machine.Watch(ctx, machine.WatchOptions{Log: log}, func(v *machine.View) {
+		if err := n.SetSystem(append(v.NeverBlock(cfg.Dataplane.Role), cfg.Dataplane.NeverBlock...), v.Own()); err != nil {
+			log.Error("never-block list does not follow the system", telemetry.KeyErr, err)
+		}
+	})
 }
 
 func want(cfg *config.Config) machine.Want {
@@ -311,7 +326,7 @@ func openPlane(cfg *config.Config, p placed, log *slog.Logger) (dataplane.Plane,
 	}
 	x, err := xdp.Open(xdp.Options{
 		Interface: p.Interface, Role: role, PinDir: cfg.Dataplane.PinDir, Mode: cfg.Dataplane.Mode,
-		MaxFlows: cfg.Dataplane.MaxFlows, Log: log.With(telemetry.KeyComponent, "xdp"),
+		MaxFlows: cfg.Dataplane.MaxFlows, Bulk: node.BulkLimits(cfg.Feeds.MaxEntries), Log: log.With(telemetry.KeyComponent, "xdp"),
 	})
 	if err != nil {
 		return nil, "", err

@@ -22,6 +22,7 @@ type Status struct {
 	Plane    PlaneStatus   `json:"plane"`
 	Learning Learning      `json:"learning"`
 	Mesh     Mesh          `json:"mesh"`
+	Feeds    FeedsSummary  `json:"feeds"`
 	Open     int           `json:"open_incidents"`
 	Blocks   int           `json:"blocks"`
 	Store    StoreStatus   `json:"store"`
@@ -75,6 +76,27 @@ type Block struct {
 	Enforced bool `json:"enforced"` // the plane's own read-back lists it
 }
 
+// Order is a rule that an operator asks for by hand.
+type Order struct {
+	Target  string  `json:"target"`
+	Action  string  `json:"action"`            // block, quarantine, rate-limit, observe
+	Seconds float64 `json:"seconds,omitempty"` // 0 is the configured length of a block
+	Rate    uint32  `json:"rate,omitempty"`
+	Reason  string  `json:"reason,omitempty"`
+}
+
+// Difference is what the plane enforces against what the site intends.
+type Difference struct {
+	Intended int      `json:"intended"`
+	Enforced int      `json:"enforced"`
+	Missing  []string `json:"missing"` // intended, and not enforced
+	Extra    []string `json:"extra"`   // enforced, and not intended
+	Changed  []string `json:"changed"` // enforced otherwise than intended
+}
+
+// None says that everything intended is enforced, and nothing else.
+func (d Difference) None() bool { return len(d.Missing)+len(d.Extra)+len(d.Changed) == 0 }
+
 // Peer is another site.
 type Peer struct {
 	Name      string    `json:"name"`
@@ -100,6 +122,7 @@ type Explanation struct {
 	Alerts   []*event.Event `json:"alerts"`
 	Chain    []*event.Event `json:"chain"` // verdicts, blocks, indicators in time order
 	Undo     string         `json:"undo"`  // the command that undoes it
+	Feeds    *Listing       `json:"feeds,omitempty"`
 }
 
 // Query selects records.
@@ -119,11 +142,17 @@ type Backend interface {
 	Label(ctx context.Context, id string, attack bool) error
 	Blocks(ctx context.Context) ([]Block, error)
 	Block(ctx context.Context, target string, d time.Duration, reason string) error
+	Order(ctx context.Context, o Order) error
 	Unblock(ctx context.Context, target string) error
+	Verify(ctx context.Context) (Difference, error)
 	Allow(ctx context.Context, entry string, remove bool) ([]string, error)
 	SetMode(ctx context.Context, mode string) error
 	Panic(ctx context.Context, on bool) (int, error)
 	Peers(ctx context.Context) ([]Peer, error)
 	Models(ctx context.Context) ([]Model, error)
 	StartRound(ctx context.Context) (uint64, error)
+	Feeds(ctx context.Context) (Feeds, error)
+	Refused(ctx context.Context, name string) ([]FeedNote, error)
+	ReloadFeeds(ctx context.Context, name string) (Feeds, error)
+	WhyListed(ctx context.Context, addr string) (*Listing, error)
 }

@@ -197,6 +197,16 @@ func (c *Client) Block(ctx context.Context, target string, d time.Duration, reas
 	return c.do(ctx, http.MethodPost, "/v1/block", blockRequest{target, d.Seconds(), reason}, nil)
 }
 
+// Order asks for a rule by hand.
+func (c *Client) Order(ctx context.Context, o Order) error {
+	return c.do(ctx, http.MethodPost, "/v1/order", o, nil)
+}
+
+// Verify compares what is enforced with what is intended.
+func (c *Client) Verify(ctx context.Context) (d Difference, err error) {
+	return d, c.do(ctx, http.MethodGet, "/v1/verify", nil, &d)
+}
+
 // Unblock undoes a block completely.
 func (c *Client) Unblock(ctx context.Context, target string) error {
 	return c.do(ctx, http.MethodPost, "/v1/unblock", targetRequest{target}, nil)

@@ -97,6 +97,10 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get(mux, "/v1/peers", func(r *http.Request) (any, error) { return b.Peers(r.Context()) })
 	get(mux, "/v1/models", func(r *http.Request) (any, error) { return b.Models(r.Context()) })
 	get(mux, "/v1/explain/{id}", func(r *http.Request) (any, error) { return b.Explain(r.Context(), r.PathValue("id")) })
+	get(mux, "/v1/feeds", func(r *http.Request) (any, error) { return b.Feeds(r.Context()) })
+	get(mux, "/v1/feeds/{name}/refused", func(r *http.Request) (any, error) { return b.Refused(r.Context(), r.PathValue("name")) })
+	get(mux, "/v1/listed/{addr}", func(r *http.Request) (any, error) { return b.WhyListed(r.Context(), r.PathValue("addr")) })
+	post(mux, "/v1/feeds/reload", func(ctx context.Context, in targetRequest) (any, error) { return b.ReloadFeeds(ctx, in.Target) })
 	mux.HandleFunc("GET /v1/events", s.events)
 	post(mux, "/v1/label", func(ctx context.Context, in labelRequest) (any, error) {
 		return nil, b.Label(ctx, in.ID, in.Attack)
@@ -104,6 +108,8 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	post(mux, "/v1/block", func(ctx context.Context, in blockRequest) (any, error) {
 		return nil, b.Block(ctx, in.Target, time.Duration(in.Seconds*float64(time.Second)), in.Reason)
 	})
+	get(mux, "/v1/verify", func(r *http.Request) (any, error) { return b.Verify(r.Context()) })
+	post(mux, "/v1/order", func(ctx context.Context, in Order) (any, error) { return nil, b.Order(ctx, in) })
 	post(mux, "/v1/unblock", func(ctx context.Context, in targetRequest) (any, error) { return nil, b.Unblock(ctx, in.Target) })
 	post(mux, "/v1/allow", func(ctx context.Context, in allowRequest) (any, error) {
 		return b.Allow(ctx, in.Entry, in.Remove)

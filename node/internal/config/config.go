@@ -25,6 +25,7 @@ type Config struct {
 	Learner   Learner
 	Policy    Policy
 	Mesh      Mesh
+	Feeds     Feeds
 	Store     Store
 	Telemetry Telemetry
 }
@@ -76,11 +77,12 @@ type Learner struct {
 
 // Policy bounds what decisions may do.
 type Policy struct {
-	Suspend          time.Duration // 1 s to 1 h
-	Block            time.Duration // 1 min to 7 d, not below Suspend
-	MaxBlocksPerHour int           // 0 to 100000; 0 means that nothing is blocked by itself
-	MaxShare         float64       // share of normal hosts and services that blocks may touch, 0 to 1
-	Rules            bool          // the built-in rules (scan, brute force)
+	Suspend          time.Duration     // 1 s to 1 h
+	Block            time.Duration     // 1 min to 7 d, not below Suspend
+	MaxBlocksPerHour int               // 0 to 100000; 0 means that nothing is blocked by itself
+	MaxShare         float64           // share of normal hosts and services that blocks may touch, 0 to 1
+	Rules            bool              // the built-in rules (scan, brute force)
+	Remediation      []dataplane.Never // what a quarantined host may still reach
 }
 
 // Mesh is the site's neighbours. A site without peers is complete.
@@ -137,6 +139,7 @@ func Default() Config {
 			Listen:     []string{"/ip4/0.0.0.0/tcp/4400", "/ip4/0.0.0.0/udp/4400/quic-v1"},
 			RoundEvery: 10 * time.Minute, Gather: 5 * time.Second,
 		},
+		Feeds:     Feeds{MaxEntries: 1_500_000},
 		Store:     Store{MaxBytes: 2 << 30, KeepEvents: 90 * day, KeepFlows: 30 * day},
 		Telemetry: Telemetry{Metrics: "127.0.0.1:9464", LogFormat: LogText},
 	}

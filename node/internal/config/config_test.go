@@ -46,6 +46,7 @@ block = "1h"
 max_blocks_per_hour = 3
 max_share = 0.5
 rules = false
+remediation = ["10.1.0.9 tcp/443"]
 [mesh]
 organisation = "grove"
 listen = ["/ip6/::/tcp/0"]
@@ -58,6 +59,23 @@ addrs = ["/dns4/gw.example.org/tcp/4400"]
 [[mesh.peer]]
 name = "cedar"
 id = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp"
+[feeds]
+warning_lists = ["/usr/share/warninglists"]
+ignore_warnings = ["vpn-ipv4"]
+max_entries = 5000
+[[feed]]
+name = "ipsum"
+path = "/var/lib/ipsum.txt"
+format = "plain"
+column = 1
+every = "30m"
+expires = "2h"
+min_score = 3
+score_column = "lists"
+max_size = "1MiB"
+[[feed]]
+name = "drop"
+url = "https://lists.example.org/drop.txt"
 [store]
 max_bytes = "1.5GiB"
 keep_events = "7d"
@@ -91,10 +109,13 @@ func TestEveryKeyIsRead(t *testing.T) {
 			[]netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")}, "", 2048,
 			[]dataplane.Never{never("192.0.2.1/32", flow.TCP, 443, false), never("198.51.100.0/24", 0, 0, false), never("2001:db8::1/128", flow.UDP, 53, true)}},
 		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 5 * time.Second, 30 * time.Second, 2, 7},
-		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false},
+		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false, []dataplane.Never{never("10.1.0.9/32", flow.TCP, 443, false)}},
 		Mesh: Mesh{"grove", []string{"/ip6/::/tcp/0"}, 20 * time.Second, 500 * time.Millisecond, []Peer{
 			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},
 			{"cedar", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp", nil}}},
+		Feeds: Feeds{[]string{"/usr/share/warninglists"}, []string{"vpn-ipv4"}, 5000, []Feed{
+			{"ipsum", "/var/lib/ipsum.txt", "", "plain", "1", 30 * time.Minute, 2 * time.Hour, 3, "lists", 1 << 20},
+			{Name: "drop", URL: "https://lists.example.org/drop.txt", Format: "auto", Every: time.Hour, Expires: 5 * time.Hour, MaxSize: 64 << 20}}},
 		Store:     Store{3 << 29, 7 * day, 36 * time.Hour},
 		Telemetry: Telemetry{"", slog.LevelDebug, LogJSON},
 	}
@@ -104,6 +125,31 @@ func TestEveryKeyIsRead(t *testing.T) {
 	for _, f := range fields() {
 		if !strings.Contains(whole1, "\n"+f.key[strings.Index(f.key, ".")+1:]+" = ") {
 			t.Errorf("%s is not in this test", f.key)
+		}
+	}
+}
+
+func TestMistakesInFeeds(t *testing.T) {
+	for text, want := range map[string]string{
+		"feed = 3":                "hedgerow.toml:1: feed: expected [[feed]] tables",
+		"feed = [3]":              "expected a [[feed]] table",
+		"[[feed]]\npath = \"/a\"": "hedgerow.toml:1: feed #1: name is required",
+		"[[feed]]\nname = \"a\"":  "feed #1: path or url is required",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nurl = \"https://a.example.org/\"":      "hedgerow.toml:4: feed #1.url: found beside path",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nevry = \"1h\"":                         "hedgerow.toml:4: feed #1.evry: is not a known key: did you mean every?",
+		"[[feed]]\nname = \"a\"\nurl = \"http://a.example.org/\"":                      "expected an https URL",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nformat = \"xml\"":                      "expected one of auto, plain, csv",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\ncolumn = 0":                            "the name of a column, or its number from 1",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nmax_size = \"2GiB\"":                   "a size from 1KiB to 1GiB",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nevery = \"5h\"\nexpires = \"5h\"":      "hedgerow.toml:5: feed #1.expires: found \"5h\": expected more than every",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\n[[feed]]\nname = \"a\"\npath = \"/a\"": "hedgerow.toml:5: feed #2.name: found \"a\" again",
+		"[feeds]\nwarning_lists = [\"a\"]":                                             "expected an absolute path",
+		"[feeds]\nignore_warnings = [\"a/b\"]":                                         "the name of a warning list",
+		strings.Repeat("[[feed]]\nname = \"a\"\npath = \"/a\"\n", 65):                  "found 65 feeds: expected at most 64",
+	} {
+		_, err := parse(text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: found %v, want %q", text, err, want)
 		}
 	}
 }
@@ -212,7 +258,7 @@ func TestMinimalIsReadBack(t *testing.T) {
 		// Uncommenting what stands there as a default must change nothing.
 		d := Default()
 		plain := regexp.MustCompile(`(?m)^# ((suspend|block|max_blocks_per_hour|metrics|state_dir|socket) = )`).ReplaceAllString(b.String(), "$1")
-		if c, err = parse(plain); err != nil || c.Policy != d.Policy || c.Telemetry != d.Telemetry || c.Site.StateDir != d.Site.StateDir {
+		if c, err = parse(plain); err != nil || !reflect.DeepEqual(c.Policy, d.Policy) || c.Telemetry != d.Telemetry || c.Site.StateDir != d.Site.StateDir {
 			t.Errorf("the commented defaults are not the defaults: %v\n%s", err, plain)
 		}
 	}
@@ -257,6 +303,9 @@ func TestDocumentationNamesEveryKey(t *testing.T) {
 	}
 	for _, k := range peerKeys() {
 		known["mesh.peer."+k] = true
+	}
+	for _, k := range feedKeys() {
+		known["feed."+k] = true
 	}
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(string(b), -1) {

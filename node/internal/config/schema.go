@@ -20,7 +20,7 @@ type field[T any] struct {
 }
 
 // sections are the tables that may stand in a file.
-var sections = []string{"site", "dataplane", "learner", "policy", "mesh", "store", "telemetry"}
+var sections = []string{"site", "dataplane", "learner", "policy", "mesh", "feeds", "store", "telemetry"}
 
 // fields is every key outside [[mesh.peer]], in the order of the documentation.
 func fields() []field[Config] {
@@ -49,10 +49,14 @@ func fields() []field[Config] {
 		whole("policy.max_blocks_per_hour", func(c *Config) *int { return &c.Policy.MaxBlocksPerHour }, 0, 100_000),
 		number("policy.max_share", func(c *Config) *float64 { return &c.Policy.MaxShare }, 0, 1),
 		flag("policy.rules", func(c *Config) *bool { return &c.Policy.Rules }),
+		list("policy.remediation", func(c *Config) *[]dataplane.Never { return &c.Policy.Remediation }, ParseNever),
 		text("mesh.organisation", func(c *Config) *string { return &c.Mesh.Organisation }, orEmpty(checkName)),
 		list("mesh.listen", func(c *Config) *[]string { return &c.Mesh.Listen }, multiaddr),
 		duration("mesh.round_every", func(c *Config) *time.Duration { return &c.Mesh.RoundEvery }, 5*time.Second, 30*day),
 		duration("mesh.gather", func(c *Config) *time.Duration { return &c.Mesh.Gather }, 100*time.Millisecond, time.Hour),
+		list("feeds.warning_lists", func(c *Config) *[]string { return &c.Feeds.WarningLists }, absolute),
+		list("feeds.ignore_warnings", func(c *Config) *[]string { return &c.Feeds.IgnoreWarnings }, label),
+		whole("feeds.max_entries", func(c *Config) *int { return &c.Feeds.MaxEntries }, 1000, 10_000_000),
 		{"store.max_bytes", "a size as a string", setSize},
 		duration("store.keep_events", func(c *Config) *time.Duration { return &c.Store.KeepEvents }, time.Hour, 3650*day),
 		duration("store.keep_flows", func(c *Config) *time.Duration { return &c.Store.KeepFlows }, time.Minute, 3650*day),
@@ -100,7 +104,7 @@ func isSection(key string) bool {
 
 // knownKeys lists every key and table outside [[mesh.peer]].
 func knownKeys() []string {
-	keys := append([]string{"mesh.peer"}, sections...)
+	keys := append([]string{"mesh.peer", "feed"}, sections...)
 	for _, f := range fields() {
 		keys = append(keys, f.key)
 	}
@@ -130,8 +134,8 @@ func text[T any](key string, at func(*T) *string, check func(string) error) fiel
 	}}
 }
 
-func flag(key string, at func(*Config) *bool) field[Config] {
-	return field[Config]{key, "true or false", func(c *Config, v any) error {
+func flag[T any](key string, at func(*T) *bool) field[T] {
+	return field[T]{key, "true or false", func(c *T, v any) error {
 		b, ok := v.(bool)
 		if !ok {
 			return mismatch(v, "true or false")
@@ -141,9 +145,9 @@ func flag(key string, at func(*Config) *bool) field[Config] {
 	}}
 }
 
-func whole[N int | uint32 | uint64](key string, at func(*Config) *N, lo, hi int64) field[Config] {
+func whole[T any, N int | uint32 | uint64](key string, at func(*T) *N, lo, hi int64) field[T] {
 	expect := fmt.Sprintf("a whole number from %d to %d", lo, hi)
-	return field[Config]{key, expect, func(c *Config, v any) error {
+	return field[T]{key, expect, func(c *T, v any) error {
 		n, ok := v.(int64)
 		if !ok || n < lo || n > hi {
 			return mismatch(v, expect)
@@ -153,9 +157,9 @@ func whole[N int | uint32 | uint64](key string, at func(*Config) *N, lo, hi int6
 	}}
 }
 
-func number(key string, at func(*Config) *float64, lo, hi float64) field[Config] {
+func number[T any](key string, at func(*T) *float64, lo, hi float64) field[T] {
 	expect := fmt.Sprintf("a number from %g to %g", lo, hi)
-	return field[Config]{key, expect, func(c *Config, v any) error {
+	return field[T]{key, expect, func(c *T, v any) error {
 		f, ok := v.(float64)
 		if n, isInt := v.(int64); isInt {
 			f, ok = float64(n), true
@@ -168,9 +172,9 @@ func number(key string, at func(*Config) *float64, lo, hi float64) field[Config]
 	}}
 }
 
-func duration(key string, at func(*Config) *time.Duration, lo, hi time.Duration) field[Config] {
+func duration[T any](key string, at func(*T) *time.Duration, lo, hi time.Duration) field[T] {
 	expect := fmt.Sprintf("a duration from %s to %s as a string", FormatDuration(lo), FormatDuration(hi))
-	return field[Config]{key, expect, func(c *Config, v any) error {
+	return field[T]{key, expect, func(c *T, v any) error {
 		s, ok := v.(string)
 		if !ok {
 			return mismatch(v, expect)

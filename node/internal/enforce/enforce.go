@@ -122,6 +122,9 @@ type Options struct {
 	// Void says that the never-block list makes a block of the operator's
 	// empty. The operator is not held to the caps. nil allows all.
 	Void func(t dataplane.Target) error
+	// Inside says whether an address is on the protected side: only such a host
+	// can be put in quarantine. nil takes all for it.
+	Inside func(a netip.Addr) bool
 	// MaxIncidents bounds memory (4096).
 	MaxIncidents int
 }

@@ -42,6 +42,7 @@ type suspended struct {
 	until    time.Time
 	verdict  *event.Event
 	target   dataplane.Target
+	rule     dataplane.Rule
 }
 
 // dismissal is how long a cause that a person called harmless is not raised.
@@ -256,7 +257,7 @@ func (m *Machine) suspend(now time.Time, in *incident, rec *flow.Record) []Effec
 	}
 	v := m.verdict(now, in, r, evidenceOf(in), "suspended while the mesh is asked: "+in.sentence)
 	v.Verdict.DetectedNS = rec.Last
-	m.suspended[t.String()] = &suspended{incident: in.id, until: until, verdict: v, target: t}
+	m.suspended[t.String()] = &suspended{incident: in.id, until: until, verdict: v, target: t, rule: r}
 	in.suspended++
 	in.raise(dataplane.Suspend)
 	return []Effect{{Apply: &Apply{Rule: r, Verdict: v}}}
@@ -360,7 +361,7 @@ func (m *Machine) block(now time.Time, in *incident, evidence, source string) []
 func (m *Machine) apply(now time.Time, in *incident, r dataplane.Rule, evidence, source, why string, conf float64) []Effect {
 	b := event.Block{
 		Target: r.Target.String(), Action: r.Action.String(), State: "active", Source: source, Evidence: evidence,
-		Reason: why, ReasonID: r.Reason, Conf: conf, Created: now, Expires: r.Expires,
+		Reason: why, ReasonID: r.Reason, Rate: r.Rate, Conf: conf, Created: now, Expires: r.Expires,
 	}
 	v := m.verdict(now, in, r, evidence, why)
 	if in != nil {
@@ -398,10 +399,13 @@ func (m *Machine) event(now time.Time, k event.Kind) *event.Event {
 	return &event.Event{V: event.Version, ID: m.newID(now), Time: now, Site: m.o.Site, Kind: k}
 }
 
-// reason hands out the ids that travel through the kernel; 0 means none, and
-// they fit 24 bits.
+// FirstFeedReason begins the reason ids of the site's blocklists; below it are
+// those of decisions. All fit 24 bits.
+const FirstFeedReason = 0xff0000
+
+// reason hands out the ids that travel through the kernel; 0 means none.
 func (m *Machine) reason() uint32 {
-	m.nextID = (m.nextID + 1) & 0xffffff
+	m.nextID = (m.nextID + 1) % FirstFeedReason
 	if m.nextID == 0 {
 		m.nextID = 1
 	}

@@ -30,12 +30,24 @@ type Received struct {
 	Expires  time.Time
 }
 
-const targetForms = "expected an address, a prefix such as 203.0.113.0/24, or a service such as \"203.0.113.9 tcp/443\""
+const targetForms = "expected an address, a prefix such as 203.0.113.0/24, a service such as \"203.0.113.9 tcp/443\", " +
+	"\"to 203.0.113.9\" for what goes there, or 10.0.0.5~203.0.113.9 for two hosts"
 
-// ParseTarget reads an address, a prefix, or a service as "203.0.113.9 tcp/443"
-// or "203.0.113.9:443/tcp".
+// ParseTarget reads an address, a prefix, a service as "203.0.113.9 tcp/443" or
+// "203.0.113.9:443/tcp", what goes to an address as "to 203.0.113.9", or a pair
+// of hosts, the inside one first, as "10.0.0.5~203.0.113.9".
 func ParseTarget(s string) (dataplane.Target, error) {
 	s = strings.TrimSpace(s)
+	if to, ok := strings.CutPrefix(s, "to "); ok {
+		a, err := netip.ParseAddr(strings.TrimSpace(to))
+		if err != nil || a.Zone() != "" {
+			return dataplane.Target{}, fmt.Errorf("target %q: %s", s, targetForms)
+		}
+		return dataplane.Toward(a), nil
+	}
+	if host, peer, ok := strings.Cut(s, "~"); ok {
+		return pairTarget(s, host, peer)
+	}
 	if addr, svc, ok := strings.Cut(s, " "); ok {
 		proto, port, _ := strings.Cut(strings.TrimSpace(svc), "/")
 		return serviceTarget(s, addr, port, proto)
@@ -217,22 +229,7 @@ func (m *Machine) find(id string) *incident {
 
 // Block is the operator's own block.
 func (m *Machine) Block(now time.Time, t dataplane.Target, d time.Duration, reason string) ([]Effect, error) {
-	if d <= 0 {
-		d = m.o.BlockFor
-	}
-	r := dataplane.Rule{Target: t, Action: dataplane.Block, Expires: now.Add(d), Reason: m.reason()}
-	if err := r.Validate(); err != nil {
-		return nil, err
-	}
-	if m.o.Void != nil {
-		if err := m.o.Void(t); err != nil {
-			return nil, err
-		}
-	}
-	if reason == "" {
-		reason = "blocked by the operator"
-	}
-	return m.apply(now, nil, r, Operator, SourceOperator, reason, 1), nil
+	return m.Order(now, Order{Target: t, Action: dataplane.Block, For: d, Reason: reason})
 }
 
 // Unblock is the complete undo of whatever blocks a target: lifted, withdrawn
@@ -324,12 +321,12 @@ func (m *Machine) Restore(now time.Time, blocks []event.Block) []Effect {
 		if err != nil || !now.Before(b.Expires) || b.State != "active" {
 			continue
 		}
-		a := dataplane.Block
+		a, err := ParseAction(b.Action)
 		r := dataplane.Rule{Target: t, Action: a, Expires: b.Expires, Reason: b.ReasonID}
-		if b.Action == dataplane.RateLimit.String() {
-			r.Action, r.Rate = dataplane.RateLimit, 1
+		if a == dataplane.RateLimit {
+			r.Rate = max(b.Rate, 1)
 		}
-		if r.Validate() != nil {
+		if err != nil || r.Validate() != nil {
 			continue
 		}
 		if b.ReasonID > m.nextID {

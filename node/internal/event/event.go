@@ -117,10 +117,10 @@ type Incident struct {
 type Verdict struct {
 	Incident string    `json:"incident,omitempty"`
 	Target   string    `json:"target"`
-	Action   string    `json:"action"` // observe, rate-limit, suspend, block, release
+	Action   string    `json:"action"` // observe, rate-limit, suspend, block, quarantine, release
 	Mode     string    `json:"mode"`   // monitor: counted only
 	Expires  time.Time `json:"expires"`
-	Evidence string    `json:"evidence"` // validated, spoofable, shared, operator
+	Evidence string    `json:"evidence"` // validated, spoofable, shared, operator, feed
 	Sentence string    `json:"sentence"`
 	// DetectedNS to EnforcedNS are wall-clock times of the deciding packet
 	// and of the plane's confirmation; 0 when not measured.
@@ -140,6 +140,7 @@ type Block struct {
 	Evidence string    `json:"evidence"`
 	Reason   string    `json:"reason"`
 	ReasonID uint32    `json:"reason_id"`
+	Rate     uint32    `json:"rate,omitempty"` // of a rate limit
 	Conf     float64   `json:"confidence"`
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires"`

@@ -25,15 +25,19 @@ type Options struct {
 	PID      int // of the process whose session is the operator's; 0 means this one
 }
 
-// Look reads the machine. The error is for interfaces that cannot be read,
-// without which nothing can be said; the rest goes into View.Unread.
-func Look(o Options) (*View, error) {
+func (o *Options) defaults() {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
 	if o.PID == 0 {
 		o.PID = os.Getpid()
 	}
+}
+
+// Look reads the machine. The error is for interfaces that cannot be read,
+// without which nothing can be said; the rest goes into View.Unread.
+func Look(o Options) (*View, error) {
+	o.defaults()
 	v := &View{Unread: map[string]string{}, Now: o.Now()}
 	if err := v.lookLinks(); err != nil {
 		return nil, err
@@ -123,12 +127,16 @@ func (v *View) lookFiles(o Options) {
 	} else {
 		v.Memory = parseAvailable(bytes.NewReader(b))
 	}
+	v.lookResolvers(o)
+	v.Processes = o.processes()
+}
+
+func (v *View) lookResolvers(o Options) {
 	if b, err := o.read("/etc/resolv.conf"); err != nil {
 		v.Unread["resolvers"] = reason(err)
 	} else {
 		v.Resolvers = parseResolvers(bytes.NewReader(b))
 	}
-	v.Processes = o.processes()
 }
 
 func (o Options) flag(path string) bool {
@@ -181,7 +189,8 @@ func (v *View) lookSessions(o Options) {
 		_ = f.Close()
 	}
 	logins := o.logins()
-	if peer, port, ok := o.ownSession(); ok {
+	// The environment still names a session that has ended.
+	if peer, port, ok := o.ownSession(); ok && (len(conns) == 0 || connected(conns, peer)) {
 		logins = append(logins, peer)
 		if !slices.Contains(v.SSHPorts, port) {
 			v.SSHPorts = append(v.SSHPorts, port)
@@ -189,6 +198,12 @@ func (v *View) lookSessions(o Options) {
 	}
 	slices.SortFunc(logins, netip.Addr.Compare)
 	v.Management, v.Unproven = sessions(conns, v.SSHPorts, slices.Compact(logins))
+}
+
+func connected(conns []conn, peer netip.Addr) bool {
+	return slices.ContainsFunc(conns, func(c conn) bool {
+		return c.State == tcpEstablished && c.Remote.Addr() == peer
+	})
 }
 
 // logins are the far ends of the sessions that systemd-logind knows.

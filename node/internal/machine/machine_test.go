@@ -235,7 +235,10 @@ func TestLookReadsFixtures(t *testing.T) {
 	write("/proc/meminfo", "MemTotal: 9 kB\nMemAvailable:  524288 kB\n")
 	write("/etc/resolv.conf", "# x\nnameserver 192.0.2.53\nnameserver fe80::1%eth0\nnameserver nonsense\n")
 	write("/etc/ssh/sshd_config", "#Port 1\nPort 2222\n")
-	write("/proc/net/tcp", "h\n 0: "+endpoint(netip.MustParseAddrPort("192.0.2.10:2222"))+" "+endpoint(netip.MustParseAddrPort("203.0.113.66:40000"))+" 01\n")
+	row := func(far string) string {
+		return " 0: " + endpoint(netip.MustParseAddrPort("192.0.2.10:2222")) + " " + endpoint(netip.MustParseAddrPort(far)) + " 01\n"
+	}
+	write("/proc/net/tcp", "h\n"+row("203.0.113.66:40000")+row("198.51.100.8:5000"))
 	write("/run/systemd/sessions/4", "UID=0\nREMOTE=1\nREMOTE_HOST=198.51.100.7\nSERVICE=sshd\nSTATE=active\n")
 	write("/run/systemd/sessions/5", "REMOTE=0\nSERVICE=login\n")
 	write("/proc/40/status", "Name:\tsudo\nPPid:\t39\n")
@@ -257,6 +260,11 @@ func TestLookReadsFixtures(t *testing.T) {
 	}
 	if want := []netip.Addr{netip.MustParseAddr("203.0.113.66")}; !slices.Equal(v.Unproven, want) || !slices.Equal(v.SSHPorts, []uint16{2222}) {
 		t.Errorf("unproven %v at %v", v.Unproven, v.SSHPorts)
+	}
+	write("/proc/net/tcp", "h\n"+row("203.0.113.66:40000"))
+	gone, err := Look(Options{Root: root, PID: 40, StateDir: root})
+	if err != nil || !slices.Equal(gone.Management, []netip.Addr{netip.MustParseAddr("198.51.100.7")}) {
+		t.Errorf("management after the own session has ended: %v, %v", gone.Management, err)
 	}
 	if !slices.Equal(v.Processes, []string{"crowdsec"}) || v.Disk.Dir != root || !v.Disk.Writable {
 		t.Errorf("processes %v, disk %+v", v.Processes, v.Disk)

@@ -97,6 +97,12 @@ func storeDescs() []figure[store.Stats] {
 		{desc("archived_flows", "Flows in the archive."), g, func(s s) float64 { return float64(s.Flows) }},
 		{desc("store_writes_total", "Writes acknowledged since the state folder was made."), c, func(s s) float64 { return float64(s.Writes) }},
 		{desc("store_missing_writes", "Acknowledged writes that were missing when the state was opened."), g, func(s s) float64 { return float64(s.Missing.Writes) }},
+		{desc("store_damaged", "1 when a checksum of the database does not fit, else 0."), g, func(s s) float64 {
+			if s.Damaged {
+				return 1
+			}
+			return 0
+		}},
 		{desc("store_disk_bytes", "Bytes that the state folder takes on disk."), g, func(s s) float64 { return float64(s.DiskBytes) }},
 		{desc("store_limit_bytes", "Bytes that the state folder may take."), g, func(s s) float64 { return float64(s.MaxBytes) }},
 	}

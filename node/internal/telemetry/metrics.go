@@ -32,6 +32,7 @@ type Metrics struct {
 	Scores       prometheus.Counter // times a flow was scored
 	ScoreTime    prometheus.Histogram
 	Refused      *prometheus.CounterVec // verdicts that a limit or the never-block list refused, by why
+	Repaired     *prometheus.CounterVec // rules that were not enforced as intended, by what was wrong
 }
 
 // NewMetrics returns the figures of one site, all at zero. The site's name
@@ -55,9 +56,10 @@ func NewMetrics(site string) *Metrics {
 		Scores:       prometheus.NewCounter(prometheus.CounterOpts{Namespace: "hedgerow", Name: "scores_total", Help: "Times a flow was scored."}),
 		ScoreTime:    histogram("score_duration_seconds", "Time to score one flow.", micro()),
 		Refused:      counters("refused_verdicts_total", "Verdicts that a limit or the never-block list refused, by why.", "why"),
+		Repaired:     counters("repaired_rules_total", "Rules that somebody else had changed in the plane and that were put right, by what was wrong.", "what"),
 	}
 	m.reg.MustRegister(m.events, m.alerts, m.verdicts, m.indicators, m.models, m.enforce, m.spread,
-		m.Blocks, m.Peers, m.Round, m.LearnedFlows, m.Judging, m.Scores, m.ScoreTime, m.Refused,
+		m.Blocks, m.Peers, m.Round, m.LearnedFlows, m.Judging, m.Scores, m.ScoreTime, m.Refused, m.Repaired,
 		buildInfo(site), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -73,7 +75,7 @@ func (m *Metrics) Observe(e *event.Event) {
 		m.alerts.WithLabelValues(detector(e.Alert.Detector)).Inc()
 	case e.Verdict != nil:
 		v := e.Verdict
-		m.verdicts.WithLabelValues(among(v.Action, "observe", "rate-limit", "suspend", "block", "release"), among(v.Mode, "monitor", "enforce")).Inc()
+		m.verdicts.WithLabelValues(among(v.Action, "observe", "rate-limit", "suspend", "block", "quarantine", "release"), among(v.Mode, "monitor", "enforce")).Inc()
 		delay(m.enforce, v.DetectedNS, v.EnforcedNS)
 	case e.Indicator != nil:
 		i := e.Indicator

@@ -1,0 +1,106 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
+)
+
+func blocksCommand() daily {
+	var verify bool
+	return daily{
+		use: "blocks", short: "Standing rules with reason, source, expiry and hits, as the kernel lists them",
+		example: "  hedgerow blocks\n  hedgerow blocks --verify\n  hedgerow blocks --json | jq '.[] | select(.enforced | not)'",
+		flags: func(c *cobra.Command) {
+			c.Flags().BoolVar(&verify, "verify", false, "only compare what is enforced with what is intended, and fail on a difference")
+		},
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			if verify {
+				d, err := cl.Verify(ctx)
+				if err == nil && !d.None() {
+					err = differenceError(d)
+				}
+				return d, done(fmt.Sprintf("verified: %d rules are intended, the plane lists these %d and no other", d.Intended, d.Enforced)), err
+			}
+			bs, err := cl.Blocks(ctx)
+			return bs, func(w io.Writer) { printBlocks(w, bs) }, err
+		},
+	}
+}
+
+// differenceError names what differs, the first of each kind in full.
+func differenceError(d api.Difference) error {
+	var parts []string
+	for _, k := range []struct {
+		what string
+		list []string
+	}{{"not enforced", d.Missing}, {"enforced otherwise", d.Changed}, {"enforced without being intended", d.Extra}} {
+		if len(k.list) > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s (%s)", len(k.list), k.what, strings.Join(k.list[:min(5, len(k.list))], ", ")))
+		}
+	}
+	return fmt.Errorf("what is enforced is not what is intended: %s: the daemon puts it right within seconds; look for who else writes to its maps", strings.Join(parts, "; "))
+}
+
+func printBlocks(w io.Writer, bs []api.Block) {
+	if len(bs) == 0 {
+		_, _ = fmt.Fprintln(w, "none")
+	}
+	for _, b := range bs {
+		state := "enforced"
+		if !b.Enforced {
+			state = "NOT ENFORCED: the plane does not list it"
+		}
+		action := b.Action
+		if b.Rate > 0 {
+			action = fmt.Sprintf("%s to %d new flows a second", action, b.Rate)
+		}
+		_, _ = fmt.Fprintf(w, "%s  %s  %s, expires in %s, %d packets, by %s (%s)\n    %s\n", b.Target, action, state,
+			time.Until(b.Expires).Round(time.Second), b.Hits, b.Source, b.Evidence, b.Reason)
+	}
+}
+
+func quarantineCommand() daily {
+	o := api.Order{Action: "quarantine"}
+	return orderCommand(daily{
+		use: "quarantine HOST", short: "Let an inside host reach only policy.remediation, resolvers and leases, until it expires",
+		example: "  hedgerow quarantine 10.0.0.23\n  hedgerow quarantine 10.0.0.23 --for 12h --reason 'beacons to 203.0.113.9'",
+		args:    exactArgs(1, "one inside address"),
+	}, &o)
+}
+
+func limitCommand() daily {
+	o := api.Order{Action: "rate-limit"}
+	d := orderCommand(daily{
+		use: "limit TARGET", short: "Limit the new flows that an address begins, or that go to an address or a service",
+		example: "  hedgerow limit 203.0.113.9 --rate 5\n  hedgerow limit 'to 10.0.0.5' --rate 50\n  hedgerow limit '10.0.0.5 tcp/22' --rate 2 --for 1h",
+		args:    exactArgs(1, "one target"),
+	}, &o)
+	common := d.flags
+	d.flags = func(c *cobra.Command) {
+		common(c)
+		c.Flags().Uint32Var(&o.Rate, "rate", 1, "new flows a second")
+	}
+	return d
+}
+
+// orderCommand is a command that puts one rule on its argument.
+func orderCommand(d daily, o *api.Order) daily {
+	var length time.Duration
+	d.flags = func(c *cobra.Command) {
+		c.Flags().DurationVar(&length, "for", 0, "how long (default: policy.block of the configuration)")
+		c.Flags().StringVar(&o.Reason, "reason", "", "why, for those who read it later")
+	}
+	d.ask = func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+		o.Target, o.Seconds = args[0], length.Seconds()
+		err := cl.Order(ctx, *o)
+		return o, done(o.Action + " of " + o.Target + "; undo: hedgerow unblock '" + o.Target + "'"), err
+	}
+	return d
+}
