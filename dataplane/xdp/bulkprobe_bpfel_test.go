@@ -33,7 +33,6 @@ const (
 	bulkprobeMapBulkHeads     = "bulk_heads"
 	bulkprobeMapBulkHits      = "bulk_hits"
 	bulkprobeMapEvents        = "events"
-	bulkprobeMapFlows         = "flows"
 	bulkprobeMapHash4         = "hash4"
 	bulkprobeMapHash6         = "hash6"
 	bulkprobeMapJobs          = "jobs"
@@ -45,7 +44,6 @@ const (
 	bulkprobeMapPrefixes      = "prefixes"
 	bulkprobeMapProbes        = "probes"
 	bulkprobeMapRemedies      = "remedies"
-	bulkprobeMapScratch       = "scratch"
 	bulkprobeMapSettings      = "settings"
 	bulkprobeMapTotals        = "totals"
 	bulkprobeMapVerdicts      = "verdicts"
@@ -123,7 +121,6 @@ type bulkprobeMapSpecs struct {
 	BulkHeads *ebpf.MapSpec `ebpf:"bulk_heads"`
 	BulkHits  *ebpf.MapSpec `ebpf:"bulk_hits"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
-	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Hash4     *ebpf.MapSpec `ebpf:"hash4"`
 	Hash6     *ebpf.MapSpec `ebpf:"hash6"`
 	Jobs      *ebpf.MapSpec `ebpf:"jobs"`
@@ -135,7 +132,6 @@ type bulkprobeMapSpecs struct {
 	Prefixes  *ebpf.MapSpec `ebpf:"prefixes"`
 	Probes    *ebpf.MapSpec `ebpf:"probes"`
 	Remedies  *ebpf.MapSpec `ebpf:"remedies"`
-	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Settings  *ebpf.MapSpec `ebpf:"settings"`
 	Totals    *ebpf.MapSpec `ebpf:"totals"`
 	Verdicts  *ebpf.MapSpec `ebpf:"verdicts"`
@@ -179,7 +175,6 @@ type bulkprobeMaps struct {
 	BulkHeads *ebpf.Map `ebpf:"bulk_heads"`
 	BulkHits  *ebpf.Map `ebpf:"bulk_hits"`
 	Events    *ebpf.Map `ebpf:"events"`
-	Flows     *ebpf.Map `ebpf:"flows"`
 	Hash4     *ebpf.Map `ebpf:"hash4"`
 	Hash6     *ebpf.Map `ebpf:"hash6"`
 	Jobs      *ebpf.Map `ebpf:"jobs"`
@@ -191,7 +186,6 @@ type bulkprobeMaps struct {
 	Prefixes  *ebpf.Map `ebpf:"prefixes"`
 	Probes    *ebpf.Map `ebpf:"probes"`
 	Remedies  *ebpf.Map `ebpf:"remedies"`
-	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Settings  *ebpf.Map `ebpf:"settings"`
 	Totals    *ebpf.Map `ebpf:"totals"`
 	Verdicts  *ebpf.Map `ebpf:"verdicts"`
@@ -207,7 +201,6 @@ func (m *bulkprobeMaps) Close() error {
 		m.BulkHeads,
 		m.BulkHits,
 		m.Events,
-		m.Flows,
 		m.Hash4,
 		m.Hash6,
 		m.Jobs,
@@ -219,7 +212,6 @@ func (m *bulkprobeMaps) Close() error {
 		m.Prefixes,
 		m.Probes,
 		m.Remedies,
-		m.Scratch,
 		m.Settings,
 		m.Totals,
 		m.Verdicts,
