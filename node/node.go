@@ -45,9 +45,13 @@ type Options struct {
 	Inside   []netip.Prefix    // the protected networks; empty means private addresses
 	Learner  LearnerOptions
 	Policy   PolicyOptions
+	Flood    dataplane.Flood // what new flows may cost
 	Mesh     MeshOptions
 	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
+	Away     string   // what the plane does while no daemon is there, for status
+	// Stop is asked to end the daemon, from a request's goroutine; nil refuses.
+	Stop func(remove bool)
 
 	Metrics *telemetry.Metrics // nil: none are kept
 	Log     *slog.Logger
@@ -110,6 +114,9 @@ type Node struct {
 	flows  archive
 	life   context.Context // of Run; questions to the mesh end with it
 	asking sync.WaitGroup
+
+	floodTold [dataplane.FloodKinds]time.Time
+
 	shared sync.Map // share key -> indicator id, for withdrawal
 }
 
@@ -210,6 +217,9 @@ func (n *Node) restore() error {
 	if err := n.restoreMode(); err != nil {
 		return err
 	}
+	if err := n.setFlood(); err != nil {
+		return err
+	}
 	if err := n.learn.restore(); err != nil {
 		return err
 	}
@@ -244,7 +254,13 @@ func (n *Node) restoreMode() error {
 		n.machine.Panic(n.now(), true)
 		n.o.Warnings = append(n.o.Warnings, "panic is on since before the last start (`hedgerow panic --off` ends it)")
 	}
-	if err := n.o.Plane.SetMode(mode); err != nil {
+	err := n.o.Plane.SetMode(mode)
+	if errors.Is(err, dataplane.ErrUnsupported) && mode == dataplane.Enforce {
+		n.o.Warnings = append(n.o.Warnings, fmt.Sprintf("mode is monitor: %v", err))
+		n.machine.SetMode(n.now(), dataplane.Monitor)
+		err = n.o.Plane.SetMode(dataplane.Monitor)
+	}
+	if err != nil {
 		return fmt.Errorf("node: plane: %v", err)
 	}
 	return nil
@@ -302,6 +318,10 @@ func (n *Node) handle(ev *dataplane.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
+	if ev.Kind == dataplane.EventFlood {
+		n.toldFlood(now, ev)
+		return
+	}
 	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
 		if e := n.feeds.firstListed(ev); e != nil {
 			n.outbox.put(job{emit: e})

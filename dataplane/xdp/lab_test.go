@@ -40,6 +40,7 @@ const (
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	needKernel(t)
+	needEgress(t)
 	l := &lab{peer: newNS(t), host: newNS(t), pins: mountBPFFS(t)}
 	l.plug(t)
 	return l

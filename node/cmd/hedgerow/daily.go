@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
@@ -71,7 +72,7 @@ func dailyCommands() []*cobra.Command {
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
 		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
-		modeCommand(), panicCommand(), peersCommand(), modelsCommand(), roundCommand(),
+		modeCommand(), panicCommand(), stopCommand(), peersCommand(), modelsCommand(), roundCommand(),
 	} {
 		out = append(out, d.command())
 	}
@@ -102,7 +103,18 @@ func printStatus(w io.Writer, s api.Status) {
 	row("site", "%s, up %s, version %s", s.Site, s.Uptime.Round(time.Second), s.Version)
 	row("mode", "%s", mode)
 	row("packets", "%d seen on %s (%s), %d dropped, %d would have been", s.Plane.Packets, orNone(s.Plane.Interface), s.Plane.Attach, s.Plane.Dropped, s.Plane.WouldDrop)
+	for _, a := range s.Plane.Attached {
+		if a.Down != "" {
+			row("not filtered", "%s: %s", a.Interface, a.Down)
+		}
+	}
+	if s.Plane.Away != "" {
+		row("daemon away", "%s", s.Plane.Away)
+	}
 	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
+	if words := floodRow(&s.Plane.Flood); words != "" {
+		row("floods", "%s", words)
+	}
 	row("learning", "%s", s.Learning.Words)
 	if s.Mesh.Enabled {
 		row("mesh", "%s; connected to %s; round %d (adopted %d)", s.Mesh.Preset, orNone(strings.Join(s.Mesh.Connected, ", ")), s.Mesh.Round, s.Mesh.Adopted)
@@ -410,4 +422,21 @@ func roundCommand() daily {
 			return map[string]uint64{"round": n}, done(fmt.Sprintf("round %d has begun", n)), err
 		},
 	}
+}
+
+// floodRow says what floods did, "" when there was none.
+func floodRow(f *dataplane.FloodStats) string {
+	var refused uint64
+	for _, n := range f.BudgetDropped {
+		refused += n
+	}
+	if refused+f.BreakerTrips+f.Challenges+f.DarkAnswers == 0 {
+		return ""
+	}
+	s := fmt.Sprintf("%d packets over a budget, %d challenges, %d proofs of address, breaker opened %d times (%d packets not followed)",
+		refused, f.Challenges, f.Proofs, f.BreakerTrips, f.Untracked+f.BreakerDropped)
+	if f.BreakerOpen[dataplane.FromInside] || f.BreakerOpen[dataplane.ToInside] {
+		s += ", OPEN NOW"
+	}
+	return s
 }

@@ -24,6 +24,7 @@ type Config struct {
 	Dataplane Dataplane
 	Learner   Learner
 	Policy    Policy
+	Flood     dataplane.Flood
 	Mesh      Mesh
 	Feeds     Feeds
 	Store     Store
@@ -45,17 +46,14 @@ const (
 	PlaneNone = "none"
 )
 
-// Roles of the interface.
-const (
-	RoleInside = "inside" // the protected hosts are behind it
-	RoleHost   = "host"   // it is this machine's own
-)
-
 // Dataplane is the packet path.
 type Dataplane struct {
 	Plane      string         // one of the Plane constants
 	Interface  string         // "" means: find the inside interface
 	Role       string         // one of the Role constants
+	Attach     []Attach       // further interfaces; without Interface, all of them
+	Fail       string         // FailOpen or FailClosed
+	DeadAfter  time.Duration  // how long the daemon may be away before Fail holds, 5 s to 1 h
 	Mode       dataplane.Mode // monitor or enforce
 	Inside     []netip.Prefix // networks of the protected side; empty means: those of the interface
 	PinDir     string         // absolute path inside a bpffs; "" pins nothing
@@ -127,7 +125,7 @@ const day = 24 * time.Hour
 func Default() Config {
 	return Config{
 		Site:      Site{StateDir: "/var/lib/hedgerow", Socket: "/run/hedgerow/hedgerow.sock"},
-		Dataplane: Dataplane{Plane: PlaneAuto, Role: RoleInside, PinDir: "/sys/fs/bpf/hedgerow", MaxFlows: 65536},
+		Dataplane: Dataplane{Plane: PlaneAuto, Role: RoleInside, Fail: FailOpen, DeadAfter: 30 * time.Second, PinDir: "/sys/fs/bpf/hedgerow", MaxFlows: 65536},
 		Learner: Learner{
 			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
 			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5,
@@ -135,6 +133,9 @@ func Default() Config {
 		Policy: Policy{
 			Suspend: 30 * time.Second, Block: 4 * time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true,
 		},
+		// Far above what one honest source does, and what a gateway of the default
+		// size can follow; services differ too much for a default to be right for many.
+		Flood: dataplane.Flood{Source: 1000, SourceNet: 4000, Service: 10000, Destination: 20000, Breaker: 20000},
 		Mesh: Mesh{
 			Listen:     []string{"/ip4/0.0.0.0/tcp/4400", "/ip4/0.0.0.0/udp/4400/quic-v1"},
 			RoundEvery: 10 * time.Minute, Gather: 5 * time.Second,

@@ -31,6 +31,11 @@ inside = ["10.1.0.0/24", "fd00::/64"]
 pin_dir = ""
 max_flows = 2048
 never_block = ["192.0.2.1 tcp/443", "198.51.100.0/24", "2001:db8::1 udp/53 any-side"]
+fail = "closed"
+dead_after = "1m"
+[[dataplane.attach]]
+interface = "wan0"
+role = "outside"
 [learner]
 enabled = false
 warmup_flows = 60
@@ -47,6 +52,15 @@ max_blocks_per_hour = 3
 max_share = 0.5
 rules = false
 remediation = ["10.1.0.9 tcp/443"]
+[flood]
+source = 11
+source_net = 12
+service = 13
+destination = 14
+breaker = 15
+breaker_drops = true
+protected = ["10.1.0.8 tcp/443", "10.1.0.8 tcp/80", "fd00::/64"]
+dark = ["10.1.1.0/24"]
 [mesh]
 organisation = "grove"
 listen = ["/ip6/::/tcp/0"]
@@ -105,11 +119,15 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 	want := Config{
 		Site: Site{"alder", "/tmp/a", "/tmp/a/s"},
-		Dataplane: Dataplane{PlaneSoft, "lan0", RoleHost, dataplane.Enforce,
+		Dataplane: Dataplane{PlaneSoft, "lan0", RoleHost, []Attach{{"wan0", RoleOutside}}, FailClosed, time.Minute, dataplane.Enforce,
 			[]netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")}, "", 2048,
 			[]dataplane.Never{never("192.0.2.1/32", flow.TCP, 443, false), never("198.51.100.0/24", 0, 0, false), never("2001:db8::1/128", flow.UDP, 53, true)}},
 		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 5 * time.Second, 30 * time.Second, 2, 7},
 		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false, []dataplane.Never{never("10.1.0.9/32", flow.TCP, 443, false)}},
+		Flood: dataplane.Flood{Source: 11, SourceNet: 12, Service: 13, Destination: 14, Breaker: 15, BreakerDrops: true,
+			Protected: []dataplane.Guarded{{Prefix: netip.MustParsePrefix("10.1.0.8/32"), Port: 443}, {Prefix: netip.MustParsePrefix("10.1.0.8/32"), Port: 80},
+				{Prefix: netip.MustParsePrefix("fd00::/64")}},
+			Dark: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")}},
 		Mesh: Mesh{"grove", []string{"/ip6/::/tcp/0"}, 20 * time.Second, 500 * time.Millisecond, []Peer{
 			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},
 			{"cedar", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp", nil}}},
@@ -126,6 +144,41 @@ func TestEveryKeyIsRead(t *testing.T) {
 		if !strings.Contains(whole1, "\n"+f.key[strings.Index(f.key, ".")+1:]+" = ") {
 			t.Errorf("%s is not in this test", f.key)
 		}
+	}
+}
+
+func TestMistakesInAttachments(t *testing.T) {
+	for text, want := range map[string]string{
+		"[dataplane]\nattach = 3":                            "hedgerow.toml:2: dataplane.attach: expected [[dataplane.attach]] tables",
+		"[dataplane]\nattach = [3]":                          "expected a [[dataplane.attach]] table",
+		"[[dataplane.attach]]\ninterface = \"a\"":            "hedgerow.toml:1: dataplane.attach #1: role is required",
+		"[[dataplane.attach]]\nrole = \"inside\"":            "interface is required",
+		"[[dataplane.attach]]\nrole = \"innside\"":           "expected one of inside, host, outside, bridge, sensor",
+		"[[dataplane.attach]]\nrolle = \"inside\"":           "rolle: is not a known key: did you mean role?",
+		"[[dataplane.attach]]\ninterface = \"a/b\"":          "dataplane.attach #1.interface: found",
+		"[dataplane]\nfail = \"shut\"":                       "expected one of open, closed",
+		"[dataplane]\ndead_after = \"1s\"":                   "a duration from 5s to 1h",
+		"[dataplane]\nrole = \"sensor\"\nmode = \"enforce\"": "hedgerow.toml:3: dataplane.mode: found \"enforce\" with a sensor",
+		"[dataplane]\ninterface = \"a\"\n[[dataplane.attach]]\ninterface = \"a\"\nrole = \"outside\"": "hedgerow.toml:4: dataplane.attach #1.interface: found \"a\" again",
+		strings.Repeat("[[dataplane.attach]]\ninterface = \"a\"\nrole = \"inside\"\n", 32):            "found 32 interfaces",
+	} {
+		_, err := parse(text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: found %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestPlacement(t *testing.T) {
+	c, err := parse("[dataplane]\ninterface = \"lan0\"\n[[dataplane.attach]]\ninterface = \"wan0\"\nrole = \"outside\"")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Dataplane.Placement(), []Attach{{"lan0", RoleInside}, {"wan0", RoleOutside}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("placement %v, want %v", got, want)
+	}
+	if d := Default(); len(d.Dataplane.Placement()) != 0 {
+		t.Errorf("default placement %v: expected none, it is found", d.Dataplane.Placement())
 	}
 }
 
@@ -168,6 +221,11 @@ func TestMistakes(t *testing.T) {
 		{"policy = 3", "hedgerow.toml:1: policy: found 3: expected a table"},
 		{"[policy]\nsuspend = \"2h\"", "policy.suspend: found \"2h\": expected a duration from 1s to 1h"},
 		{"[policy]\nsuspend = \"soon\"", "policy.suspend: found \"soon\": expected a duration such as"},
+		{"[flood]\nsource = -1", "hedgerow.toml:2: flood.source: found -1: expected a whole number from 0 to 10000000"},
+		{"[flood]\nprotected = [\"10.0.0.1 udp/53\"]", "expected \"ADDRESS[/BITS] [tcp/PORT]\""},
+		{"[flood]\nservice = 0\ndestination = 0\nprotected = [\"10.0.0.1 tcp/80\"]", "hedgerow.toml:4: flood.protected: "},
+		{"[flood]\ndark = [\"10.0.0.0/7\"]", "hedgerow.toml:2: flood.dark: 10.0.0.0/7: prefix too wide"},
+		{"[flood]\nprotected = [\"10.0.0.1 tcp/80\"]\ndark = [\"10.0.0.0/24\"]", "hedgerow.toml:3: flood.dark: 10.0.0.0/24 overlaps the protected 10.0.0.1/32"},
 		{"[policy]\nblock = \"1m\"\nsuspend = \"10m\"", "hedgerow.toml:2: policy.block: found \"1m\": expected at least policy.suspend, 10m"},
 		{"[dataplane]\nmode = \"on\"", "hedgerow.toml:2: dataplane.mode: found \"on\": expected \"monitor\" or \"enforce\""},
 		{"[dataplane]\nmax_flows = 12", "found 12: expected a whole number from 1024 to 16777216"},
@@ -306,6 +364,9 @@ func TestDocumentationNamesEveryKey(t *testing.T) {
 	}
 	for _, k := range feedKeys() {
 		known["feed."+k] = true
+	}
+	for _, k := range attachKeys() {
+		known["dataplane.attach."+k] = true
 	}
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(string(b), -1) {

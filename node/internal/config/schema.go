@@ -20,7 +20,7 @@ type field[T any] struct {
 }
 
 // sections are the tables that may stand in a file.
-var sections = []string{"site", "dataplane", "learner", "policy", "mesh", "feeds", "store", "telemetry"}
+var sections = []string{"site", "dataplane", "learner", "policy", "flood", "mesh", "feeds", "store", "telemetry"}
 
 // fields is every key outside [[mesh.peer]], in the order of the documentation.
 func fields() []field[Config] {
@@ -30,7 +30,9 @@ func fields() []field[Config] {
 		text("site.socket", func(c *Config) *string { return &c.Site.Socket }, checkSocket),
 		text("dataplane.plane", func(c *Config) *string { return &c.Dataplane.Plane }, oneOf(PlaneAuto, PlaneXDP, PlaneSoft, PlaneNone)),
 		text("dataplane.interface", func(c *Config) *string { return &c.Dataplane.Interface }, checkInterface),
-		text("dataplane.role", func(c *Config) *string { return &c.Dataplane.Role }, oneOf(RoleInside, RoleHost)),
+		text("dataplane.role", func(c *Config) *string { return &c.Dataplane.Role }, anyRole),
+		text("dataplane.fail", func(c *Config) *string { return &c.Dataplane.Fail }, oneOf(FailOpen, FailClosed)),
+		duration("dataplane.dead_after", func(c *Config) *time.Duration { return &c.Dataplane.DeadAfter }, minDead, maxDead),
 		{"dataplane.mode", "a string", setMode},
 		list("dataplane.inside", func(c *Config) *[]netip.Prefix { return &c.Dataplane.Inside }, parsePrefix),
 		text("dataplane.pin_dir", func(c *Config) *string { return &c.Dataplane.PinDir }, orEmpty(checkPath)),
@@ -50,6 +52,14 @@ func fields() []field[Config] {
 		number("policy.max_share", func(c *Config) *float64 { return &c.Policy.MaxShare }, 0, 1),
 		flag("policy.rules", func(c *Config) *bool { return &c.Policy.Rules }),
 		list("policy.remediation", func(c *Config) *[]dataplane.Never { return &c.Policy.Remediation }, ParseNever),
+		whole("flood.source", func(c *Config) *uint32 { return &c.Flood.Source }, 0, 10_000_000),
+		whole("flood.source_net", func(c *Config) *uint32 { return &c.Flood.SourceNet }, 0, 10_000_000),
+		whole("flood.service", func(c *Config) *uint32 { return &c.Flood.Service }, 0, 10_000_000),
+		whole("flood.destination", func(c *Config) *uint32 { return &c.Flood.Destination }, 0, 10_000_000),
+		whole("flood.breaker", func(c *Config) *uint32 { return &c.Flood.Breaker }, 0, 10_000_000),
+		flag("flood.breaker_drops", func(c *Config) *bool { return &c.Flood.BreakerDrops }),
+		list("flood.protected", func(c *Config) *[]dataplane.Guarded { return &c.Flood.Protected }, parseGuarded),
+		list("flood.dark", func(c *Config) *[]netip.Prefix { return &c.Flood.Dark }, parsePrefix),
 		text("mesh.organisation", func(c *Config) *string { return &c.Mesh.Organisation }, orEmpty(checkName)),
 		list("mesh.listen", func(c *Config) *[]string { return &c.Mesh.Listen }, multiaddr),
 		duration("mesh.round_every", func(c *Config) *time.Duration { return &c.Mesh.RoundEvery }, 5*time.Second, 30*day),
@@ -104,7 +114,7 @@ func isSection(key string) bool {
 
 // knownKeys lists every key and table outside [[mesh.peer]].
 func knownKeys() []string {
-	keys := append([]string{"mesh.peer", "feed"}, sections...)
+	keys := append([]string{"mesh.peer", "feed", "dataplane.attach"}, sections...)
 	for _, f := range fields() {
 		keys = append(keys, f.key)
 	}
