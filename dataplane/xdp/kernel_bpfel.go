@@ -88,6 +88,8 @@ type kernelConfig struct {
 	Names           uint32
 	Bulk            uint32
 	FailClosed      uint32
+	Most            uint32
+	Pad             uint32
 	Beat            uint64
 	DeadAfter       uint64
 }

@@ -37,6 +37,20 @@ __noinline __u64 news_of_drop(struct match *m, struct pkt *p)
 	return WHAT(EV_FIRST_DROP, 0, m->reason);
 }
 
+/*
+ * Generic XDP comes after the kernel put segments of TCP together, and is not
+ * told how many. All but the last are equal, and on most paths fill the link.
+ */
+static __always_inline void regroup(struct pkt *p, __u32 most)
+{
+	__u32 mss = most - p->hdr_len;
+
+	if (p->segs > 1 || p->proto != P_TCP || !(p->have & HAVE_L4) || p->hdr_len >= most || p->payload <= mss)
+		return;
+	p->mss = mss;
+	p->segs = (p->payload + mss - 1) / mss;
+}
+
 /* What to do with p. */
 static __always_inline int decide(struct pkt *p)
 {
@@ -51,6 +65,8 @@ static __always_inline int decide(struct pkt *p)
 	n = bpf_map_lookup_elem(&totals, &zero);
 	if (!c || !n)
 		return 0;
+	if (unlikely(c->most && p->ip_len > c->most))
+		regroup(p, c->most);
 	n->packets += p->segs;
 	n->bytes += p->segs > 1 ? p->payload + (__u64)p->segs * p->hdr_len : p->ip_len;
 	if (p->bad) {

@@ -176,6 +176,7 @@ struct config {
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
 	__u32 pair_rules, toward_rules, remedies, names;
 	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
+	__u32 most, pad;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
 	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 };
 
