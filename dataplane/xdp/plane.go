@@ -188,7 +188,7 @@ func (p *Plane) maps() map[string]*ebpf.Map {
 		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
 		kernelMapCells: m.Cells, kernelMapFloods: m.Floods, kernelMapFloodNow: m.FloodNow,
 		kernelMapFloodTotals: m.FloodTotals, kernelMapGuards: m.Guards, kernelMapProofs: m.Proofs,
-		kernelMapNevers: m.Nevers, kernelMapPairs: m.Pairs, kernelMapPrefixes: m.Prefixes,
+		kernelMapNevers: m.Nevers, kernelMapPairs: m.Pairs, kernelMapQueries: m.Queries, kernelMapPrefixes: m.Prefixes,
 		kernelMapRemedies: m.Remedies, kernelMapSettings: m.Settings,
 		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,
 	}

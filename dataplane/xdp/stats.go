@@ -22,7 +22,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	s := dataplane.Stats{
 		Packets: sum.Packets, Bytes: sum.Bytes,
 		Dropped: sum.Dropped, WouldDrop: sum.WouldDrop, NeverSaved: sum.NeverSaved,
-		FlowsTotal: sum.FlowsTotal, EventsLost: sum.EventsLost, NotAccountedFrag: sum.LaterFragments,
+		FlowsTotal: sum.FlowsTotal, EventsLost: sum.EventsLost, AnswersLost: sum.AnswersLost, NotAccountedFrag: sum.LaterFragments,
 		AttachMode: p.attachMode, Malformed: make(map[string]uint64),
 	}
 	for i, n := range sum.Bad {
@@ -54,6 +54,7 @@ func (p *Plane) sumCounters() (sum kernelCounters, err error) {
 		sum.FlowsTotal += c.FlowsTotal
 		sum.FlowsEnded += c.FlowsEnded
 		sum.EventsLost += c.EventsLost
+		sum.AnswersLost += c.AnswersLost
 		sum.LaterFragments += c.LaterFragments
 		for k, n := range c.Bad {
 			sum.Bad[k] += n

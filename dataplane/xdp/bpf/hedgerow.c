@@ -7,6 +7,7 @@
 #include "rules.h"
 #include "flows.h"
 #include "prove.h"
+#include "dns.h"
 
 /* Which way packets at each hook travel; set once, before loading. */
 const volatile __u8 xdp_hook = FROM_INSIDE;
@@ -168,7 +169,11 @@ int hedgerow_xdp(struct xdp_md *ctx)
 			return XDP_TX;
 		what = refuse(&p);
 	}
-	return what == DROP ? XDP_DROP : XDP_PASS;
+	if (what == DROP)
+		return XDP_DROP;
+	if (unlikely(is_dns(&p)))
+		dns_xdp(ctx, &p);
+	return XDP_PASS;
 }
 
 __noinline int parse_skb(struct __sk_buff *skb, struct pkt *p)
@@ -243,7 +248,11 @@ int hedgerow_tcx(struct __sk_buff *skb)
 	if (p.linear < skb->len)
 		parse_rest_skb(skb, &p);
 	segments(skb, &p);
-	return decide(&p) == DROP ? TCX_DROP : TCX_NEXT;
+	if (decide(&p) == DROP)
+		return TCX_DROP;
+	if (unlikely(is_dns(&p)))
+		dns_skb(skb, &p);
+	return TCX_NEXT;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

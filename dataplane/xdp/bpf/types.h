@@ -125,6 +125,7 @@ struct counters {
 	__u64 flows_total, flows_ended, flows_failed, events_lost, later_fragments;
 	__u64 bad[N_BAD];
 	__u64 event_tat;
+	__u64 answer_tat, answers_lost;
 };
 
 struct event {
@@ -133,6 +134,15 @@ struct event {
 	__u32 reason;
 	__u8 kind, mode, end, pad;
 	struct flow flow;
+};
+
+/* A DNS answer; told from an event by its size. */
+#define DNS_MAX 1232 /* what resolvers agree on as the longest that is not cut up */
+struct dns_answer {
+	struct addr client, resolver;
+	__u64 at;
+	__u32 size, pad;
+	__u8 message[DNS_MAX];
 };
 
 /* Where the rule that decided was found. */

@@ -51,6 +51,7 @@ func planeDescs() []figure[dataplane.Stats] {
 		{desc("flows_total", "Flows seen."), c, func(s s) float64 { return float64(s.FlowsTotal) }},
 		{desc("evicted_flows_total", "Flows that the table let go for want of room."), c, func(s s) float64 { return float64(s.FlowsEvicted) }},
 		{desc("lost_plane_events_total", "Events of the plane lost to a full ring or over budget."), c, func(s s) float64 { return float64(s.EventsLost) }},
+		{desc("lost_dns_answers_total", "DNS answers that were not shown to the site: ring full or over budget."), c, func(s s) float64 { return float64(s.AnswersLost) }},
 		{desc("rules_intended", "Rules that should be enforced."), g, func(s s) float64 { return float64(s.RulesIntended) }},
 		{desc("rules_enforced", "Rules that the plane holds."), g, func(s s) float64 { return float64(s.RulesEnforced) }},
 	}
