@@ -43,6 +43,11 @@ test name='.' pkg='./...':
 test-kernel:
     .ci/run kernel
 
+# The kernel tests on this kernel and, emulated, on Debian's 6.1 and 6.12
+[group('test')]
+kernel-matrix *args:
+    CGO_ENABLED=0 go run ./dataplane/xdp/matrix {{ args }}
+
 # Fuzz every target of the packages, each for a while
 [group('test')]
 fuzz time='20s' pkg='./...':
@@ -53,13 +58,14 @@ fuzz time='20s' pkg='./...':
 demo *args: build
     bin/hedgerow demo {{ args }}
 
-# What takes longer than CI may: 200 kills, two stories in virtual time, the demo over five seeds, a round of fuzzing
+# What takes longer than CI may: other kernels, 200 kills, two stories in virtual time, the demo over five seeds, a round of fuzzing
 [group('check')]
 verify: build
     HEDGEROW_LONG=1 go test -count=1 -timeout 60m ./node/internal/store ./node/internal/demo/...
     for seed in 1 2 3 4 5; do bin/hedgerow demo --seed $seed; done
     bin/hedgerow demo --attack none
     bin/hedgerow demo --learner off
+    just kernel-matrix
     just fuzz 60s
 
 # What CI runs, in its order; `just ci lint test` runs the named steps

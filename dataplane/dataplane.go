@@ -122,6 +122,17 @@ type Stats struct {
 	AttachMode       string            `json:"attach_mode"`        // "native", "generic", "software"
 	NotAccountedFrag uint64            `json:"not_accounted_frag"` // later fragments: source policy only
 	Flood            FloodStats        `json:"flood"`
+	Orphaned         uint64            `json:"orphaned"` // new inbound packets while nobody watched, where the plane fails closed
+	Attached         []Attached        `json:"attached"`
+}
+
+// Attached is one interface of a plane.
+type Attached struct {
+	Interface string `json:"interface"`
+	Role      string `json:"role"`             // inside, host, outside, bridge, sensor
+	Mode      string `json:"mode"`             // as Stats.AttachMode
+	Egress    string `json:"egress,omitempty"` // the hook for what leaves: "TCX", "clsact", "" where there is none
+	Down      string `json:"down,omitempty"`   // why its packets are not filtered now; "" when they are
 }
 
 // Sentinels that callers test.

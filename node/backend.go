@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 	"time"
@@ -59,12 +60,18 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	s := api.Status{
 		Site: n.o.Site, Version: n.o.Version, Started: n.started, Uptime: n.now().Sub(n.started),
 		Mode: mode.String(), Panic: panicked, Open: open, Blocks: blocks, Warnings: n.o.Warnings,
-		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Stats: st},
+		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Away: n.o.Away, Stats: st},
 		Learning: api.Learning{
 			Enabled: p.enabled, Seen: p.seen, Needed: p.needed, Judging: p.judging, WaitS: p.wait.Seconds(),
 			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p),
 		},
 	}
+	fs, err := n.feeds.view()
+	if err != nil {
+		return api.Status{}, err
+	}
+	s.Feeds = fs.FeedsSummary
+	s.Warnings = append(slices.Clone(s.Warnings), fs.Warnings()...)
 	ss := n.o.Store.Stats()
 	s.Store = api.StoreStatus{Dir: n.o.Store.Dir(), Bytes: ss.DiskBytes, Events: int64(ss.Events), Flows: int64(ss.Flows)}
 	if ss.Missing.Any() {
@@ -124,6 +131,13 @@ func (n *Node) Follow(ctx context.Context, q api.Query) (<-chan *event.Event, er
 // Explain gathers everything that is known of an alert, incident or blocked target.
 func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
 	incident, target, reason := n.resolve(id)
+	listing := n.listed(id)
+	if incident == "" && target == "" && listing != nil && len(listing.On) > 0 {
+		return &api.Explanation{
+			ID: id, Sentence: listing.Sentence, Alerts: []*event.Event{}, Chain: []*event.Event{}, Feeds: listing,
+			Undo: "hedgerow allow " + listing.Address,
+		}, nil
+	}
 	if incident == "" && target == "" {
 		return nil, fmt.Errorf("no alert, incident or block is called %q: `hedgerow alerts` and `hedgerow blocks` list them: %w", id, errNotFound)
 	}
@@ -135,7 +149,7 @@ func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
 		return nil, err
 	}
 	sort.SliceStable(es, func(i, j int) bool { return es[i].Time.Before(es[j].Time) })
-	x := &api.Explanation{ID: id, Sentence: reason, Alerts: []*event.Event{}, Chain: []*event.Event{}}
+	x := &api.Explanation{ID: id, Sentence: reason, Alerts: []*event.Event{}, Chain: []*event.Event{}, Feeds: listing}
 	for _, e := range es {
 		n.gather(x, e, incident, target)
 	}
@@ -310,8 +324,20 @@ func (n *Node) SetMode(_ context.Context, mode string) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.o.Plane.SetMode(m); err != nil {
+		return forAPI(err)
+	}
 	n.act(n.machine.SetMode(n.now(), m))
 	n.outbox.put(job{save: &kv{keyMode, []byte(mode)}})
+	return nil
+}
+
+// Stop ends the daemon.
+func (n *Node) Stop(_ context.Context, remove bool) error {
+	if n.o.Stop == nil {
+		return fmt.Errorf("this site is not stopped by command: %w", errInvalid)
+	}
+	n.o.Stop(remove)
 	return nil
 }
 
@@ -411,7 +437,11 @@ func (n *Node) setNever() error {
 	if err := n.guard.SetNever(all); err != nil {
 		return err
 	}
-	return n.o.Plane.SetNever(all)
+	if err := n.o.Plane.SetNever(all); err != nil {
+		return err
+	}
+	n.feeds.protect(all, n.o.Own)
+	return nil
 }
 
 // Peers lists the other sites.

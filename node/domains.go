@@ -8,7 +8,7 @@ import (
 	"unicode"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
-	"github.com/hedgerow-mesh/hedgerow/dataplane/names"
+	domains "github.com/hedgerow-mesh/hedgerow/dataplane/names"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
@@ -16,13 +16,13 @@ import (
 // looksLikeDomain tells a name from the forms of addresses, so that an error is
 // about what was meant.
 func looksLikeDomain(s string) bool {
-	return !strings.ContainsAny(s, ":/~ ") && strings.ContainsFunc(s, unicode.IsLetter)
+	return strings.Contains(s, ".") && !strings.ContainsAny(s, ":/~ ") && strings.ContainsFunc(s, unicode.IsLetter)
 }
 
 // resolved takes what an inside host was told. The caller holds n.mu. A message
 // that cannot be read leads to nothing: the host could make no more of it.
 func (n *Node) resolved(now time.Time, a *dataplane.Answer) {
-	if said, err := names.Parse(a.Message); err == nil {
+	if said, err := domains.Parse(a.Message); err == nil {
 		n.act(n.machine.Resolved(now, a.Client, said))
 	}
 }
@@ -73,7 +73,7 @@ func nameOf(id string) string {
 	if t, err := enforce.ParseTarget(id); err == nil {
 		return t.String()
 	}
-	if d, err := names.Normalise(id); err == nil {
+	if d, err := domains.Normalise(id); err == nil {
 		return d
 	}
 	return ""

@@ -46,7 +46,11 @@ type Options struct {
 	Learner  LearnerOptions
 	Policy   PolicyOptions
 	Mesh     MeshOptions
+	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
+	Away     string   // what the plane does while no daemon is there, for status
+	// Stop is asked to end the daemon, from a request's goroutine; nil refuses.
+	Stop func(remove bool)
 
 	Metrics *telemetry.Metrics // nil: none are kept
 	Log     *slog.Logger
@@ -103,6 +107,7 @@ type Node struct {
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
+	feeds  *feeds
 	learn  *learning
 	outbox *queue[job]            // for the disk
 	toMesh *queue[enforce.Effect] // shares and withdrawals
@@ -127,6 +132,15 @@ func New(o Options) (*Node, error) {
 	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background()}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
+	}
+	var err error
+	if n.feeds, err = newFeeds(n); err != nil {
+		return nil, err
+	}
+	if o.Metrics != nil {
+		if err := o.Metrics.WatchFeeds(n.feeds.figures); err != nil {
+			return nil, err
+		}
 	}
 	if err := n.makeMember(); err != nil {
 		return nil, err
@@ -237,7 +251,13 @@ func (n *Node) restoreMode() error {
 		n.machine.Panic(n.now(), true)
 		n.o.Warnings = append(n.o.Warnings, "panic is on since before the last start (`hedgerow panic --off` ends it)")
 	}
-	if err := n.o.Plane.SetMode(mode); err != nil {
+	err := n.o.Plane.SetMode(mode)
+	if errors.Is(err, dataplane.ErrUnsupported) && mode == dataplane.Enforce {
+		n.o.Warnings = append(n.o.Warnings, fmt.Sprintf("mode is monitor: %v", err))
+		n.machine.SetMode(n.now(), dataplane.Monitor)
+		err = n.o.Plane.SetMode(dataplane.Monitor)
+	}
+	if err != nil {
 		return fmt.Errorf("node: plane: %v", err)
 	}
 	return nil
@@ -255,6 +275,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.ticker(ctx) })
 	g.Go(func() error { return n.repairer(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
+	g.Go(func() error { return n.feeds.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
 	if n.member != nil {
 		n.reconcile()
@@ -297,6 +318,12 @@ func (n *Node) handle(ev *dataplane.Event) {
 	now := n.now()
 	if ev.Kind == dataplane.EventAnswer {
 		n.resolved(now, ev.Answer)
+		return
+	}
+	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
+		if e := n.feeds.firstListed(ev); e != nil {
+			n.outbox.put(job{emit: e})
+		}
 		return
 	}
 	j, vec := n.sensor.Judge(ev)

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"syscall"
 
 	"github.com/cilium/ebpf"
@@ -29,19 +28,22 @@ type Detached struct {
 // OpenDetached loads programs and maps. raw says that frames begin with the IP
 // header instead of Ethernet. Interface and PinDir of the options are not used.
 func OpenDetached(o Options, raw bool) (*Detached, error) {
-	o.Interface, o.PinDir, o.rawLink = "lo", "", raw
+	o.Interface, o.PinDir = "lo", ""
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
 	var undo undoStack
-	p, err := load(o, &net.Interface{Index: 1, Name: o.Interface}, pins{}, &undo)
+	var at []*attachment
+	for _, a := range o.all() {
+		at = append(at, &attachment{Attach: a, raw: raw, mode: "test run"})
+	}
+	p, err := load(o, at, pins{}, &undo)
 	if err != nil {
 		undo.run(o.Log)
 		return nil, fmt.Errorf("open detached: %w", err)
 	}
 	undo.release(o.Log)
-	p.attachMode = "test run"
 	return &Detached{Plane: p}, nil
 }
 
@@ -53,7 +55,7 @@ func (d *Detached) Inject(hook dataplane.Hook, frame []byte) (passed bool, err e
 	if hook == xdpHook {
 		return runXDP(d.objs.HedgerowXdp, frame)
 	}
-	if !d.o.rawLink && len(frame) <= maxSkbRun {
+	if !d.first.raw && len(frame) <= maxSkbRun {
 		ret, err := runOn(d.objs.HedgerowTcx, frame)
 		if !errors.Is(err, syscall.EINVAL) {
 			return int32(ret) == tcxNext, err
@@ -94,7 +96,7 @@ func (d *Detached) mirror() (*ebpf.Program, error) {
 	if d.mirrored != nil {
 		return d.mirrored, nil
 	}
-	spec, err := makeSpec(d.o)
+	spec, err := makeSpec(d.o, d.first)
 	if err != nil {
 		return nil, err
 	}

@@ -77,7 +77,9 @@ type kernelConfig struct {
 	Remedies        uint32
 	Names           uint32
 	Bulk            uint32
-	Pad             uint32
+	FailClosed      uint32
+	Beat            uint64
+	DeadAfter       uint64
 }
 
 type kernelCounters struct {
@@ -92,6 +94,7 @@ type kernelCounters struct {
 	FlowsFailed    uint64
 	EventsLost     uint64
 	LaterFragments uint64
+	Orphaned       uint64
 	Bad            [14]uint64
 	EventTat       uint64
 	AnswerTat      uint64
@@ -201,7 +204,8 @@ type kernelFlow struct {
 	InitB       uint8
 	InitSure    uint8
 	Hint        uint8
-	Pad         [5]uint8
+	Own         uint8
+	Pad         [4]uint8
 }
 
 type kernelFlowKey struct {
@@ -308,6 +312,7 @@ const (
 	kernelMapFloods        = "floods"
 	kernelMapFlows         = "flows"
 	kernelMapGuards        = "guards"
+	kernelMapNetworks      = "networks"
 	kernelMapNevers        = "nevers"
 	kernelMapPairs         = "pairs"
 	kernelMapPrefixes      = "prefixes"
@@ -324,6 +329,8 @@ const (
 	kernelVarBulkCellType  = "bulk_cell_type"
 	kernelVarBulkHeadType  = "bulk_head_type"
 	kernelVarLinkRaw       = "link_raw"
+	kernelVarOutside       = "outside"
+	kernelVarRole          = "role"
 	kernelVarTcxHook       = "tcx_hook"
 	kernelVarXdpHook       = "xdp_hook"
 )
@@ -390,6 +397,7 @@ type kernelMapSpecs struct {
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	Flows       *ebpf.MapSpec `ebpf:"flows"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	Networks    *ebpf.MapSpec `ebpf:"networks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
 	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
@@ -410,6 +418,8 @@ type kernelVariableSpecs struct {
 	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
 	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
+	Outside       *ebpf.VariableSpec `ebpf:"outside"`
+	Role          *ebpf.VariableSpec `ebpf:"role"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
@@ -446,6 +456,7 @@ type kernelMaps struct {
 	Floods      *ebpf.Map `ebpf:"floods"`
 	Flows       *ebpf.Map `ebpf:"flows"`
 	Guards      *ebpf.Map `ebpf:"guards"`
+	Networks    *ebpf.Map `ebpf:"networks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
 	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
@@ -472,6 +483,7 @@ func (m *kernelMaps) Close() error {
 		m.Floods,
 		m.Flows,
 		m.Guards,
+		m.Networks,
 		m.Nevers,
 		m.Pairs,
 		m.Prefixes,
@@ -493,6 +505,8 @@ type kernelVariables struct {
 	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
 	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
+	Outside       *ebpf.Variable `ebpf:"outside"`
+	Role          *ebpf.Variable `ebpf:"role"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }

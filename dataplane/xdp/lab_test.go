@@ -40,6 +40,7 @@ const (
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	needKernel(t)
+	needEgress(t)
 	l := &lab{peer: newNS(t), host: newNS(t), pins: mountBPFFS(t)}
 	l.plug(t)
 	return l
@@ -256,4 +257,12 @@ func eventually(t *testing.T, what string, ok func() bool) {
 		}
 		<-tick.C
 	}
+}
+
+func ipNet(a netip.Addr, bits int) *net.IPNet {
+	return &net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(bits, a.BitLen())}
+}
+
+func netDialUDP(to netip.Addr) (*net.UDPConn, error) {
+	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 9)))
 }

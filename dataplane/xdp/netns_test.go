@@ -2,6 +2,7 @@ package xdp
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -139,26 +140,39 @@ func TestEnforcementOutlivesTheProcess(t *testing.T) {
 	check(t, DetachPinned(filepath.Join(l.pins, "never-was")))
 }
 
-func TestDetachCutsALiveDaemon(t *testing.T) {
+// While a daemon works on the pins nobody else does, and is told who it is.
+func TestPinsBelongToOneProcess(t *testing.T) {
 	l := newLab(t)
 	p := l.open(t, l.options(dataplane.Enforce))
 	addr := l.echo(t)
 	check(t, p.Apply(blockPeer(time.Hour)))
-	check(t, DetachPinned(l.pins)) // p is still open
+	want := fmt.Sprintf("process %d works on it", os.Getpid())
+	var held *HeldError
+	if _, err := l.tryOpen(t, l.options(dataplane.Enforce)); !errors.As(err, &held) || !strings.Contains(err.Error(), want) {
+		t.Errorf("second open: %v: expected an error with %q", err, want)
+	}
+	if err := DetachPinned(l.pins); !errors.As(err, &held) {
+		t.Errorf("detach: %v: expected a HeldError", err)
+	}
+	if err := l.talk(t, addr, "x", impatience); err == nil {
+		t.Error("a blocked peer connected after the refused detach")
+	}
+	check(t, p.Detach())
 	if err := l.talk(t, addr, "x", patience); err != nil {
 		t.Fatalf("after detach: %v", err)
 	}
-	q := l.open(t, l.options(dataplane.Enforce))
-	check(t, q.Detach())
-	if err := q.Apply(blockPeer(time.Hour)); !errors.Is(err, dataplane.ErrClosed) {
+	if err := p.Apply(blockPeer(time.Hour)); !errors.Is(err, dataplane.ErrClosed) {
 		t.Errorf("apply after detach: %v: expected ErrClosed", err)
 	}
+	l.open(t, l.options(dataplane.Enforce))
 }
 
 // A blocked sender keeps sending while planes come and go; nothing may arrive.
 func TestTakeoverHasNoGap(t *testing.T) {
 	l := newLab(t)
-	check(t, l.open(t, l.options(dataplane.Enforce)).Apply(blockPeer(time.Hour)))
+	first := l.open(t, l.options(dataplane.Enforce))
+	check(t, first.Apply(blockPeer(time.Hour)))
+	check(t, first.Close())
 	arrived, sent := l.barrage(t)
 	for range 5 {
 		before := sent.Load()
@@ -299,7 +313,7 @@ func TestNoPartialAttach(t *testing.T) {
 	})
 	left, err := os.ReadDir(base)
 	check(t, err)
-	if len(left) != 1 {
+	if len(left) != 1 || left[0].Name() != pinTCX {
 		t.Errorf("pins left by a failed open: %v", left)
 	}
 }
@@ -343,24 +357,36 @@ func TestInterfaceThatCameBack(t *testing.T) {
 	}
 }
 
-func TestOtherVersionsPinsAreRemoved(t *testing.T) {
+// A build with other layouts makes its own tables, but takes over those that
+// are the same: what was decided is enforced without anybody applying it anew.
+func TestTablesOfAnotherVersion(t *testing.T) {
 	l := newLab(t)
 	o := l.options(dataplane.Enforce)
 	p := l.open(t, o)
 	check(t, p.Apply(blockPeer(time.Hour)))
 	check(t, p.Close())
-	o.MaxFlows = 2048 // another layout of the tables
+	addr := l.echo(t)
+	o.MaxFlows = 2048 // another layout of one table
 	q := l.open(t, o)
 	rules, err := q.Rules()
 	check(t, err)
-	if len(rules) != 0 {
-		t.Errorf("rules over a change of layout: %v: expected none", rules)
+	if len(rules) != 1 || rules[0].Rule.Target != dataplane.Peer(peerAddr) || rules[0].Rule.Reason != 7 {
+		t.Errorf("rules over a change of another table's layout: %v: expected the block of the peer", rules)
 	}
-	check(t, q.Apply(blockPeer(time.Hour)))
-	if err := l.talk(t, l.echo(t), "x", impatience); err == nil {
+	if err := l.talk(t, addr, "x", impatience); err == nil {
 		t.Error("a blocked peer connected")
 	}
-	dirs, err := filepath.Glob(filepath.Join(l.pins, hostIface, "v*"))
+	check(t, q.Close())
+	o.maxRules = 1024 // and now of those with the rules
+	q = l.open(t, o)
+	if rules, err := q.Rules(); err != nil || len(rules) != 0 {
+		t.Errorf("rules over a change of layout: %v, %v: expected none", rules, err)
+	}
+	check(t, q.Apply(blockPeer(time.Hour)))
+	if err := l.talk(t, addr, "x", impatience); err == nil {
+		t.Error("a blocked peer connected")
+	}
+	dirs, err := filepath.Glob(filepath.Join(l.pins, tablesPrefix+"*"))
 	check(t, err)
 	if len(dirs) != 1 {
 		t.Errorf("versions pinned: %v: expected one", dirs)

@@ -132,3 +132,34 @@ func covering(byPrefix map[netip.Prefix][]dataplane.Never, pfx netip.Prefix) []d
 	}
 	return all
 }
+
+// setNetworks writes the protected networks, by which a sensor tells directions.
+func (p *Plane) setNetworks() error {
+	want := make(map[kernelNeverKey]bool, len(p.o.Networks))
+	for _, pfx := range p.o.Networks {
+		fam, bits := family(pfx)
+		k := kernelNeverKey{Bits: 32 + bits, Family: uint32(fam), Addr: toKernel(pfx.Addr())}
+		want[k] = true
+		if err := p.objs.Networks.Put(k, uint32(1)); err != nil {
+			return fmt.Errorf("networks: %s: %w", pfx, full(err))
+		}
+	}
+	var k kernelNeverKey
+	var v uint32
+	var stale []kernelNeverKey
+	it := p.objs.Networks.Iterate()
+	for it.Next(&k, &v) {
+		if !want[k] {
+			stale = append(stale, k)
+		}
+	}
+	for _, k := range stale {
+		if err := p.objs.Networks.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("networks: %w", err)
+		}
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("networks: %w", err)
+	}
+	return nil
+}

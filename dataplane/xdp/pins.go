@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"maps"
@@ -27,19 +28,40 @@ const (
 	pinTCX = "link_tcx"
 )
 
+// Programs are pinned beside their links: only so can a process without
+// CAP_SYS_ADMIN put an earlier one back when a takeover fails.
+var programPins = map[string]string{pinXDP: "prog_xdp", pinTCX: "prog_tcx"}
+
+// tablesPrefix begins the folders of tables. With the hash behind it the name
+// is longer than any interface's may be.
+const tablesPrefix = "tables-v"
+
 // abiVersion is raised when maps with equal layouts change their meaning.
 const abiVersion = 1
 
-// pins is where an interface's links and maps are kept:
+// pins is where links and tables are kept:
 //
 //	DIR/<interface>/link_xdp, link_tcx
-//	DIR/<interface>/v<ABI hash>/<map>
+//	DIR/tables-v<ABI hash>/<map>
 //
 // The links are outside of the versioned folder, so that one link serves all
-// versions and enforcement has no gap.
+// versions and enforcement has no gap. Versions of before had one set of tables
+// for each interface, under DIR/<interface>/v<ABI hash>.
 type pins struct {
-	base string // DIR/<interface>; "": nothing is pinned
-	dir  string // folder of this version's maps
+	base string // DIR; "": nothing is pinned
+	dir  string // folder of this version's tables
+	lock *os.File
+	made []string // folders that did not exist before
+}
+
+// linkPins is where one interface's links are kept.
+type linkPins struct{ dir string } // "": nothing is pinned
+
+func (p *pins) links(iface string) linkPins {
+	if p.base == "" {
+		return linkPins{}
+	}
+	return linkPins{filepath.Join(p.base, escape(iface))}
 }
 
 // escape makes an interface name fit for a BPF file system, where dots are
@@ -48,8 +70,12 @@ func escape(name string) string {
 	return strings.NewReplacer("%", "%25", ".", "%2E").Replace(name)
 }
 
+func unescape(name string) string {
+	return strings.NewReplacer("%25", "%", "%2E", ".").Replace(name)
+}
+
 // findPins checks that dir lies in a BPF file system. It creates nothing.
-func findPins(dir, iface string) (pins, error) {
+func findPins(dir string) (pins, error) {
 	if dir == "" {
 		return pins{}, nil
 	}
@@ -64,7 +90,7 @@ func findPins(dir, iface string) (pins, error) {
 		if !ok {
 			return pins{}, fmt.Errorf("pin folder %s: %w: not in a BPF file system: mount one with \"mount -t bpf bpf /sys/fs/bpf\"", dir, dataplane.ErrUnsupported)
 		}
-		return pins{base: filepath.Join(dir, escape(iface))}, nil
+		return pins{base: filepath.Clean(dir)}, nil
 	}
 }
 
@@ -83,25 +109,13 @@ var bulkTypes = []string{"bulk_head", "bulk_cell", "bulk_cell6"}
 func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "abi %d\n", abiVersion)
-	var gf btf.GoFormatter
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
 		m := spec.Maps[name]
 		if strings.HasPrefix(name, ".") {
 			continue
 		}
-		fmt.Fprintln(h, name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
-		if m.InnerMap != nil {
-			fmt.Fprintln(h, m.InnerMap.KeySize, m.InnerMap.ValueSize, m.InnerMap.Flags)
-		}
-		for _, t := range []btf.Type{m.Key, m.Value} {
-			if t == nil {
-				continue
-			}
-			text, err := gf.TypeDeclaration("layout", t)
-			if err != nil {
-				return "", fmt.Errorf("layout of map %s: %w", name, err)
-			}
-			fmt.Fprintln(h, text)
+		if err := writeLayout(h, m); err != nil {
+			return "", err
 		}
 	}
 	for _, name := range bulkTypes {
@@ -109,7 +123,7 @@ func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 		if err := spec.Types.TypeByName(name, &t); err != nil {
 			return "", fmt.Errorf("layout of %s: %w", name, err)
 		}
-		text, err := gf.TypeDeclaration("layout", t)
+		text, err := typeText(t)
 		if err != nil {
 			return "", fmt.Errorf("layout of %s: %w", name, err)
 		}
@@ -118,7 +132,33 @@ func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 	return hex.EncodeToString(h.Sum(nil)[:6]), nil
 }
 
-// loadMaps opens this version's maps, where there are any.
+func writeLayout(w io.Writer, m *ebpf.MapSpec) error {
+	_, _ = fmt.Fprintln(w, m.Name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags) // a hash takes all
+	if m.InnerMap != nil {
+		_, _ = fmt.Fprintln(w, m.InnerMap.KeySize, m.InnerMap.ValueSize, m.InnerMap.Flags)
+	}
+	for _, t := range []btf.Type{m.Key, m.Value} {
+		text, err := typeText(t)
+		if err != nil {
+			return fmt.Errorf("layout of map %s: %w", m.Name, err)
+		}
+		if text != "" {
+			_, _ = fmt.Fprintln(w, text)
+		}
+	}
+	return nil
+}
+
+// typeText is a type in words, "" when it is not known.
+func typeText(t btf.Type) (string, error) {
+	if t == nil {
+		return "", nil
+	}
+	var gf btf.GoFormatter
+	return gf.TypeDeclaration("layout", t)
+}
+
+// loadMaps opens this version's tables, where there are any.
 func (p *pins) loadMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error) {
 	if p.base == "" {
 		return nil, nil
@@ -127,7 +167,7 @@ func (p *pins) loadMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error)
 	if err != nil {
 		return nil, err
 	}
-	p.dir = filepath.Join(p.base, "v"+hash)
+	p.dir = filepath.Join(p.base, tablesPrefix+hash)
 	found := make(map[string]*ebpf.Map)
 	for name := range spec.Maps {
 		if strings.HasPrefix(name, ".") {
@@ -146,31 +186,41 @@ func (p *pins) loadMaps(spec *ebpf.CollectionSpec) (map[string]*ebpf.Map, error)
 	return found, nil
 }
 
-// pinMaps pins those maps that were not pinned before.
-func (p *pins) pinMaps(all, before map[string]*ebpf.Map, undo *undoStack) error {
+// pinMaps pins those maps that were not pinned in this version's folder before.
+func (p *pins) pinMaps(spec *ebpf.CollectionSpec, all map[string]*ebpf.Map, before map[string]bool, undo *undoStack) error {
 	if p.base == "" {
 		return nil
 	}
-	if err := p.makeDir(undo); err != nil {
+	if err := makeDir(p.dir, undo); err != nil {
 		return err
 	}
 	for name, m := range all {
-		if before[name] != nil {
+		if before[name] {
 			continue
 		}
 		path := filepath.Join(p.dir, name)
-		if err := m.Pin(path); err != nil {
+		if err := pinCopy(m, path); err != nil {
 			return fmt.Errorf("pin map %s: %w", name, err)
 		}
 		undo.add(func() error { return os.Remove(path) })
 	}
-	return nil
+	return p.record(spec, undo)
 }
 
-// makeDir makes the folder and its parents; those that it made can be undone.
-func (p *pins) makeDir(undo *undoStack) error {
+// pinCopy pins a map that may be pinned elsewhere as well, where it stays.
+func pinCopy(m *ebpf.Map, path string) error {
+	c, err := m.Clone()
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return c.Pin(path)
+}
+
+// makeDir makes a folder and its parents; those that it made can be undone.
+func makeDir(dir string, undo *undoStack) error {
 	var missing []string
-	for at := p.dir; ; at = filepath.Dir(at) {
+	for at := dir; ; at = filepath.Dir(at) {
 		if _, err := os.Stat(at); err == nil {
 			break
 		}
@@ -185,12 +235,12 @@ func (p *pins) makeDir(undo *undoStack) error {
 	return nil
 }
 
-// loadLink opens a pinned link; nil when there is none.
-func (p *pins) loadLink(name string) (link.Link, *link.Info, error) {
-	if p.base == "" {
+// load opens a pinned link; nil when there is none.
+func (p linkPins) load(name string) (link.Link, *link.Info, error) {
+	if p.dir == "" {
 		return nil, nil, nil
 	}
-	l, err := link.LoadPinnedLink(filepath.Join(p.base, name), nil)
+	l, err := link.LoadPinnedLink(filepath.Join(p.dir, name), nil)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil, nil
 	}
@@ -205,12 +255,15 @@ func (p *pins) loadLink(name string) (link.Link, *link.Info, error) {
 	return l, info, nil
 }
 
-// pinLink pins a new link in place of a stale one.
-func (p *pins) pinLink(l link.Link, name string, undo *undoStack) error {
-	if p.base == "" {
+// pin pins a new link and its program in place of stale ones.
+func (p linkPins) pin(l link.Link, prog *ebpf.Program, name string, undo *undoStack) error {
+	if p.dir == "" {
 		return nil
 	}
-	path := filepath.Join(p.base, name)
+	if err := makeDir(p.dir, undo); err != nil {
+		return err
+	}
+	path := filepath.Join(p.dir, name)
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove stale link %s: %w", name, err)
 	}
@@ -218,42 +271,144 @@ func (p *pins) pinLink(l link.Link, name string, undo *undoStack) error {
 		return fmt.Errorf("pin link %s: %w", name, err)
 	}
 	undo.add(l.Unpin)
+	return p.pinProgram(prog, name, undo)
+}
+
+// program opens the program of a pinned link.
+func (p linkPins) program(link string, id ebpf.ProgramID) (*ebpf.Program, error) {
+	if prog, err := ebpf.LoadPinnedProgram(filepath.Join(p.dir, programPins[link]), nil); err == nil {
+		if info, err := prog.Info(); err == nil {
+			if got, ok := info.ID(); ok && got == id {
+				return prog, nil
+			}
+		}
+		_ = prog.Close() // of a takeover that went no further
+	}
+	return ebpf.NewProgramFromID(id)
+}
+
+// pinProgram pins the program of a link in place of an earlier one.
+func (p linkPins) pinProgram(prog *ebpf.Program, link string, undo *undoStack) error {
+	if p.dir == "" {
+		return nil
+	}
+	path := filepath.Join(p.dir, programPins[link])
+	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("remove earlier program %s: %w", programPins[link], err)
+	}
+	c, err := prog.Clone()
+	if err != nil {
+		return fmt.Errorf("pin program: %w", err)
+	}
+	defer c.Close()
+	if err := c.Pin(path); err != nil {
+		return fmt.Errorf("pin program %s: %w", programPins[link], err)
+	}
+	undo.add(func() error { return os.Remove(path) })
 	return nil
 }
 
-// removeOld removes maps of other versions once nothing uses them.
-func (p *pins) removeOld(log *slog.Logger) {
+// remove ends what is pinned for the interface.
+func (p linkPins) remove() error {
+	if p.dir == "" {
+		return nil
+	}
+	return os.RemoveAll(p.dir)
+}
+
+// cut breaks a pinned link also where another process holds it.
+func (p linkPins) cut(name string) error {
+	l, _, err := p.load(name)
+	if err != nil || l == nil {
+		return err
+	}
+	defer l.Close()
+	if err := cutLink(l); err != nil {
+		return fmt.Errorf("cut %s: %w", name, err)
+	}
+	return nil
+}
+
+// detach ends what is pinned for an interface, a filter without a link included.
+func (p linkPins) detach() error {
+	errs := []error{p.cut(pinXDP), p.cut(pinTCX)}
+	if iface, err := findInterface(unescape(filepath.Base(p.dir))); err == nil {
+		errs = append(errs, clsact{index: iface.Index}.detach())
+	}
+	return errors.Join(append(errs, p.remove())...)
+}
+
+// ours says whether the folder holds what a plane pins for an interface, and
+// nothing else.
+func (p linkPins) ours() bool {
+	entries, err := os.ReadDir(p.dir)
+	if err != nil || len(entries) == 0 {
+		return false
+	}
+	for _, e := range entries {
+		n := e.Name()
+		if n != pinXDP && n != pinTCX && n != programPins[pinXDP] && n != programPins[pinTCX] && !(e.IsDir() && strings.HasPrefix(n, "v")) {
+			return false
+		}
+	}
+	return true
+}
+
+// removeOld removes tables of other versions once nothing uses them, and cuts
+// the links of interfaces that are no longer asked for.
+func (p *pins) removeOld(keep []Attach, log *slog.Logger) {
 	if p.base == "" {
 		return
 	}
-	entries, err := os.ReadDir(p.base)
-	if err != nil {
-		log.Warn("reading pin folder", "error", err)
-		return
+	for _, dir := range p.oldTables(keep) {
+		if err := os.RemoveAll(dir); err != nil {
+			log.Warn("removing tables of another version", "error", err)
+		}
 	}
-	for _, e := range entries {
-		path := filepath.Join(p.base, e.Name())
-		if !e.IsDir() || path == p.dir {
+	for _, e := range readDir(p.base) {
+		l := linkPins{filepath.Join(p.base, e.Name())}
+		asked := slices.ContainsFunc(keep, func(a Attach) bool { return escape(a.Interface) == e.Name() })
+		if asked || !e.IsDir() || strings.HasPrefix(e.Name(), tablesPrefix) || !l.ours() {
 			continue
 		}
-		log.Warn("tables of another version are removed, their rules must be applied again", "folder", path)
-		if err := os.RemoveAll(path); err != nil {
-			log.Warn("removing pins of another version", "error", err)
+		log.Warn("an interface is no longer configured, it is detached", "interface", unescape(e.Name()))
+		if err := l.detach(); err != nil {
+			log.Warn("detaching an interface that is no longer configured", "error", err)
 		}
 	}
 }
 
-// remove ends what is pinned for the interface.
-func (p *pins) remove() error {
-	if p.base == "" {
-		return nil
+func readDir(dir string) []os.DirEntry {
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return nil // it is not there, or gone meanwhile
 	}
-	return os.RemoveAll(p.base)
+	return entries
+}
+
+// oldTables are the folders of tables of other versions, the one of the first
+// interface's own before those of others.
+func (p *pins) oldTables(of []Attach) []string {
+	var dirs []string
+	for _, e := range readDir(p.base) {
+		if path := filepath.Join(p.base, e.Name()); e.IsDir() && strings.HasPrefix(e.Name(), tablesPrefix) && path != p.dir {
+			dirs = append(dirs, path)
+		}
+	}
+	for _, a := range of {
+		l := p.links(a.Interface)
+		for _, e := range readDir(l.dir) {
+			if e.IsDir() && strings.HasPrefix(e.Name(), "v") {
+				dirs = append(dirs, filepath.Join(l.dir, e.Name()))
+			}
+		}
+	}
+	return dirs
 }
 
 // DetachPinned ends enforcement of everything that is pinned under a folder,
 // without a running plane: links are cut, pins removed. A folder that does not
-// exist is no error.
+// exist is no error; one that a running daemon holds is.
 func DetachPinned(pinDir string) error {
 	if ok, err := isBPFFS(pinDir); errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -262,47 +417,23 @@ func DetachPinned(pinDir string) error {
 	} else if !ok {
 		return fmt.Errorf("detach: pin folder %s: not in a BPF file system", pinDir)
 	}
-	entries, err := os.ReadDir(pinDir)
-	if err != nil {
+	p := pins{base: filepath.Clean(pinDir)}
+	if err := p.acquire(); err != nil {
 		return fmt.Errorf("detach: %w", err)
 	}
+	defer p.release()
 	var errs []error
-	for _, e := range entries {
-		p := pins{base: filepath.Join(pinDir, e.Name())}
-		if !p.holdsPlane() {
-			continue // somebody else's
+	for _, e := range readDir(p.base) {
+		l := linkPins{filepath.Join(p.base, e.Name())}
+		switch {
+		case e.IsDir() && strings.HasPrefix(e.Name(), tablesPrefix):
+			errs = append(errs, os.RemoveAll(l.dir))
+		case l.ours():
+			errs = append(errs, l.detach())
 		}
-		errs = append(errs, p.cut(pinXDP), p.cut(pinTCX), p.remove())
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("detach: %w", err)
-	}
-	return nil
-}
-
-func (p *pins) holdsPlane() bool {
-	entries, err := os.ReadDir(p.base)
-	if err != nil || len(entries) == 0 {
-		return false
-	}
-	for _, e := range entries {
-		n := e.Name()
-		if n != pinXDP && n != pinTCX && !(e.IsDir() && strings.HasPrefix(n, "v")) {
-			return false
-		}
-	}
-	return true
-}
-
-// cut breaks a pinned link also where another process holds it.
-func (p *pins) cut(name string) error {
-	l, _, err := p.loadLink(name)
-	if err != nil || l == nil {
-		return err
-	}
-	defer l.Close()
-	if err := l.Detach(); err != nil && !errors.Is(err, link.ErrNotSupported) {
-		return fmt.Errorf("cut %s: %w", name, err)
 	}
 	return nil
 }

@@ -6,37 +6,42 @@ import (
 	"io"
 	"log/slog"
 	"maps"
-	"net"
+	"os"
+	"reflect"
 	"slices"
 	"sync"
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
+	"github.com/vishvananda/netns"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 )
 
-// Plane is the kernel's packet path on one interface.
+// Plane is the kernel's packet path on one or several interfaces.
 type Plane struct {
 	o      Options
 	log    *slog.Logger
-	iface  *net.Interface
 	clock  bootClock
-	objs   kernelObjects
+	objs   kernelObjects // tables, and the programs of the first interface
+	first  variant       // of those programs
+	spec   *ebpf.CollectionSpec
 	reader *ringbuf.Reader
+	pins   pins
+	reused map[string]bool // tables that are pinned in this version's folder already
+	ns     netns.NsHandle  // where the interfaces are
 
-	xdp, tcx   link.Link
-	attachMode string
-	pins       pins
-
-	running atomic.Bool
+	running      atomic.Bool
+	linksChanged atomic.Bool
 
 	bulk bulk // has its own lock, taken ahead of mu
 
 	mu     sync.Mutex // all below
 	closed bool
+	hooked bool
+	at     []*attachment
+	more   map[variant]*kernelPrograms // beside those of the first interface
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
 	count  [tables]int
@@ -46,100 +51,240 @@ type Plane struct {
 
 var _ dataplane.Plane = (*Plane)(nil)
 
-// Open loads the programs and hooks them to the interface, or takes over what
-// an earlier process pinned there. It attaches wholly or not at all: on error,
-// what was there before is there still. It wraps [dataplane.ErrUnsupported]
-// when the kernel or the link cannot do what is needed.
+// Open is Load and Attach in one. On error, what was there before is there
+// still.
 func Open(o Options) (*Plane, error) {
+	p, err := Load(o)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.Attach(); err != nil {
+		return nil, errors.Join(err, p.Close())
+	}
+	return p, nil
+}
+
+// Load brings programs and tables into the kernel, or opens the tables that an
+// earlier process pinned, and hooks nothing: rules can be applied before the
+// first packet meets them. It wraps [dataplane.ErrUnsupported] when the kernel
+// or a link cannot do what is needed, and a *[HeldError] when another process
+// works on the pin folder.
+func Load(o Options) (*Plane, error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
 		return nil, err
 	}
-	iface, err := findInterface(o.Interface)
+	at, err := survey(o)
 	if err != nil {
 		return nil, err
 	}
-	if o.rawLink, err = rawLink(iface); err != nil {
+	if err := Privileged(); err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
+	}
+	found, err := findPins(o.PinDir)
+	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
 	}
 	// From here on the system is touched.
+	if err := found.acquire(); err != nil {
+		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
+	}
 	var undo undoStack
-	p, err := open(o, iface, &undo)
+	p, err := load(o, at, found, &undo)
 	if err != nil {
 		undo.run(o.Log)
+		found.release()
+		found.unmake()
 		return nil, fmt.Errorf("open %s: %w", o.Interface, err)
 	}
 	undo.release(o.Log)
 	return p, nil
 }
 
-func open(o Options, iface *net.Interface, undo *undoStack) (*Plane, error) {
-	found, err := findPins(o.PinDir, o.Interface)
-	if err != nil {
-		return nil, err
+// Attach hooks the programs to every interface, or swaps them into the links
+// that an earlier process pinned: wholly or not at all. Only then do the
+// options' settings hold, and are tables of other versions removed.
+func (p *Plane) Attach() error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.closed:
+		return dataplane.ErrClosed
+	case p.hooked:
+		return errors.New("attach: is attached already")
 	}
-	p, err := load(o, iface, found, undo)
-	if err != nil {
-		return nil, err
+	var undo undoStack
+	if err := p.attachAll(&undo); err != nil {
+		_ = p.inNamespace(func() error { undo.run(p.log); return nil })
+		for _, a := range p.at {
+			a.xdp, a.egress, a.hold = nil, nil, nil
+		}
+		return err
 	}
-	if err := p.attach(undo); err != nil {
-		return nil, err
+	p.hooked = true
+	for _, a := range p.at {
+		a.down = ""
 	}
-	if err := p.settle(); err != nil {
-		return nil, err
+	undo.release(p.log)
+	p.pins.removeOld(p.o.all(), p.log)
+	return nil
+}
+
+func (p *Plane) attachAll(undo *undoStack) error {
+	if err := p.pins.pinMaps(p.spec, p.maps(), p.reused, undo); err != nil {
+		return fmt.Errorf("open %s: %w", p.o.Interface, err)
 	}
-	p.pins.removeOld(p.log)
-	return p, nil
+	for _, a := range p.at {
+		if err := p.inNamespace(func() error { return p.hook(a, undo) }); err != nil {
+			return fmt.Errorf("open %s: %w", a.Interface, err)
+		}
+	}
+	return p.settle()
 }
 
 // load brings programs and maps into the kernel, without hooking them anywhere.
-func load(o Options, iface *net.Interface, at pins, undo *undoStack) (*Plane, error) {
-	p := &Plane{o: o, log: o.Log, iface: iface, pins: at, rules: make(map[dataplane.Target]entry)}
+func load(o Options, at []*attachment, pinned pins, undo *undoStack) (*Plane, error) {
+	p := &Plane{o: o, log: o.Log, pins: pinned, at: at, rules: make(map[dataplane.Target]entry), more: make(map[variant]*kernelPrograms)}
 	p.clock.adjust()
-	spec, err := makeSpec(o)
-	if err != nil {
+	for _, a := range at {
+		a.pins = pinned.links(a.Interface)
+	}
+	var err error
+	p.first = at[0].variant()
+	if p.spec, err = makeSpec(o, p.first); err != nil {
 		return nil, err
 	}
-	reuse, err := p.pins.loadMaps(spec)
-	if err != nil {
+	if err := p.loadObjects(undo); err != nil {
 		return nil, err
 	}
-	defer closeMaps(reuse)
-	if err := spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{MapReplacements: reuse}); err != nil {
-		return nil, loadError(err)
-	}
-	undo.add(p.objs.Close)
-	if err := p.bulk.open(&p.objs.kernelMaps, spec); err != nil {
-		return nil, err
-	}
-	undo.add(p.bulk.close)
-	if err := p.restore(len(reuse) > 0); err != nil {
-		return nil, err
-	}
-	if err := p.pins.pinMaps(p.maps(), reuse, undo); err != nil {
-		return nil, err
+	for _, a := range p.at {
+		if err := p.loadVariant(a.variant(), undo); err != nil {
+			return nil, err
+		}
 	}
 	p.reader, err = ringbuf.NewReader(p.objs.Events)
 	if err != nil {
 		return nil, fmt.Errorf("open event ring: %w", err)
 	}
 	undo.add(p.reader.Close)
+	if p.ns, err = netns.Get(); err != nil {
+		return nil, fmt.Errorf("open the network namespace: %w", err)
+	}
+	undo.add(p.ns.Close)
 	return p, nil
 }
 
-// makeSpec is the embedded object, set to the options.
-func makeSpec(o Options) (*ebpf.CollectionSpec, error) {
+// loadObjects makes or takes over the tables, and loads the first role's
+// programs around them.
+func (p *Plane) loadObjects(undo *undoStack) error {
+	reuse, err := p.pins.loadMaps(p.spec)
+	if err != nil {
+		return err
+	}
+	defer func() { closeMaps(reuse) }()
+	p.reused = make(map[string]bool, len(reuse))
+	for name := range reuse {
+		p.reused[name] = true
+	}
+	if len(reuse) == 0 {
+		reuse = p.pins.carry(p.spec, p.o.all())
+	}
+	if err := p.spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{MapReplacements: reuse}); err != nil {
+		return loadError(err)
+	}
+	undo.add(p.objs.Close)
+	if err := p.bulk.open(&p.objs.kernelMaps, p.spec); err != nil {
+		return err
+	}
+	undo.add(p.bulk.close)
+	if err := p.restore(len(reuse) > 0); err != nil {
+		return err
+	}
+	return p.setNetworks()
+}
+
+// variant is what the programs of an interface are made for.
+type variant struct {
+	role Role
+	raw  bool // frames begin with the IP header
+}
+
+func (a *attachment) variant() variant { return variant{a.Role.program(), a.raw} }
+
+// survey looks at the interfaces before anything is touched.
+func survey(o Options) ([]*attachment, error) {
+	var at []*attachment
+	for _, a := range o.all() {
+		iface, err := findInterface(a.Interface)
+		if err != nil {
+			return nil, err
+		}
+		raw, err := rawLink(iface)
+		if err != nil {
+			return nil, fmt.Errorf("open %s: %w", a.Interface, err)
+		}
+		at = append(at, &attachment{Attach: a, raw: raw, down: "not attached yet"})
+	}
+	return at, nil
+}
+
+// loadVariant loads the programs of a further interface around the same tables.
+func (p *Plane) loadVariant(v variant, undo *undoStack) error {
+	if v == p.first || p.more[v] != nil {
+		return nil
+	}
+	spec, err := makeSpec(p.o, v)
+	if err != nil {
+		return err
+	}
+	progs := new(kernelPrograms)
+	if err := spec.LoadAndAssign(progs, &ebpf.CollectionOptions{MapReplacements: p.shared()}); err != nil {
+		return loadError(err)
+	}
+	undo.add(progs.Close)
+	p.more[v] = progs
+	return nil
+}
+
+// programs are those of a variant.
+func (p *Plane) programs(v variant) (*kernelPrograms, error) {
+	if v == p.first {
+		return &p.objs.kernelPrograms, nil
+	}
+	progs := p.more[v]
+	if progs == nil {
+		return nil, fmt.Errorf("the interface is of another kind than at the start: start again")
+	}
+	return progs, nil
+}
+
+// shared are all maps, by name.
+func (p *Plane) shared() map[string]*ebpf.Map {
+	all := make(map[string]*ebpf.Map)
+	v := reflect.ValueOf(&p.objs.kernelMaps).Elem()
+	for i := range v.NumField() {
+		if m, ok := v.Field(i).Interface().(*ebpf.Map); ok {
+			all[v.Type().Field(i).Tag.Get("ebpf")] = m
+		}
+	}
+	return all
+}
+
+// makeSpec is the embedded object, set to the options and a variant.
+func makeSpec(o Options, v variant) (*ebpf.CollectionSpec, error) {
 	spec, err := loadKernel()
 	if err != nil {
 		return nil, fmt.Errorf("read embedded programs: %w", err)
 	}
-	xdpHook, tcxHook := o.Role.hooks()
+	xdpHook, tcxHook := v.role.hooks()
 	err = errors.Join(
 		spec.Variables[kernelVarXdpHook].Set(uint8(xdpHook)),
 		spec.Variables[kernelVarTcxHook].Set(uint8(tcxHook)),
-		spec.Variables[kernelVarLinkRaw].Set(o.rawLink))
+		spec.Variables[kernelVarRole].Set(kernelRoles[v.role]),
+		spec.Variables[kernelVarOutside].Set(o.has(Outside)),
+		spec.Variables[kernelVarLinkRaw].Set(v.raw))
 	if err != nil {
-		return nil, fmt.Errorf("set direction of hooks and kind of link: %w", err)
+		return nil, fmt.Errorf("set role and kind of link: %w", err)
 	}
 	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
 	if o.maxRules > 0 {
@@ -147,8 +292,17 @@ func makeSpec(o Options) (*ebpf.CollectionSpec, error) {
 			spec.Maps[name].MaxEntries = o.maxRules
 		}
 	}
+	if o.clsact {
+		spec.Programs[kernelProgHedgerowTcx].AttachType = ebpf.AttachNone
+	}
+	if o.spoil != nil {
+		o.spoil(spec)
+	}
 	return spec, nil
 }
+
+// kernelRoles are the roles' numbers in bpf/place.h.
+var kernelRoles = map[Role]uint8{Inside: 0, Host: 1, Outside: 2, Sensor: 3}
 
 func loadError(err error) error {
 	var ve *ebpf.VerifierError
@@ -160,14 +314,26 @@ func loadError(err error) error {
 
 // restore learns from reused maps what is in them; new ones it sets up.
 func (p *Plane) restore(reused bool) error {
+	if p.reused[kernelMapSettings] {
+		if err := p.objs.Settings.Lookup(uint32(0), &p.cfg); err != nil {
+			return fmt.Errorf("read settings: %w", err)
+		}
+		if err := p.objs.Floods.Lookup(uint32(0), &p.flood); err != nil {
+			return fmt.Errorf("read flood settings: %w", err)
+		}
+	} else if err := p.settle(); err != nil {
+		return err
+	}
 	if !reused {
-		return p.settle()
+		return nil
 	}
-	if err := p.objs.Settings.Lookup(uint32(0), &p.cfg); err != nil {
-		return fmt.Errorf("read settings: %w", err)
+	for list, on := range map[*ebpf.Map]*uint32{p.objs.Nevers: &p.cfg.Nevers, p.objs.Remedies: &p.cfg.Remedies} {
+		if holds[kernelNeverKey](list) {
+			*on = 1
+		}
 	}
-	if err := p.objs.Floods.Lookup(uint32(0), &p.flood); err != nil {
-		return fmt.Errorf("read flood settings: %w", err)
+	if err := p.writeConfig(); err != nil {
+		return err
 	}
 	return errors.Join(p.adopt(), p.bulk.adopt(p.cfg.Bulk))
 }
@@ -177,21 +343,17 @@ func (p *Plane) restore(reused bool) error {
 func (p *Plane) settle() error {
 	p.cfg.Mode = uint32(p.o.Mode)
 	p.cfg.EventRate = p.o.EventRate
+	p.cfg.FailClosed = uint32(p.o.Fail)
+	p.cfg.DeadAfter = uint64(p.o.DeadAfter.Microseconds())
+	p.cfg.Beat = uint64(bootNow()) / 1000
 	return p.writeConfig()
 }
 
 // maps are those that outlive the process, by name.
 func (p *Plane) maps() map[string]*ebpf.Map {
-	m := &p.objs.kernelMaps
-	return map[string]*ebpf.Map{
-		kernelMapBulkHeads: m.BulkHeads, kernelMapBulkCells: m.BulkCells, kernelMapBulkHits: m.BulkHits,
-		kernelMapAddrs: m.Addrs, kernelMapBudget: m.Budget, kernelMapEvents: m.Events, kernelMapFlows: m.Flows,
-		kernelMapCells: m.Cells, kernelMapFloods: m.Floods, kernelMapFloodNow: m.FloodNow,
-		kernelMapFloodTotals: m.FloodTotals, kernelMapGuards: m.Guards, kernelMapProofs: m.Proofs,
-		kernelMapNevers: m.Nevers, kernelMapPairs: m.Pairs, kernelMapQueries: m.Queries, kernelMapPrefixes: m.Prefixes,
-		kernelMapRemedies: m.Remedies, kernelMapSettings: m.Settings,
-		kernelMapTotals: m.Totals, kernelMapVerdicts: m.Verdicts,
-	}
+	all := p.shared()
+	delete(all, kernelMapScratch)
+	return all
 }
 
 func closeMaps(m map[string]*ebpf.Map) {
@@ -201,7 +363,7 @@ func closeMaps(m map[string]*ebpf.Map) {
 }
 
 // Close implements [dataplane.Plane]. With a pin folder the kernel goes on
-// enforcing; without one this detaches. Closing twice is fine.
+// enforcing; without one, or before Attach, this detaches. Closing twice is fine.
 func (p *Plane) Close() error {
 	err := p.shut()
 	return errors.Join(err, p.bulk.close())
@@ -214,38 +376,46 @@ func (p *Plane) shut() error {
 		return nil
 	}
 	p.closed = true
-	return errors.Join(p.reader.Close(), closeLink(p.xdp), closeLink(p.tcx), p.objs.Close())
-}
-
-func closeLink(l link.Link) error {
-	if l == nil {
-		return nil
+	errs := []error{p.reader.Close()}
+	for _, a := range p.at {
+		errs = append(errs, p.inNamespace(a.close))
 	}
-	return l.Close()
+	for _, progs := range p.more {
+		errs = append(errs, progs.Close())
+	}
+	errs = append(errs, p.objs.Close(), p.ns.Close())
+	p.pins.release()
+	if !p.hooked {
+		p.pins.unmake()
+	}
+	return errors.Join(errs...)
 }
 
-// Detach ends enforcement on the interface: links are cut, pins removed, and
-// the plane is closed.
+// Detach ends enforcement: links are cut, pins removed, and the plane is closed.
 func (p *Plane) Detach() error {
+	err := p.unhook()
+	if errors.Is(err, dataplane.ErrClosed) {
+		return err
+	}
+	return errors.Join(err, p.Close())
+}
+
+func (p *Plane) unhook() error {
 	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.closed {
-		p.mu.Unlock()
 		return dataplane.ErrClosed
 	}
 	var errs []error
-	for _, l := range []link.Link{p.xdp, p.tcx} {
-		if l == nil {
-			continue
-		}
-		if err := l.Detach(); err != nil && !errors.Is(err, link.ErrNotSupported) {
-			errs = append(errs, err)
+	for _, a := range p.at {
+		if err := p.inNamespace(a.detach); err != nil {
+			errs = append(errs, fmt.Errorf("detach from %s: %w", a.Interface, err))
 		}
 	}
-	p.mu.Unlock()
-	if err := errors.Join(append(errs, p.pins.remove(), p.Close())...); err != nil {
-		return fmt.Errorf("detach from %s: %w", p.o.Interface, err)
+	if p.pins.dir != "" {
+		errs = append(errs, os.RemoveAll(p.pins.dir))
 	}
-	return nil
+	return errors.Join(errs...)
 }
 
 // undoStack holds what a failed Open must take back, last first, and what is

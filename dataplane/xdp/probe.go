@@ -84,31 +84,14 @@ func Probe(iface string) Report {
 	return r
 }
 
-var neededCaps = []struct {
-	name string
-	bit  uint
-}{
-	{"CAP_NET_ADMIN", unix.CAP_NET_ADMIN},
-	{"CAP_BPF", unix.CAP_BPF},
-	{"CAP_PERFMON", unix.CAP_PERFMON},
-}
-
 func (r *Report) privileges() bool {
-	hdr := unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
-	var data [2]unix.CapUserData
-	if err := unix.Capget(&hdr, &data[0]); err != nil {
-		r.add("privileges", Fatal, fmt.Sprintf("cannot be read: %v", err), "run as root")
+	missing, err := missingCaps()
+	if err != nil {
+		r.add("privileges", Fatal, err.Error(), "run as root")
 		return false
 	}
-	has := func(bit uint) bool { return data[bit/32].Effective&(1<<(bit%32)) != 0 }
-	var missing []string
-	for _, c := range neededCaps {
-		if !has(c.bit) && (c.bit == unix.CAP_NET_ADMIN || !has(unix.CAP_SYS_ADMIN)) {
-			missing = append(missing, c.name)
-		}
-	}
 	if len(missing) > 0 {
-		r.add("privileges", Fatal, strings.Join(missing, ", ")+" missing",
+		r.add("privileges", Fatal, fmt.Sprintf("user %d lacks %s", os.Geteuid(), strings.Join(missing, ", ")),
 			"run as root, or give the service these capabilities (AmbientCapabilities= in its unit)")
 		return false
 	}
@@ -145,7 +128,7 @@ func (r *Report) feature(name string, err error) {
 	case err == nil:
 		r.add(name, Fine, "supported by the kernel", "")
 	case errors.Is(err, ebpf.ErrNotSupported):
-		r.add(name, Fatal, "not supported by the kernel", "use Linux 6.6 or later")
+		r.add(name, Fatal, "not supported by the kernel", "use Linux 6.1 or later")
 	default:
 		r.add(name, Limited, fmt.Sprintf("could not be tested: %v", err), "run this check as root")
 	}
@@ -173,8 +156,8 @@ func (r *Report) link(ifi *net.Interface) {
 	case progName(now.prog) == kernelProgHedgerowXdp:
 		r.add("other xdp program", Fine, fmt.Sprintf("this product's own (id %d)", now.prog), "")
 	default:
-		r.add("other xdp program", Fatal, fmt.Sprintf("id %d, name %q", now.prog, progName(now.prog)),
-			"ip link set dev "+ifi.Name+" xdp off, or choose another interface")
+		found, advice := foreign(now.prog, ifi.Name)
+		r.add("other xdp program", Fatal, found, advice)
 	}
 	r.driver(ifi)
 }
@@ -260,7 +243,8 @@ func (r *Report) egress(ifi *net.Interface, privileged bool) {
 	res, err := link.QueryPrograms(link.QueryOptions{Target: ifi.Index, Attach: ebpf.AttachTCXEgress})
 	switch {
 	case errors.Is(err, link.ErrNotSupported), errors.Is(err, unix.EINVAL):
-		r.add("tcx", Fatal, "the kernel has no TCX egress hook", "use Linux 6.6 or later, or replay captures instead")
+		r.add("tcx", Limited, "the kernel has no TCX egress hook: a clsact filter is used, which does the same but can be removed by others",
+			"nothing needs to be done; Linux 6.6 or later has TCX")
 	case err != nil:
 		r.add("tcx", Limited, fmt.Sprintf("could not be tested: %v", err), "run this check as root")
 	case len(res.Programs) > 0:

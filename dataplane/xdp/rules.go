@@ -136,15 +136,24 @@ func (p *Plane) Rules() ([]dataplane.Hit, error) {
 	return hits, nil
 }
 
-// SetMode implements [dataplane.Plane].
+// SetMode implements [dataplane.Plane]. A plane with a sensor refuses Enforce.
+// Before Attach the mode is kept until then: packets may be filtered by an
+// earlier process's programs still.
 func (p *Plane) SetMode(m dataplane.Mode) error {
 	if m > dataplane.Enforce {
 		return fmt.Errorf("mode %d: expected monitor or enforce", m)
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.closed {
+	switch {
+	case p.closed:
 		return dataplane.ErrClosed
+	case m == dataplane.Enforce && p.o.has(Sensor):
+		return errSensor
+	}
+	p.o.Mode = m
+	if len(p.reused) > 0 && !p.hooked {
+		return nil
 	}
 	p.cfg.Mode = uint32(m)
 	return p.writeConfig()

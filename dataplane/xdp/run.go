@@ -22,8 +22,9 @@ func (p *Plane) Run(ctx context.Context, handle func(*dataplane.Event)) error {
 		return errors.New("run: the plane runs already")
 	}
 	defer p.running.Store(false)
-	stop := context.AfterFunc(ctx, func() { _ = p.reader.Flush() })
+	stop := context.AfterFunc(ctx, p.wake)
 	defer stop()
+	defer p.watchLinks()()
 
 	var rec ringbuf.Record
 	var ev dataplane.Event
@@ -40,6 +41,11 @@ func (p *Plane) Run(ctx context.Context, handle func(*dataplane.Event)) error {
 		default:
 			p.deliver(rec.RawSample, &ev, handle)
 		}
+		if p.linksChanged.Swap(false) {
+			if err := p.tend(); err != nil {
+				return err
+			}
+		}
 		if now := time.Now(); !now.Before(next) {
 			if err := p.sweep(ctx, handle); err != nil {
 				return err
@@ -49,6 +55,9 @@ func (p *Plane) Run(ctx context.Context, handle func(*dataplane.Event)) error {
 	}
 	return nil
 }
+
+// wake ends a wait for events.
+func (p *Plane) wake() { _ = p.reader.Flush() }
 
 func (p *Plane) deliver(raw []byte, ev *dataplane.Event, handle func(*dataplane.Event)) {
 	decode := decodeEvent
@@ -83,6 +92,9 @@ func (p *Plane) poll(handle func(*dataplane.Event)) error {
 // the lock, so that it may apply rules.
 func (p *Plane) sweep(ctx context.Context, handle func(*dataplane.Event)) error {
 	p.clock.adjust()
+	if err := p.tend(); err != nil {
+		return err
+	}
 	idle, err := p.idleFlows()
 	if err != nil {
 		return err

@@ -23,7 +23,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 		Packets: sum.Packets, Bytes: sum.Bytes,
 		Dropped: sum.Dropped, WouldDrop: sum.WouldDrop, NeverSaved: sum.NeverSaved,
 		FlowsTotal: sum.FlowsTotal, EventsLost: sum.EventsLost, AnswersLost: sum.AnswersLost, NotAccountedFrag: sum.LaterFragments,
-		AttachMode: p.attachMode, Malformed: make(map[string]uint64),
+		Orphaned: sum.Orphaned, AttachMode: p.attachMode(), Attached: p.attachments(), Malformed: make(map[string]uint64),
 	}
 	for i, n := range sum.Bad {
 		if i > 0 && n > 0 {
@@ -37,6 +37,30 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 		return dataplane.Stats{}, err
 	}
 	return s, p.countRules(&s)
+}
+
+// attachments lists the interfaces and what is hooked to each.
+func (p *Plane) attachments() []dataplane.Attached {
+	var list []dataplane.Attached
+	for _, a := range p.at {
+		d := dataplane.Attached{Interface: a.Interface, Role: a.Role.String(), Mode: a.mode, Down: a.down}
+		if a.egress != nil {
+			d.Egress = a.egress.name()
+		}
+		list = append(list, d)
+	}
+	return list
+}
+
+// attachMode is the slowest mode among the interfaces.
+func (p *Plane) attachMode() string {
+	mode := ""
+	for _, a := range p.at {
+		if mode == "" || a.mode == modeGeneric {
+			mode = a.mode
+		}
+	}
+	return mode
 }
 
 func (p *Plane) sumCounters() (sum kernelCounters, err error) {
@@ -56,6 +80,7 @@ func (p *Plane) sumCounters() (sum kernelCounters, err error) {
 		sum.EventsLost += c.EventsLost
 		sum.AnswersLost += c.AnswersLost
 		sum.LaterFragments += c.LaterFragments
+		sum.Orphaned += c.Orphaned
 		for k, n := range c.Bad {
 			sum.Bad[k] += n
 		}

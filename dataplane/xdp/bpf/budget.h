@@ -14,6 +14,7 @@
 
 #include "flows.h"
 #include "rules.h"
+#include "place.h"
 
 enum {
 	FLOOD_NONE, OVER_SOURCE, OVER_SOURCE_NET, OVER_SERVICE, OVER_DESTINATION,
@@ -278,12 +279,12 @@ __noinline int admit(struct pkt *p, __u64 now)
 	if (!f || !s || !p || !f->active)
 		return ADMIT;
 	inbound = p->hook == TO_INSIDE;
-	if (inbound) {
+	if (inbound && !(p->way & WAY_PAID)) {
 		kind = over_flood(f, p, now);
 		if (kind)
 			return FATE(REFUSE, kind);
 	}
-	if (!f->breaker || (!breaker(f, s, p, now) && !backscatter(s, p)))
+	if (p->way & WAY_JOIN || !f->breaker || (!breaker(f, s, p, now) && !backscatter(s, p)))
 		return ADMIT;
 	if ((inbound && proof_of(&p->src, now)) || never_block(p, now))
 		return ADMIT;

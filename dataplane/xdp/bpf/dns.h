@@ -10,6 +10,7 @@
 
 #include "maps.h"
 #include "parse.h"
+#include "place.h"
 
 #define DNS_PORT 53
 #define DNS_HEAD 12
@@ -29,9 +30,13 @@ struct {
 	__type(value, __u64);
 } queries SEC(".maps");
 
+/*
+ * Not at the outside: there all hosts behind a translation are one, and a pair
+ * with it would be a block for all of them.
+ */
 static __always_inline int is_dns(const struct pkt *p)
 {
-	if (p->proto != P_UDP || !(p->have & HAVE_L4) || p->payload < DNS_HEAD)
+	if (role == ROLE_OUTSIDE || p->proto != P_UDP || !(p->have & HAVE_L4) || p->payload < DNS_HEAD)
 		return 0;
 	return p->hook == FROM_INSIDE ? p->dport == DNS_PORT : p->sport == DNS_PORT;
 }

@@ -9,16 +9,12 @@
 #include "prove.h"
 #include "dns.h"
 
-/* Which way packets at each hook travel; set once, before loading. */
-const volatile __u8 xdp_hook = FROM_INSIDE;
-const volatile __u8 tcx_hook = TO_INSIDE;
-
-/* The only way out: nothing is dropped unless the mode says so. */
+/* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
 {
 	if (!drop)
 		return 0;
-	if (c->mode != MODE_ENFORCE) {
+	if (c->mode != MODE_ENFORCE || role == ROLE_SENSOR) {
 		n->would_drop += p->segs;
 		return 0;
 	}
@@ -80,19 +76,23 @@ static __always_inline int decide(struct pkt *p)
 	drop = m.action >= ACT_SUSPEND;
 	if (!drop && p->have & HAVE_L4) {
 		f = bpf_map_lookup_elem(&flows, &p->key);
-		born = !f && !(p->proto == P_TCP && p->flags & T_RST);
-		if (m.budgets)
+		born = !f && makes_flow(p);
+		if (m.budgets && !(p->way & (WAY_JOIN | WAY_PASS)))
 			drop = over_budget(&m, p, born);
-		if (born && !drop) {
+		if (!drop && (born || (!f && knocks(p)))) {
 			fate = admit(p, m.now);
 			drop = (fate & 0xff) == REFUSE;
+		}
+		if (born && !drop && orphaned(c, p, m.now_us)) {
+			n->orphaned += p->segs;
+			drop = 1;
 		}
 	}
 	if (drop && never_block(p, m.now)) {
 		n->never_saved += p->segs;
 		if (p->have & HAVE_L4 && !f)
 			f = bpf_map_lookup_elem(&flows, &p->key);
-		born = p->have & HAVE_L4 && !f && !(p->proto == P_TCP && p->flags & T_RST);
+		born = p->have & HAVE_L4 && !f && makes_flow(p);
 		drop = 0;
 		fate = ADMIT;
 	}
@@ -107,7 +107,11 @@ static __always_inline int decide(struct pkt *p)
 	}
 	if (born)
 		f = fate == ADMIT_BARE ? untracked(p) : new_flow(p, n, m.now);
-	if (f && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
+	if (f && born && answers(p)) {
+		f->init_b = !p->from_b;
+		f->init_sure = 1;
+	}
+	if (f && counts(f, p) && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
 		n->flows_ended++;
 	if (p->have & PROVED && p->hook == TO_INSIDE)
 		remember(&p->src, m.now);
@@ -154,7 +158,7 @@ __noinline int parse_rest_xdp(struct xdp_md *ctx, struct pkt *p)
 SEC("xdp.frags")
 int hedgerow_xdp(struct xdp_md *ctx)
 {
-	struct pkt p = {.segs = 1, .hook = xdp_hook, .can_answer = 1};
+	struct pkt p = {.segs = 1, .hook = xdp_hook, .can_answer = role != ROLE_SENSOR};
 	struct view near = {.data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end, .where = NEAR};
 	__u32 full = bpf_xdp_get_buff_len(ctx);
 	int what;
@@ -163,8 +167,9 @@ int hedgerow_xdp(struct xdp_md *ctx)
 	parse(&near, full, &p);
 	if (unlikely(p.linear < full))
 		parse_rest_xdp(ctx, &p);
+	place_ingress(&p);
 	what = decide(&p);
-	if (what == ANSWER) {
+	if (what == ANSWER && role != ROLE_SENSOR) {
 		if (answer(ctx, &p))
 			return XDP_TX;
 		what = refuse(&p);
@@ -248,6 +253,7 @@ int hedgerow_tcx(struct __sk_buff *skb)
 	if (p.linear < skb->len)
 		parse_rest_skb(skb, &p);
 	segments(skb, &p);
+	place_egress(&p, skb->ingress_ifindex != 0);
 	if (decide(&p) == DROP)
 		return TCX_DROP;
 	if (unlikely(is_dns(&p)))

@@ -90,6 +90,15 @@ struct {
 	__type(value, struct never);
 } remedies SEC(".maps");
 
+/* The protected networks, for hooks that see both directions. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 1024);
+	__type(key, struct never_key);
+	__type(value, __u32);
+} networks SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22);

@@ -63,7 +63,7 @@ struct flow {
 	__u32 synack_us, ack_us;
 	__s16 sizes[FIRST];
 	__u32 gaps[FIRST];
-	__u8 init_b, init_sure, hint, pad[5];	/* init_sure: a pure SYN was seen */
+	__u8 init_b, init_sure, hint, own, pad[4];	/* init_sure: a pure SYN was seen; own: the gateway's, at its outside */
 };
 
 /*
@@ -117,12 +117,14 @@ struct config {
 	__u32 mode, event_rate;
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
 	__u32 pair_rules, toward_rules, remedies, names;
-	__u32 bulk, pad;	/* bulk: the slot of the bulk set plus one; 0: there is none */
+	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
+	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 };
 
 struct counters {
 	__u64 packets, bytes, dropped, would_drop, never_saved;
 	__u64 flows_total, flows_ended, flows_failed, events_lost, later_fragments;
+	__u64 orphaned;	/* new and unwatched, see orphaned(): dropped, or would have been */
 	__u64 bad[N_BAD];
 	__u64 event_tat;
 	__u64 answer_tat, answers_lost;
@@ -173,7 +175,7 @@ struct pkt {
 	__u8 proto, flags, ttl, from_b;
 	__u8 icmp_type, icmp_code, have, bad, hook, answer;
 	__u32 number;	/* that an answer carries */
-	__u8 can_answer, pad[3];
+	__u8 can_answer, way, pad[2];
 };
 
 #endif

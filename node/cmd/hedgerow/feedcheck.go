@@ -167,13 +167,14 @@ func checkFeeds(ctx context.Context, files []string, o feed.Options, cfg *config
 		sources = append(sources, feed.Source{Name: path, List: l, Until: o.Now.Add(time.Hour)})
 		of = append(of, i)
 	}
-	set, err := feed.Build(o.Now, sources, g, cfg.Feeds.MaxEntries, func(i int, n feed.Note) { r.Files[of[i]].note(limit)(n) })
+	set, err := feed.Build(o.Now, sources, g, feed.Limits{Entries: cfg.Feeds.MaxEntries}, func(i int, n feed.Note) { r.Files[of[i]].note(limit)(n) })
 	if err != nil {
 		return nil, err
 	}
 	for i, p := range set.Parts {
 		r.Files[of[i]].Kept = p.Kept
 		r.Files[of[i]].Counts.Add(p.Counts)
+		r.Files[of[i]].Error = p.Out
 	}
 	r.Entries = set.Len()
 	return r, nil

@@ -15,7 +15,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/replay"
 )
 
-func studyCommands() []*cobra.Command { return []*cobra.Command{replayCommand()} }
+func studyCommands() []*cobra.Command { return []*cobra.Command{replayCommand(), benchCommand()} }
 
 func replayCommand() *cobra.Command {
 	var o replay.Options

@@ -22,6 +22,7 @@ type Status struct {
 	Plane    PlaneStatus   `json:"plane"`
 	Learning Learning      `json:"learning"`
 	Mesh     Mesh          `json:"mesh"`
+	Feeds    FeedsSummary  `json:"feeds"`
 	Open     int           `json:"open_incidents"`
 	Blocks   int           `json:"blocks"`
 	Store    StoreStatus   `json:"store"`
@@ -33,6 +34,7 @@ type Status struct {
 type PlaneStatus struct {
 	Attach    string `json:"attach"` // native, generic, software, none
 	Interface string `json:"interface,omitempty"`
+	Away      string `json:"away,omitempty"` // what happens while no daemon is there, in words
 	dataplane.Stats
 }
 
@@ -121,6 +123,7 @@ type Explanation struct {
 	Alerts   []*event.Event `json:"alerts"`
 	Chain    []*event.Event `json:"chain"` // verdicts, blocks, indicators in time order
 	Undo     string         `json:"undo"`  // the command that undoes it
+	Feeds    *Listing       `json:"feeds,omitempty"`
 }
 
 // Query selects records.
@@ -146,7 +149,13 @@ type Backend interface {
 	Allow(ctx context.Context, entry string, remove bool) ([]string, error)
 	SetMode(ctx context.Context, mode string) error
 	Panic(ctx context.Context, on bool) (int, error)
+	// Stop ends the daemon after it has answered; remove also ends enforcement.
+	Stop(ctx context.Context, remove bool) error
 	Peers(ctx context.Context) ([]Peer, error)
 	Models(ctx context.Context) ([]Model, error)
 	StartRound(ctx context.Context) (uint64, error)
+	Feeds(ctx context.Context) (Feeds, error)
+	Refused(ctx context.Context, name string) ([]FeedNote, error)
+	ReloadFeeds(ctx context.Context, name string) (Feeds, error)
+	WhyListed(ctx context.Context, addr string) (*Listing, error)
 }

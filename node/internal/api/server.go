@@ -97,6 +97,10 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get(mux, "/v1/peers", func(r *http.Request) (any, error) { return b.Peers(r.Context()) })
 	get(mux, "/v1/models", func(r *http.Request) (any, error) { return b.Models(r.Context()) })
 	get(mux, "/v1/explain/{id}", func(r *http.Request) (any, error) { return b.Explain(r.Context(), r.PathValue("id")) })
+	get(mux, "/v1/feeds", func(r *http.Request) (any, error) { return b.Feeds(r.Context()) })
+	get(mux, "/v1/feeds/{name}/refused", func(r *http.Request) (any, error) { return b.Refused(r.Context(), r.PathValue("name")) })
+	get(mux, "/v1/listed/{addr}", func(r *http.Request) (any, error) { return b.WhyListed(r.Context(), r.PathValue("addr")) })
+	post(mux, "/v1/feeds/reload", func(ctx context.Context, in targetRequest) (any, error) { return b.ReloadFeeds(ctx, in.Target) })
 	mux.HandleFunc("GET /v1/events", s.events)
 	post(mux, "/v1/label", func(ctx context.Context, in labelRequest) (any, error) {
 		return nil, b.Label(ctx, in.ID, in.Attack)
@@ -110,6 +114,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	post(mux, "/v1/allow", func(ctx context.Context, in allowRequest) (any, error) {
 		return b.Allow(ctx, in.Entry, in.Remove)
 	})
+	post(mux, "/v1/stop", func(ctx context.Context, in stopRequest) (any, error) { return nil, b.Stop(ctx, in.Remove) })
 	post(mux, "/v1/mode", func(ctx context.Context, in modeRequest) (any, error) { return nil, b.SetMode(ctx, in.Mode) })
 	post(mux, "/v1/panic", func(ctx context.Context, in panicRequest) (any, error) {
 		n, err := b.Panic(ctx, in.On)
@@ -138,6 +143,9 @@ type (
 	allowRequest struct {
 		Entry  string `json:"entry"`
 		Remove bool   `json:"remove"`
+	}
+	stopRequest struct {
+		Remove bool `json:"remove"`
 	}
 	modeRequest struct {
 		Mode string `json:"mode"`

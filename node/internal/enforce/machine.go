@@ -405,10 +405,13 @@ func (m *Machine) event(now time.Time, k event.Kind) *event.Event {
 	return &event.Event{V: event.Version, ID: m.newID(now), Time: now, Site: m.o.Site, Kind: k}
 }
 
-// reason hands out the ids that travel through the kernel; 0 means none, and
-// they fit 24 bits.
+// FirstFeedReason begins the reason ids of the site's blocklists; below it are
+// those of decisions. All fit 24 bits.
+const FirstFeedReason = 0xff0000
+
+// reason hands out the ids that travel through the kernel; 0 means none.
 func (m *Machine) reason() uint32 {
-	m.nextID = (m.nextID + 1) & 0xffffff
+	m.nextID = (m.nextID + 1) % FirstFeedReason
 	if m.nextID == 0 {
 		m.nextID = 1
 	}

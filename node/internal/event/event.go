@@ -120,7 +120,7 @@ type Verdict struct {
 	Action   string    `json:"action"` // observe, rate-limit, suspend, block, quarantine, release
 	Mode     string    `json:"mode"`   // monitor: counted only
 	Expires  time.Time `json:"expires"`
-	Evidence string    `json:"evidence"` // validated, spoofable, shared, operator
+	Evidence string    `json:"evidence"` // validated, spoofable, shared, operator, feed
 	Sentence string    `json:"sentence"`
 	// DetectedNS to EnforcedNS are wall-clock times of the deciding packet
 	// and of the plane's confirmation; 0 when not measured.

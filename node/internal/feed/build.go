@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -37,6 +38,7 @@ type Part struct {
 	Given  int    // networks of the list
 	Kept   int    // of them enforced, in whole or in parts
 	Counts Counts // of the others, and of those that were split
+	Out    string // why the whole source was left out, "" when it was not
 }
 
 // Set is the merge of all sources.
@@ -88,41 +90,151 @@ func (s *Set) Has(a netip.Addr) (e Entry, ok bool) {
 	return e, false
 }
 
+// Limits bound a merged set. Zero fields set no bound.
+type Limits struct {
+	Entries  int // all
+	Networks int // of them, those of more than one address
+	Lengths  int // different ones, of IPv6 networks
+}
+
 // Build merges sources. What the guard refuses, splits, or what has expired is
-// told to note with the index of its source (nil tells nobody). maxEntries
-// bounds the merged set; 0 sets no bound.
-func Build(now time.Time, sources []Source, g *Guard, maxEntries int, note func(source int, n Note)) (*Set, error) {
+// told to note with the index of its source (nil tells nobody). A set that is too
+// large is built without its largest source, whose Part says so: a list that
+// grew out of hand does not keep the others from being renewed.
+func Build(now time.Time, sources []Source, g *Guard, limits Limits, note func(source int, n Note)) (*Set, error) {
 	if len(sources) > MaxFeeds {
 		return nil, fmt.Errorf("%d feeds: at most %d can be merged", len(sources), MaxFeeds)
 	}
-	if g != nil && !g.sorted {
+	if g == nil {
+		g = &Guard{sorted: true}
+	}
+	if !g.sorted {
 		return nil, errors.New("guard is not sealed")
 	}
 	if note == nil {
 		note = func(int, Note) {}
 	}
-	if g == nil {
-		g = &Guard{sorted: true}
-	}
-	s := &Set{}
-	for i, src := range sources {
-		s.gather(now, i, src, g, note)
-		if n := s.Len(); maxEntries > 0 && n > 4*maxEntries {
-			return nil, fmt.Errorf("feed %s: %d entries so far, before the merge: at most %d are enforced after it", src.Name, n, maxEntries)
+	out := map[int]string{} // sources that do not fit, and why
+	for {
+		s := &Set{}
+		for i, src := range sources {
+			s.gather(now, i, src, g, out[i], note)
+			if limits.Entries > 0 && s.Len() > 4*limits.Entries {
+				break // no merge will make that fit
+			}
 		}
+		why := s.finish(limits)
+		if why == "" {
+			return s, nil
+		}
+		largest := 0
+		for i := range s.Parts {
+			if s.Parts[i].Kept > s.Parts[largest].Kept {
+				largest = i
+			}
+		}
+		out[largest] = why
+		note = func(int, Note) {} // all was told in the first round
+	}
+}
+
+// finish merges the cells, and says why they do not fit.
+func (s *Set) finish(limits Limits) string {
+	if limits.Entries > 0 && s.Len() > 4*limits.Entries {
+		return tooMany(s.Len(), limits.Entries, "entries before the merge")
 	}
 	for family := range s.cells {
 		s.cells[family] = merge(s.cells[family], widest[family])
 	}
-	if n := s.Len(); maxEntries > 0 && n > maxEntries {
-		return nil, fmt.Errorf("%d entries: at most %d can be enforced: raise min_score, or leave a feed out", n, maxEntries)
+	s.fit(limits)
+	if n := s.Len(); limits.Entries > 0 && n > limits.Entries {
+		return tooMany(n, limits.Entries, "entries")
 	}
-	return s, nil
+	if n := s.networks(); limits.Networks > 0 && n > limits.Networks {
+		return tooMany(n, limits.Networks, "networks")
+	}
+	return ""
+}
+
+func tooMany(n, limit int, what string) string {
+	return fmt.Sprintf("with it there are %d %s, and at most %d can be enforced: raise min_score or feeds.max_entries", n, what, limit)
+}
+
+// fit trades networks for addresses, and rare lengths of IPv6 for common ones,
+// where a packet path has no room for more. It says the same of every address.
+func (s *Set) fit(limits Limits) {
+	for bits := uint8(31); limits.Networks > 0 && s.networks() > limits.Networks && bits >= 28; bits-- {
+		s.cells[v4] = spread(s.cells[v4], func(n uint8) uint8 {
+			if n >= bits {
+				return 32
+			}
+			return n
+		})
+	}
+	if limits.Lengths > 0 && lengths(s.cells[v6]) > limits.Lengths {
+		room := 4*limits.Entries + 1<<20
+		s.cells[v6] = spread(s.cells[v6], func(n uint8) uint8 {
+			if n <= host6 {
+				return n
+			}
+			if room -= 1 << (7 - (n-1)%8); room < 0 {
+				return n
+			}
+			return (n + 7) / 8 * 8
+		})
+	}
+}
+
+// spread replaces networks by all networks of the length that to gives for
+// theirs. cells are in order, and so is the result.
+func spread(cells []cell, to func(bits uint8) uint8) []cell {
+	out := make([]cell, 0, len(cells))
+	for _, c := range cells {
+		last := clip(c.end(), v6)
+		c.bits = to(c.bits)
+		for {
+			out = append(out, c)
+			next, carry := c.add(bitAt(int(c.bits) - 1))
+			if carry != 0 || next.cmp(last) > 0 {
+				break
+			}
+			c.wide = next
+		}
+	}
+	slices.SortStableFunc(out, func(a, b cell) int { return a.compare(b.block) })
+	return flatten(out)
+}
+
+func lengths(cells []cell) (n int) {
+	var seen [129]bool
+	for i := range cells {
+		if b := cells[i].bits; !seen[b] {
+			seen[b] = true
+			n++
+		}
+	}
+	return n
+}
+
+// networks is the number of entries with more than one address.
+func (s *Set) networks() (n int) {
+	for family, cells := range s.cells {
+		for i := range cells {
+			if int(cells[i].bits) < width[family] {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 // gather puts one source through the guard.
-func (s *Set) gather(now time.Time, index int, src Source, g *Guard, note func(int, Note)) {
-	p := Part{Name: src.Name, Given: src.List.Len(), Counts: Counts{}}
+func (s *Set) gather(now time.Time, index int, src Source, g *Guard, out string, note func(int, Note)) {
+	p := Part{Name: src.Name, Given: src.List.Len(), Counts: Counts{}, Out: out}
+	if out != "" {
+		s.Parts = append(s.Parts, p)
+		return
+	}
 	tell := func(n Note) {
 		p.Counts[n.Kind]++
 		note(index, n)
@@ -172,9 +284,13 @@ func (l *List) exceptions() *Guard {
 //   - two halves of a network with the same feeds and end become that network,
 //     up to the width that feeds may list.
 func merge(cells []cell, minBits int) []cell {
-	slices.SortFunc(cells, func(a, b cell) int { return a.compare(b.block) })
+	if !slices.IsSortedFunc(cells, compareCells) {
+		slices.SortFunc(cells, compareCells)
+	}
 	return flatten(aggregate(flatten(cells), minBits))
 }
+
+func compareCells(a, b cell) int { return a.compare(b.block) }
 
 // flatten joins equal networks, hands down what holds for outer ones, and drops
 // what says nothing new. cells are in order.
@@ -221,32 +337,37 @@ func aggregate(cells []cell, minBits int) []cell {
 		}
 		byBits[c.bits] = append(byBits[c.bits], *c)
 	}
-	out := cells[:0]
 	var made []cell
-	for bits := 128; bits >= 0; bits-- {
-		level := overlay(byBits[bits], made)
-		if bits <= minBits {
-			out, made = append(out, level...), nil
-			continue
-		}
-		out, made = pair(level, out)
-		byBits[bits] = nil
+	for bits := 128; bits > minBits; bits-- {
+		byBits[bits], made = pair(overlay(byBits[bits], made))
 	}
-	slices.SortFunc(out, func(a, b cell) int { return a.compare(b.block) })
-	return out
+	byBits[minBits] = overlay(byBits[minBits], made)
+	return mergeRuns(byBits[:])
 }
 
-// pair joins the halves in a level; what has no other half goes to out.
-func pair(level, out []cell) (kept, made []cell) {
+// mergeRuns joins ordered runs into one, the short ones first: few networks are
+// wide.
+func mergeRuns(runs [][]cell) []cell {
+	slices.SortFunc(runs, func(a, b []cell) int { return cmp.Compare(len(a), len(b)) })
+	var all []cell
+	for _, r := range runs {
+		all = overlay(all, r)
+	}
+	return all
+}
+
+// pair joins the halves in a level; kept is what has no other half.
+func pair(level []cell) (kept, made []cell) {
+	kept = level[:0]
 	for i := 0; i < len(level); i++ {
 		if i+1 < len(level) && siblings(level[i].block, level[i+1].block) && level[i].same(&level[i+1]) {
 			made = append(made, cell{level[i].parent(), level[i].until, level[i].feeds})
 			i++
 			continue
 		}
-		out = append(out, level[i])
+		kept = append(kept, level[i])
 	}
-	return out, made
+	return kept, made
 }
 
 // overlay merges two ordered levels. Where both have a network the joined one
@@ -254,6 +375,9 @@ func pair(level, out []cell) (kept, made []cell) {
 func overlay(level, made []cell) []cell {
 	if len(made) == 0 {
 		return level
+	}
+	if len(level) == 0 {
+		return made
 	}
 	out := make([]cell, 0, len(level)+len(made))
 	for len(level) > 0 && len(made) > 0 {

@@ -89,7 +89,7 @@ func TestMergeSaysOfEveryAddressWhatTheListsSay(t *testing.T) {
 			g, nets = Guard{}, nil
 		}
 		g.Seal()
-		set, err := Build(t0, sources, &g, 0, nil)
+		set, err := Build(t0, sources, &g, Limits{}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -160,7 +160,7 @@ func build(t *testing.T, g *Guard, lists ...string) (*Set, []string) {
 		sources = append(sources, Source{Name: fmt.Sprint("f", i), List: mustRead(t, l), Until: t0.Add(time.Hour)})
 	}
 	var notes []string
-	s, err := Build(t0, sources, g, 0, func(i int, n Note) {
+	s, err := Build(t0, sources, g, Limits{}, func(i int, n Note) {
 		notes = append(notes, fmt.Sprintf("f%d:%d %s %s %s", i, n.Line, n.Value, n.Kind, n.Detail))
 	})
 	if err != nil {
@@ -280,17 +280,14 @@ func TestTooManyHolesAreARefusal(t *testing.T) {
 
 func TestEndsAndBounds(t *testing.T) {
 	l := mustRead(t, "45.9.0.1\n45.9.0.3")
-	s, err := Build(t0, []Source{{"old", l, t0}, {"new", l, t0.Add(time.Minute)}}, nil, 0, nil)
+	s, err := Build(t0, []Source{{"old", l, t0}, {"new", l, t0.Add(time.Minute)}}, nil, Limits{}, nil)
 	if err != nil || s.Parts[0].Kept != 0 || s.Parts[0].Counts[Outdated] != 2 || s.Parts[1].Kept != 2 {
 		t.Errorf("parts %+v, %v", s.Parts, err)
 	}
-	if _, err := Build(t0, []Source{{"new", l, t0.Add(time.Minute)}}, nil, 1, nil); err == nil || !strings.Contains(err.Error(), "at most 1") {
-		t.Errorf("two entries where one is allowed: %v", err)
-	}
-	if _, err := Build(t0, make([]Source, MaxFeeds+1), nil, 0, nil); err == nil {
+	if _, err := Build(t0, make([]Source, MaxFeeds+1), nil, Limits{}, nil); err == nil {
 		t.Error("65 feeds were taken")
 	}
-	if _, err := Build(t0, nil, &Guard{}, 0, nil); err == nil {
+	if _, err := Build(t0, nil, &Guard{}, Limits{}, nil); err == nil {
 		t.Error("an unsealed guard was taken")
 	}
 }
@@ -313,5 +310,72 @@ func TestWhere(t *testing.T) {
 	}
 	if _, _, ok := l.Where(netip.Addr{}); ok {
 		t.Error("no address is listed")
+	}
+}
+
+// A list that is too large is left out by itself, and the others stay.
+func TestTheLargestIsLeftOut(t *testing.T) {
+	small, large := mustRead(t, "45.9.0.1\n45.9.0.3"), mustRead(t, "45.10.0.1\n45.10.0.3\n45.10.0.5")
+	sources := []Source{{"large", large, t0.Add(time.Minute)}, {"small", small, t0.Add(time.Minute)}}
+	notes := 0
+	s, err := Build(t0, sources, nil, Limits{Entries: 4}, func(int, Note) { notes++ })
+	if err != nil || s.Len() != 2 || s.Parts[1].Out != "" || !strings.Contains(s.Parts[0].Out, "5 entries, and at most 4") || notes != 0 {
+		t.Fatalf("%+v, %v", s, err)
+	}
+	if s, err := Build(t0, sources, nil, Limits{Entries: 1}, nil); err != nil || s.Len() != 0 || s.Parts[1].Out == "" {
+		t.Errorf("no room for either: %+v, %v", s, err)
+	}
+}
+
+// Where there is no room for networks, small ones become addresses; where there
+// are too many lengths, rare ones become common ones. Nothing else changes.
+func TestFitSaysTheSame(t *testing.T) {
+	var b strings.Builder
+	for i := range 200 {
+		fmt.Fprintf(&b, "45.9.%d.%d/%d\n", i/32, i%32*8, 28+i%4)
+		fmt.Fprintf(&b, "2a%02x:%x::/%d\n", i, i, 32+i%96)
+	}
+	sources := []Source{{"a", mustRead(t, b.String()), t0.Add(time.Minute)}}
+	free, err := Build(t0, sources, nil, Limits{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tight, err := Build(t0, sources, nil, Limits{Entries: 100000, Networks: 8000, Lengths: 64}, nil)
+	if err != nil || tight.Parts[0].Out != "" {
+		t.Fatal(tight.Parts, err)
+	}
+	if lengths(free.cells[v6]) <= 64 || lengths(tight.cells[v6]) > 64 {
+		t.Fatalf("%d lengths without a limit, %d with it", lengths(free.cells[v6]), lengths(tight.cells[v6]))
+	}
+	few, err := Build(t0, []Source{{"a", mustRead(t, "45.9.0.0/31\n45.9.0.4/30\n45.9.1.0/24"), t0.Add(time.Minute)}}, nil, Limits{Networks: 1}, nil)
+	if err != nil || few.networks() != 1 || few.Len() != 7 {
+		t.Errorf("%v, %v", entries(few), err)
+	}
+	check := func(a netip.Addr) {
+		_, ok := free.Has(a)
+		if _, same := tight.Has(a); same != ok {
+			t.Fatalf("%s: %v without a limit, %v with it", a, ok, same)
+		}
+	}
+	probes(check)
+	free.Each(func(e Entry) {
+		check(e.Prefix.Addr())
+		bl, family := blockOf(e.Prefix)
+		check(block{clip(bl.end(), family), uint8(width[family])}.prefix(family).Addr())
+	})
+}
+
+func TestSplitsOfIPv6KeepWholeLinks(t *testing.T) {
+	var g Guard
+	g.Protect(Warned, "w", netip.MustParsePrefix("2a00::1:0:0:0:1/128"), netip.MustParsePrefix("2a00::1:0:0:0:2/128"))
+	g.Seal()
+	s, _ := build(t, &g, "2a00::/48")
+	if s.Len() != 16 {
+		t.Errorf("%d parts, want 16: %v", s.Len(), entries(s))
+	}
+	for a, want := range map[string]bool{"2a00::1:0:0:0:3": false, "2a00::2:0:0:0:1": true, "2a00::1": true} {
+		if _, ok := s.Has(netip.MustParseAddr(a)); ok != want {
+			t.Errorf("%s listed: %v", a, ok)
+		}
 	}
 }

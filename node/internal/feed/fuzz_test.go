@@ -46,7 +46,7 @@ func sound(t *testing.T, b []byte, o Options) {
 	var g Guard
 	g.ProtectSpecial()
 	g.Seal()
-	s, err := Build(t0, []Source{{"fuzz", l, t0.Add(time.Hour)}}, &g, 0, nil)
+	s, err := Build(t0, []Source{{"fuzz", l, t0.Add(time.Hour)}}, &g, Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

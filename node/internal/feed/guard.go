@@ -148,7 +148,29 @@ func (g *Guard) filter(family int, it item, note func(Note), emit func(block)) {
 		detail += fmt.Sprintf(" and %d more", len(holes)-1)
 	}
 	tell(Split, detail)
+	if family == v6 && it.bits <= host6 {
+		holes = hosts(holes)
+	}
 	around(it.block, holes, emit)
+}
+
+// host6 is the network of one IPv6 site's link: nobody lists or protects less of
+// it in earnest, and cutting out single addresses would cost a hundred prefixes
+// of as many lengths.
+const host6 = 64
+
+// hosts widens holes to at least that.
+func hosts(holes []protected) []protected {
+	out := make([]protected, 0, len(holes))
+	for _, h := range holes {
+		if h.bits > host6 {
+			h.block = block{h.and(mask(host6)), host6}
+		}
+		if n := len(out); n == 0 || out[n-1].block != h.block {
+			out = append(out, h)
+		}
+	}
+	return out
 }
 
 // around emits the parts of b outside the holes, in order. Holes are disjoint

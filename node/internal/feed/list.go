@@ -1,6 +1,7 @@
 package feed
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"net/netip"
@@ -139,8 +140,17 @@ func (c *collector) finish() *List {
 	return c.list
 }
 
+func compareItems(a, b item) int {
+	if x := a.compare(b.block); x != 0 {
+		return x
+	}
+	return cmp.Compare(a.line, b.line)
+}
+
 func (c *collector) unique(family int, items []item) []item {
-	slices.SortStableFunc(items, func(a, b item) int { return a.compare(b.block) })
+	if !slices.IsSortedFunc(items, compareItems) {
+		slices.SortFunc(items, compareItems)
+	}
 	out := items[:0]
 	for _, it := range items {
 		if n := len(out); n > 0 && out[n-1].block == it.block {

@@ -271,7 +271,7 @@ func TestRealGuard(t *testing.T) {
 	}
 	g.Seal()
 	l := readFile(t, filepath.Join(realData(t), "ipsum", "ipsum.txt.gz"), Options{})
-	s, err := Build(t0, []Source{{"ipsum", l, t0.Add(time.Hour)}}, &g, 0, nil)
+	s, err := Build(t0, []Source{{"ipsum", l, t0.Add(time.Hour)}}, &g, Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,7 +352,7 @@ func BenchmarkImport(b *testing.B) {
 			var s *Set
 			for b.Loop() {
 				var err error
-				if s, err = Build(t0, sources, c.g, 0, nil); err != nil {
+				if s, err = Build(t0, sources, c.g, Limits{}, nil); err != nil {
 					b.Fatal(err)
 				}
 			}

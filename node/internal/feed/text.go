@@ -3,7 +3,6 @@ package feed
 import (
 	"bytes"
 	"fmt"
-	"net/netip"
 	"strconv"
 	"strings"
 )
@@ -23,7 +22,7 @@ func (c *collector) plain(line []byte) error {
 	}
 	if len(rest) > 0 {
 		second, _ := cutField(rest)
-		if _, err := netip.ParseAddr(string(second)); err == nil {
+		if bytes.ContainsAny(second, ".:") && parseToken(second).kind == "" {
 			c.tell(Malformed, string(line), "two addresses: a range is written a-b; name the column of a table with column")
 			return c.garbage()
 		}

@@ -43,6 +43,7 @@ var ErrUnchanged = errors.New("unchanged")
 type Source struct {
 	o    Options
 	last stamp // of the last good reading
+	held int   // networks that it had
 }
 
 // stamp tells one version of a list from another.
@@ -114,7 +115,8 @@ func stampOf(fi os.FileInfo) stamp {
 }
 
 // Read reads the list. The error wraps ErrUnchanged when it is the one that was
-// read last.
+// read last. A list that holds nothing after one that held something is an error:
+// a file that is just being written looks so.
 func (s *Source) Read(ctx context.Context, o feed.Options, note func(feed.Note)) (*feed.List, error) {
 	ctx, cancel := context.WithTimeout(ctx, s.o.Timeout)
 	defer cancel()
@@ -183,10 +185,13 @@ func (s *Source) take(r io.Reader, version stamp, o feed.Options, note func(feed
 			return nil, err
 		}
 	}
+	if l.Len() == 0 && s.held > 0 {
+		return nil, fmt.Errorf("lists nothing any more, after %d networks: if that is meant, wait until they expire or take the feed out", s.held)
+	}
 	if err := copied.commit(); err != nil {
 		return nil, err
 	}
-	s.last = version
+	s.last, s.held = version, l.Len()
 	return l, nil
 }
 
@@ -267,6 +272,7 @@ func (s *Source) Kept(ctx context.Context, o feed.Options) (l *feed.List, taken 
 	if err != nil {
 		return nil, taken, fmt.Errorf("copy of the last good list: %w", err)
 	}
+	s.held = l.Len()
 	return l, fi.ModTime(), nil
 }
 

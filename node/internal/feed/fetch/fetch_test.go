@@ -56,6 +56,10 @@ func TestFile(t *testing.T) {
 	if !s.Changed() {
 		t.Error("a file that could not be read is not tried again")
 	}
+	write(t, path, "# being written\n", at.Add(3*time.Second))
+	if _, err := s.Read(t.Context(), feed.Options{}, nil); err == nil || !strings.Contains(err.Error(), "lists nothing any more, after 2 networks") {
+		t.Errorf("an empty list: %v", err)
+	}
 	if err := s.Confirm(at); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,442 @@
+package xdp
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest"
+)
+
+// placeContext is the head of struct __sk_buff that a test run takes: all else
+// must be zero.
+type placeContext struct {
+	_              [9]uint32
+	IngressIfindex uint32
+	_              [38]uint32
+}
+
+// egressed shows a frame to the egress program; in is the interface by which the
+// machine received it, 0 when it made it itself.
+func (f fixture) egressed(t *testing.T, r Role, frame []byte, in uint32) {
+	t.Helper()
+	progs, err := f.programs(variant{role: r})
+	check(t, err)
+	ret, err := progs.HedgerowTcx.Run(&ebpf.RunOptions{Data: frame, Context: placeContext{IngressIfindex: in}})
+	check(t, err)
+	if int32(ret) != -1 {
+		t.Errorf("a frame was dropped at egress")
+	}
+}
+
+func (f fixture) ingressed(t *testing.T, r Role, frame []byte) {
+	t.Helper()
+	progs, err := f.programs(variant{role: r})
+	check(t, err)
+	if passed, err := runXDP(progs.HedgerowXdp, frame); err != nil || !passed {
+		t.Errorf("ingress: passed %v, %v: expected a pass", passed, err)
+	}
+}
+
+// ends are the records of the flows that ended, by their number of packets each way.
+func (f fixture) ends(t *testing.T) []flow.Record {
+	t.Helper()
+	var out []flow.Record
+	check(t, f.poll(func(e *dataplane.Event) {
+		if e.Kind == dataplane.EventEnd {
+			out = append(out, e.Record)
+		}
+	}))
+	return out
+}
+
+func (f fixture) flows(t *testing.T) uint64 {
+	t.Helper()
+	s, err := f.Stats()
+	check(t, err)
+	return s.Flows
+}
+
+var (
+	insideHost  = netip.MustParseAddrPort("10.1.0.5:40001")
+	insideHost2 = netip.MustParseAddrPort("10.1.0.6:443")
+	gateway     = netip.MustParseAddrPort("198.51.100.2:50000")
+	world       = netip.MustParseAddrPort("203.0.113.9:443")
+)
+
+func session(client, server netip.AddrPort) []planetest.Step {
+	s := planetest.NewSession(client, server)
+	steps := append(s.Open(), s.Data(0, []byte("hello")), s.Data(1, []byte("world")))
+	return append(steps, s.Close()...)
+}
+
+// fromClient says for the steps of session who sent each: 0 the client.
+func fromClient(step planetest.Step, client netip.AddrPort) bool {
+	return string(step.Frame[26:30]) == string(client.Addr().AsSlice())
+}
+
+// A forwarded flow passes the outside interface as well, untranslated: it is
+// counted at the inside one, and only there.
+func TestForwardedFlowIsCountedOnce(t *testing.T) {
+	f := newFixture(t, Options{Role: Inside, Also: []Attach{{"outside", Outside}}})
+	for _, s := range session(insideHost, world) {
+		if fromClient(s, insideHost) {
+			f.ingressed(t, Inside, s.Frame)
+			f.egressed(t, Outside, s.Frame, 7)
+		} else {
+			f.ingressed(t, Outside, s.Frame)
+			f.egressed(t, Inside, s.Frame, 8)
+		}
+	}
+	ends := f.ends(t)
+	if len(ends) != 1 || ends[0].Dir[0].Packets != 5 || ends[0].Dir[1].Packets != 3 || f.flows(t) != 0 {
+		t.Fatalf("flows %+v, %d left: expected one with 5 and 3 packets", ends, f.flows(t))
+	}
+	if r := ends[0]; !r.InitInside || r.RespInside || !r.Validated[0] || !r.Validated[1] {
+		t.Errorf("record %+v: expected an inside initiator and both ends validated", r)
+	}
+}
+
+// What passes outside with translated addresses makes no flow there.
+func TestTranslatedFlowIsNotCountedOutside(t *testing.T) {
+	f := newFixture(t, Options{Role: Outside})
+	for _, s := range session(gateway, world) {
+		if fromClient(s, gateway) {
+			f.egressed(t, Outside, s.Frame, 7)
+		} else {
+			f.ingressed(t, Outside, s.Frame)
+		}
+	}
+	if s, err := f.Stats(); err != nil || s.FlowsTotal != 0 || s.Packets != 8 {
+		t.Errorf("%d flows of %d packets, %v: expected none of 8", s.FlowsTotal, s.Packets, err)
+	}
+}
+
+// The gateway's own connections are counted outside, both halves.
+func TestGatewaysOwnFlows(t *testing.T) {
+	for name, client := range map[string]netip.AddrPort{"it calls": gateway, "it is called": world} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t, Options{Role: Outside})
+			server := world
+			if client == world {
+				server = gateway
+			}
+			for _, s := range session(client, server) {
+				if fromClient(s, gateway) {
+					f.egressed(t, Outside, s.Frame, 0)
+				} else {
+					f.ingressed(t, Outside, s.Frame)
+				}
+			}
+			ends := f.ends(t)
+			if len(ends) != 1 || ends[0].Initiator() != client || f.flows(t) != 0 {
+				t.Fatalf("flows %+v: expected one that %s began", ends, client)
+			}
+			// The SYN that calls the gateway comes before anything of the flow is known.
+			if n := ends[0].Packets(); n != 8 && (client != world || n != 7) {
+				t.Errorf("%d packets counted", n)
+			}
+		})
+	}
+}
+
+// Between two inside interfaces, or in and out of one, a flow is seen twice.
+func TestFlowBetweenInsideHostsIsCountedOnce(t *testing.T) {
+	f := newFixture(t, Options{Role: Inside})
+	for _, s := range session(insideHost, insideHost2) {
+		f.ingressed(t, Inside, s.Frame)
+		f.egressed(t, Inside, s.Frame, 3)
+	}
+	ends := f.ends(t)
+	if len(ends) != 1 || ends[0].Packets() != 8 || f.flows(t) != 0 {
+		t.Fatalf("flows %+v, %d left: expected one of 8 packets", ends, f.flows(t))
+	}
+	if !ends[0].InitInside || !ends[0].RespInside {
+		t.Errorf("inside: %v, %v: expected both", ends[0].InitInside, ends[0].RespInside)
+	}
+}
+
+// A mirrored port sees both directions at ingress; addresses tell them apart.
+func TestSensorTellsDirections(t *testing.T) {
+	networks := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/32")}
+	f := newFixture(t, Options{Role: Sensor, Networks: networks})
+	play := func(client, server netip.AddrPort) flow.Record {
+		t.Helper()
+		for _, s := range session(client, server) {
+			f.ingressed(t, Sensor, s.Frame)
+		}
+		ends := f.ends(t)
+		if len(ends) != 1 || ends[0].Packets() != 8 || ends[0].Initiator() != client {
+			t.Fatalf("flows %+v: expected one of 8 packets from %s", ends, client)
+		}
+		return ends[0]
+	}
+	for _, c := range []struct {
+		client, server netip.AddrPort
+		inside         [2]bool
+	}{
+		{insideHost, world, [2]bool{true, false}},
+		{world, insideHost2, [2]bool{false, true}},
+		{insideHost, insideHost2, [2]bool{true, true}},
+		{world, gateway, [2]bool{false, false}},
+		{netip.MustParseAddrPort("[fd00:1::5]:4000"), netip.MustParseAddrPort("[2001:db8::9]:443"), [2]bool{true, false}},
+	} {
+		// Of two outside ends the plane knows that neither is inside, but for a
+		// hook there is no third direction: the receiver counts as inside.
+		if c.inside == [2]bool{} {
+			continue
+		}
+		r := play(c.client, c.server)
+		if got := [2]bool{r.InitInside, r.RespInside}; got != c.inside {
+			t.Errorf("%s -> %s: inside %v: expected %v", c.client, c.server, got, c.inside)
+		}
+	}
+}
+
+// Copies cannot be dropped: a sensor says so, and its program never does.
+func TestSensorNeverDrops(t *testing.T) {
+	needKernel(t)
+	o := Options{Interface: "lo", Role: Sensor, Networks: []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16")}}
+	f := newFixture(t, o)
+	if err := f.SetMode(dataplane.Enforce); err == nil || !strings.Contains(err.Error(), "copies of packets") {
+		t.Errorf("enforce: %v: expected a refusal", err)
+	}
+	check(t, f.Apply(dataplane.Rule{Target: dataplane.Peer(world.Addr()), Action: dataplane.Block, Expires: time.Now().Add(time.Hour)}))
+	f.cfg.Mode = uint32(dataplane.Enforce) // as no caller can
+	check(t, f.writeConfig())
+	for _, s := range session(insideHost, world) {
+		f.ingressed(t, Sensor, s.Frame)
+	}
+	if s, err := f.Stats(); err != nil || s.Dropped != 0 || s.WouldDrop != 8 {
+		t.Errorf("dropped %d, would have %d, %v: expected 0 and 8", s.Dropped, s.WouldDrop, err)
+	}
+	o.Mode = dataplane.Enforce
+	if err := o.withDefaults().validate(); err == nil || !strings.Contains(err.Error(), "copies of packets") {
+		t.Errorf("open in enforce mode: %v: expected a refusal", err)
+	}
+}
+
+// Where the site fails closed, a silent daemon closes it to what is new.
+func TestFailClosed(t *testing.T) {
+	f := newFixture(t, Options{Role: Inside, Mode: dataplane.Enforce, Fail: FailClosed, DeadAfter: 5 * time.Second})
+	out := planetest.Datagram(dataplane.FromInside, insideHost, world, []byte("x")).Frame
+	back := planetest.Datagram(dataplane.ToInside, world, insideHost, []byte("x")).Frame
+	other := netip.MustParseAddrPort("198.51.100.77:53")
+	fresh := planetest.Datagram(dataplane.ToInside, other, insideHost, []byte("x")).Frame
+	s := planetest.NewSession(other, insideHost2)
+	syn, ack := s.Packet(0, flow.SYN, nil).Frame(), s.Packet(0, flow.ACK, nil).Frame()
+	passes := func(what string, want bool, hook dataplane.Hook, frame []byte) {
+		t.Helper()
+		if got, err := f.Inject(hook, frame); err != nil || got != want {
+			t.Errorf("%s: passed %v, %v: expected %v", what, got, err, want)
+		}
+	}
+	passes("with the daemon, a new flow", true, dataplane.ToInside, fresh)
+	check(t, f.objs.Flows.Delete(flowKey(keyOf(other, insideHost, flow.UDP))))
+	passes("with the daemon, an inside host's flow", true, dataplane.FromInside, out)
+
+	f.cfg.Beat -= uint64(6 * time.Second / time.Microsecond)
+	check(t, f.writeConfig())
+	passes("alone, a known flow", true, dataplane.ToInside, back)
+	passes("alone, an inside host's new flow", true, dataplane.FromInside, planetest.Datagram(dataplane.FromInside, insideHost2, world, nil).Frame)
+	passes("alone, a new flow", false, dataplane.ToInside, fresh)
+	passes("alone, a SYN", false, dataplane.ToInside, syn)
+	passes("alone, a segment of a flow that left the table", true, dataplane.ToInside, ack)
+	check(t, f.SetNever([]dataplane.Never{{Prefix: netip.PrefixFrom(other.Addr(), 32)}}))
+	passes("alone, a never-block entry", true, dataplane.ToInside, fresh)
+	check(t, f.SetNever(nil))
+	st, err := f.Stats()
+	check(t, err)
+	if st.Dropped != 2 || st.Orphaned != 3 {
+		t.Errorf("dropped %d, new and unwatched %d: expected 2 and 3", st.Dropped, st.Orphaned)
+	}
+	f.cfg.FailClosed = uint32(FailOpen)
+	check(t, f.writeConfig())
+	passes("alone and failing open, a SYN", true, dataplane.ToInside, syn)
+}
+
+func keyOf(a, b netip.AddrPort, proto uint8) flow.Key {
+	k, _ := flow.NewKey(a, b, proto)
+	return k
+}
+
+// Two interfaces, one set of tables; the second one's failure takes back the first.
+func TestSeveralInterfaces(t *testing.T) {
+	l := newLab(t)
+	l.in(t, l.host, func() {
+		check(t, netlink.LinkAdd(&netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: "wan0"}, PeerName: "wan1"}))
+		check(t, netlink.LinkSetUp(mustLink(t, "wan0")))
+		check(t, netlink.LinkSetUp(mustLink(t, "wan1")))
+	})
+	o := l.options(dataplane.Enforce)
+	o.Also = []Attach{{"wan0", Outside}}
+	p := l.open(t, o)
+	s, err := p.Stats()
+	check(t, err)
+	if got := fmt.Sprint(s.Attached); got != "[{hr0 host native TCX } {wan0 outside native TCX }]" {
+		t.Errorf("attached: %s", got)
+	}
+	check(t, p.Close())
+	if n := len(xdpIn(t, l)); n != 2 {
+		t.Errorf("%d interfaces with XDP after close: expected 2, pinned", n)
+	}
+	// One interface less: it is let go of.
+	check(t, l.open(t, l.options(dataplane.Enforce)).Close())
+	if left := xdpIn(t, l); len(left) != 1 || left[0] != hostIface {
+		t.Errorf("XDP on %v after a start without wan0: expected only %s", left, hostIface)
+	}
+	check(t, DetachPinned(l.pins))
+
+	foreign := passProgram(t, "not_ours")
+	var other link.Link
+	l.in(t, l.host, func() {
+		other, err = link.AttachXDP(link.XDPOptions{Program: foreign, Interface: mustLink(t, "wan0").Attrs().Index})
+		check(t, err)
+	})
+	if _, err := l.tryOpen(t, o); err == nil || !strings.Contains(err.Error(), `open wan0: another XDP program is attached`) {
+		t.Errorf("open: %v: expected an error that names wan0", err)
+	}
+	l.assertNothingLeft(t)
+	if left := xdpIn(t, l); len(left) != 1 || left[0] != "wan0" {
+		t.Errorf("XDP on %v after a failed start: expected only the foreign one on wan0", left)
+	}
+	check(t, other.Close())
+}
+
+// xdpIn lists the host's interfaces with an XDP program.
+func xdpIn(t *testing.T, l *lab) (names []string) {
+	t.Helper()
+	l.in(t, l.host, func() {
+		links, err := netlink.LinkList()
+		check(t, err)
+		for _, x := range links {
+			if a := x.Attrs(); a.Xdp != nil && a.Xdp.Attached {
+				names = append(names, a.Name)
+			}
+		}
+	})
+	return names
+}
+
+func TestBridgePort(t *testing.T) {
+	l := newLab(t)
+	o := l.options(dataplane.Enforce)
+	o.Role = Bridge
+	if _, err := l.tryOpen(t, o); err == nil || !strings.Contains(err.Error(), "not a port of a bridge") {
+		t.Errorf("role bridge without a bridge: %v", err)
+	}
+	l.in(t, l.host, func() {
+		br := &netlink.Bridge{LinkAttrs: netlink.LinkAttrs{Name: "br0"}}
+		check(t, netlink.LinkAdd(br))
+		port := mustLink(t, hostIface)
+		check(t, netlink.AddrDel(port, &netlink.Addr{IPNet: ipNet(hostAddr, 24)}))
+		check(t, netlink.LinkSetMaster(port, br))
+		check(t, netlink.LinkSetUp(br))
+		check(t, netlink.AddrAdd(br, &netlink.Addr{IPNet: ipNet(hostAddr, 24)}))
+	})
+	p := l.open(t, o)
+	addr := l.echo(t)
+	if err := l.talk(t, addr, "hello", patience); err != nil {
+		t.Fatalf("over a bridge: %v", err)
+	}
+	check(t, p.Apply(blockPeer(time.Hour)))
+	if err := l.talk(t, addr, "x", impatience); err == nil {
+		t.Error("a blocked peer connected over a bridge")
+	}
+}
+
+// As on a kernel without TCX: both directions are filtered, across a takeover,
+// and nothing stays after detach.
+func TestClsact(t *testing.T) {
+	l := newLab(t)
+	o := l.options(dataplane.Enforce)
+	o.clsact = true
+	p := l.open(t, o)
+	events := collect(t, p)
+	addr := l.echo(t)
+	check(t, l.talk(t, addr, "hello", patience))
+	end := events.wait(t, "end of the connection", func(e *dataplane.Event) bool { return e.Kind == dataplane.EventEnd })
+	if r := end.Record; r.Dir[0].Packets == 0 || r.Dir[1].Packets == 0 || !r.Validated[0] || !r.Validated[1] {
+		t.Errorf("record %+v: expected both directions", r)
+	}
+	if s, err := p.Stats(); err != nil || s.Attached[0].Egress != "clsact" {
+		t.Errorf("attached %+v, %v: expected clsact", s.Attached, err)
+	}
+	check(t, p.Apply(blockPeer(time.Hour)))
+	check(t, p.Close())
+	before := l.filters(t)
+	if len(before) != 1 {
+		t.Fatalf("egress filters after close: %v: expected ours", before)
+	}
+	q := l.open(t, o)
+	if after := l.filters(t); len(after) != 1 || after[0] == before[0] {
+		t.Errorf("egress program %v after takeover, %v before: expected one, and another", after, before)
+	}
+	l.in(t, l.host, func() { // what leaves meets the rules as well
+		c, err := netDialUDP(peerAddr)
+		check(t, err)
+		defer c.Close()
+		_, err = c.Write([]byte("x"))
+		if err == nil {
+			s, err := q.Stats()
+			check(t, err)
+			if s.Dropped == 0 {
+				t.Error("a datagram to a blocked peer was not dropped")
+			}
+		}
+	})
+	check(t, q.Close())
+	o.clsact = false
+	r := l.open(t, o) // as after an upgrade of the kernel: TCX takes the place
+	if left := l.filters(t); len(left) != 0 {
+		t.Errorf("egress filters beside TCX: %v", left)
+	}
+	check(t, r.Close())
+	o.clsact = true
+	check(t, os.Remove(filepath.Join(l.pins, hostIface, pinTCX)))
+	s := l.open(t, o)
+	check(t, s.Detach())
+	if left := l.filters(t); len(left) != 0 || l.hasClsact(t) {
+		t.Errorf("left after detach: filters %v, clsact %v", left, l.hasClsact(t))
+	}
+}
+
+func (l *lab) filters(t *testing.T) (ids []int) {
+	t.Helper()
+	l.in(t, l.host, func() {
+		list, err := netlink.FilterList(mustLink(t, hostIface), netlink.HANDLE_MIN_EGRESS)
+		if err != nil && !errors.Is(err, unix.EINVAL) && !errors.Is(err, unix.ENOENT) {
+			check(t, err)
+		}
+		for _, f := range list {
+			if b, ok := f.(*netlink.BpfFilter); ok {
+				ids = append(ids, b.Id)
+			}
+		}
+	})
+	return ids
+}
+
+func (l *lab) hasClsact(t *testing.T) (has bool) {
+	t.Helper()
+	l.in(t, l.host, func() {
+		list, err := netlink.QdiscList(mustLink(t, hostIface))
+		check(t, err)
+		for _, q := range list {
+			has = has || q.Type() == "clsact"
+		}
+	})
+	return has
+}
