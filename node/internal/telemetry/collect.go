@@ -52,6 +52,13 @@ func planeDescs() []figure[dataplane.Stats] {
 		{desc("evicted_flows_total", "Flows that the table let go for want of room."), c, func(s s) float64 { return float64(s.FlowsEvicted) }},
 		{desc("lost_plane_events_total", "Events of the plane lost to a full ring or over budget."), c, func(s s) float64 { return float64(s.EventsLost) }},
 		{desc("lost_dns_answers_total", "DNS answers that were not shown to the site: ring full or over budget."), c, func(s s) float64 { return float64(s.AnswersLost) }},
+		{desc("flood_untracked_packets_total", "Packets that passed without a flow while the breaker was open."), c, func(s s) float64 { return float64(s.Flood.Untracked) }},
+		{desc("flood_breaker_dropped_packets_total", "Packets that the open breaker dropped, or in monitor mode would have."), c, func(s s) float64 { return float64(s.Flood.BreakerDropped) }},
+		{desc("flood_breaker_trips_total", "Times that the breaker opened."), c, func(s s) float64 { return float64(s.Flood.BreakerTrips) }},
+		{desc("flood_challenges_total", "SYNs answered by a demand for proof, or in monitor mode would have been."), c, func(s s) float64 { return float64(s.Flood.Challenges) }},
+		{desc("flood_dark_answers_total", "Segments answered in the name of unused addresses, or in monitor mode would have been."), c, func(s s) float64 { return float64(s.Flood.DarkAnswers) }},
+		{desc("flood_proofs_total", "Times that an outside source proved its address."), c, func(s s) float64 { return float64(s.Flood.Proofs) }},
+		{desc("flood_bad_proofs_total", "Answers to challenges that did not hold the number asked for."), c, func(s s) float64 { return float64(s.Flood.BadProofs) }},
 		{desc("rules_intended", "Rules that should be enforced."), g, func(s s) float64 { return float64(s.RulesIntended) }},
 		{desc("rules_enforced", "Rules that the plane holds."), g, func(s s) float64 { return float64(s.RulesEnforced) }},
 	}
@@ -66,12 +73,22 @@ func malformedDesc() *prometheus.Desc {
 	return desc("malformed_packets_total", "Packets that could not be parsed, by kind.", "kind")
 }
 
+func budgetDesc() *prometheus.Desc {
+	return desc("flood_over_budget_packets_total", "Packets over a budget for new flows, by kind; in monitor mode they passed.", "kind")
+}
+
+func breakerDesc() *prometheus.Desc {
+	return desc("flood_breaker_open", "1 while new flows of a direction are not followed, else 0.", "direction")
+}
+
 // Describe implements prometheus.Collector.
 func (c *planeCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, f := range c.descs {
 		out <- f.desc
 	}
 	out <- malformedDesc()
+	out <- budgetDesc()
+	out <- breakerDesc()
 }
 
 // Collect implements prometheus.Collector. A plane that cannot be read makes
@@ -87,6 +104,16 @@ func (c *planeCollector) Collect(out chan<- prometheus.Metric) {
 	}
 	for kind, n := range s.Malformed {
 		out <- prometheus.MustNewConstMetric(malformedDesc(), prometheus.CounterValue, float64(n), kind)
+	}
+	for kind, n := range s.Flood.BudgetDropped {
+		out <- prometheus.MustNewConstMetric(budgetDesc(), prometheus.CounterValue, float64(n), kind)
+	}
+	for hook, way := range [2]string{"outward", "inward"} {
+		open := 0.0
+		if s.Flood.BreakerOpen[hook] {
+			open = 1
+		}
+		out <- prometheus.MustNewConstMetric(breakerDesc(), prometheus.GaugeValue, open, way)
 	}
 }
 
