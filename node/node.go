@@ -45,6 +45,7 @@ type Options struct {
 	Inside   []netip.Prefix    // the protected networks; empty means private addresses
 	Learner  LearnerOptions
 	Policy   PolicyOptions
+	Flood    dataplane.Flood // what new flows may cost
 	Mesh     MeshOptions
 	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
@@ -96,13 +97,14 @@ type Node struct {
 	started time.Time
 	member  *federation.Member
 
-	mu      sync.Mutex // judgement: all of the following
-	machine *enforce.Machine
-	sensor  *enforce.Sensor
-	guard   *policy.Guard
-	buffer  exemplars
-	rate    rate
-	allowed []string // the operator's never-block entries, as written
+	mu       sync.Mutex // judgement: all of the following
+	machine  *enforce.Machine
+	sensor   *enforce.Sensor
+	guard    *policy.Guard
+	buffer   exemplars
+	rate     rate
+	allowed  []string // the operator's never-block entries, as written
+	watching bool     // the plane shows DNS answers
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
@@ -113,6 +115,9 @@ type Node struct {
 	flows  archive
 	life   context.Context // of Run; questions to the mesh end with it
 	asking sync.WaitGroup
+
+	floodTold [dataplane.FloodKinds]time.Time
+
 	shared sync.Map // share key -> indicator id, for withdrawal
 }
 
@@ -213,6 +218,9 @@ func (n *Node) restore() error {
 	if err := n.restoreMode(); err != nil {
 		return err
 	}
+	if err := n.setFlood(); err != nil {
+		return err
+	}
 	if err := n.learn.restore(); err != nil {
 		return err
 	}
@@ -223,6 +231,9 @@ func (n *Node) restore() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.act(n.machine.Restore(n.now(), blocks))
+	if err := n.watchNames(); err != nil {
+		return fmt.Errorf("node: plane: %v", err)
+	}
 	return nil
 }
 
@@ -301,6 +312,7 @@ func (n *Node) ticker(ctx context.Context) error {
 			n.mu.Lock()
 			n.setBudget()
 			n.act(n.machine.Tick(n.now()))
+			n.tickNames()
 			n.mu.Unlock()
 		}
 	}
@@ -311,6 +323,14 @@ func (n *Node) handle(ev *dataplane.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
+	if ev.Kind == dataplane.EventAnswer {
+		n.resolved(now, ev.Answer)
+		return
+	}
+	if ev.Kind == dataplane.EventFlood {
+		n.toldFlood(now, ev)
+		return
+	}
 	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
 		if e := n.feeds.firstListed(ev); e != nil {
 			n.outbox.put(job{emit: e})
@@ -365,6 +385,10 @@ func (n *Node) act(fx []enforce.Effect) {
 			n.learn.label(f.Label, vecs)
 		case f.Emit != nil:
 			n.outbox.put(job{emit: f.Emit})
+		case f.Keep != nil:
+			n.outbox.put(job{block: f.Keep})
+		case f.Forget != "":
+			n.outbox.put(job{remove: f.Forget})
 		case f.Ask != nil:
 			n.asking.Go(func() { n.ask(n.life, *f.Ask) })
 		default:
@@ -384,13 +408,14 @@ func (n *Node) apply(a *enforce.Apply) {
 	} else if a.Verdict != nil {
 		a.Verdict.Verdict.EnforcedNS = at
 	}
-	if a.Rule.Action == dataplane.Block && err == nil {
+	// What stands for a domain touches one host each, and has bounds of its own.
+	if a.Rule.Action == dataplane.Block && a.Rule.Target.Form() != dataplane.FormPair && err == nil {
 		n.guard.Blocked(n.now())
 	}
 	if a.Block != nil {
-		n.outbox.put(job{block: a.Block})
+		n.outbox.put(job{block: a.Block, quiet: a.Quiet})
 	}
-	if a.Verdict != nil {
+	if a.Verdict != nil && !a.Quiet {
 		n.outbox.put(job{emit: a.Verdict})
 	}
 }

@@ -354,7 +354,26 @@ func (p *Plane) settle() error {
 	p.cfg.FailClosed = uint32(p.o.Fail)
 	p.cfg.DeadAfter = uint64(p.o.DeadAfter.Microseconds())
 	p.cfg.Beat = uint64(bootNow()) / 1000
+	p.cfg.Most = p.longest()
 	return p.writeConfig()
+}
+
+// longest is the longest packet of any link when one of them is in generic
+// mode, where XDP is shown aggregates: what is longer was more than one packet.
+// Otherwise it is 0.
+func (p *Plane) longest() (most uint32) {
+	generic := false
+	for _, a := range p.at {
+		if a.iface == nil {
+			continue
+		}
+		most = max(most, uint32(a.iface.MTU))
+		generic = generic || a.mode == modeGeneric
+	}
+	if !generic {
+		return 0
+	}
+	return most
 }
 
 // maps are those that outlive the process, by name.

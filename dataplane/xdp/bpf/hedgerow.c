@@ -7,6 +7,7 @@
 #include "rules.h"
 #include "flowtable.h"
 #include "prove.h"
+#include "dns.h"
 
 /* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
@@ -37,6 +38,20 @@ __noinline __u64 news_of_drop(struct match *m, struct pkt *p)
 	return WHAT(EV_FIRST_DROP, 0, m->reason);
 }
 
+/*
+ * Generic XDP comes after the kernel put segments of TCP together, and is not
+ * told how many. All but the last are equal, and on most paths fill the link.
+ */
+static __always_inline void regroup(struct pkt *p, __u32 most)
+{
+	__u32 mss = most - p->hdr_len;
+
+	if (p->segs > 1 || p->proto != P_TCP || !(p->have & HAVE_L4) || p->hdr_len >= most || p->payload <= mss)
+		return;
+	p->mss = mss;
+	p->segs = (p->payload + mss - 1) / mss;
+}
+
 /* What to do with p. */
 static __always_inline int decide(struct pkt *p)
 {
@@ -51,6 +66,8 @@ static __always_inline int decide(struct pkt *p)
 	n = bpf_map_lookup_elem(&totals, &zero);
 	if (!c || !n)
 		return 0;
+	if (unlikely(c->most && p->ip_len > c->most))
+		regroup(p, c->most);
 	n->packets += p->segs;
 	n->bytes += p->segs > 1 ? p->payload + (__u64)p->segs * p->hdr_len : p->ip_len;
 	if (p->bad) {
@@ -189,7 +206,11 @@ int hedgerow_xdp(struct xdp_md *ctx)
 			return XDP_TX;
 		what = refuse(p);
 	}
-	return what == DROP ? XDP_DROP : XDP_PASS;
+	if (what == DROP)
+		return XDP_DROP;
+	if (unlikely(is_dns(p)))
+		dns_xdp(ctx, p);
+	return XDP_PASS;
 }
 
 __noinline int parse_skb(struct __sk_buff *skb, struct pkt *p)
@@ -267,7 +288,11 @@ int hedgerow_tcx(struct __sk_buff *skb)
 		parse_rest_skb(skb, p);
 	segments(skb, p);
 	place_egress(p, skb->ingress_ifindex != 0);
-	return decide(p) == DROP ? TCX_DROP : TCX_NEXT;
+	if (decide(p) == DROP)
+		return TCX_DROP;
+	if (unlikely(is_dns(p)))
+		dns_skb(skb, p);
+	return TCX_NEXT;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

@@ -176,6 +176,7 @@ struct config {
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
 	__u32 pair_rules, toward_rules, remedies, names;
 	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
+	__u32 most, pad;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
 	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 };
 
@@ -185,6 +186,7 @@ struct counters {
 	__u64 orphaned;	/* new and unwatched, see orphaned(): dropped, or would have been */
 	__u64 bad[N_BAD];
 	__u64 event_tat;
+	__u64 answer_tat, answers_lost;
 };
 
 struct event {
@@ -193,6 +195,15 @@ struct event {
 	__u32 reason;
 	__u8 kind, mode, end, pad;
 	struct flow flow;
+};
+
+/* A DNS answer; told from an event by its size. */
+#define DNS_MAX 1232 /* what resolvers agree on as the longest that is not cut up */
+struct dns_answer {
+	struct addr client, resolver;
+	__u64 at;
+	__u32 size, pad;
+	__u8 message[DNS_MAX];
 };
 
 /* Where the rule that decided was found. */

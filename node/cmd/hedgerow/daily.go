@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
@@ -111,6 +112,9 @@ func printStatus(w io.Writer, s api.Status) {
 		row("daemon away", "%s", s.Plane.Away)
 	}
 	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
+	if words := floodRow(&s.Plane.Flood); words != "" {
+		row("floods", "%s", words)
+	}
 	row("learning", "%s", s.Learning.Words)
 	if s.Mesh.Enabled {
 		row("mesh", "%s; connected to %s; round %d (adopted %d)", s.Mesh.Preset, orNone(strings.Join(s.Mesh.Connected, ", ")), s.Mesh.Round, s.Mesh.Adopted)
@@ -279,8 +283,8 @@ func blockCommand() daily {
 	var d time.Duration
 	var reason string
 	return daily{
-		use: "block TARGET", short: "Block an address, a prefix or a service until it expires",
-		example: "  hedgerow block 203.0.113.9\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
+		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
+		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
 		args:    exactArgs(1, "one target"),
 		flags: func(c *cobra.Command) {
 			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
@@ -296,7 +300,7 @@ func blockCommand() daily {
 func unblockCommand() daily {
 	return daily{
 		use: "unblock TARGET", short: "Undo a block completely: lifted, withdrawn from the mesh, not made again",
-		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock 'to 10.0.0.5'\n  hedgerow unblock 203.0.113.9:443/tcp",
+		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock evil.example\n  hedgerow unblock 'to 10.0.0.5'\n  hedgerow unblock 203.0.113.9:443/tcp",
 		args:    exactArgs(1, "one target"),
 		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
 			err := cl.Unblock(ctx, args[0])
@@ -418,4 +422,21 @@ func roundCommand() daily {
 			return map[string]uint64{"round": n}, done(fmt.Sprintf("round %d has begun", n)), err
 		},
 	}
+}
+
+// floodRow says what floods did, "" when there was none.
+func floodRow(f *dataplane.FloodStats) string {
+	var refused uint64
+	for _, n := range f.BudgetDropped {
+		refused += n
+	}
+	if refused+f.BreakerTrips+f.Challenges+f.DarkAnswers == 0 {
+		return ""
+	}
+	s := fmt.Sprintf("%d packets over a budget, %d challenges, %d proofs of address, breaker opened %d times (%d packets not followed)",
+		refused, f.Challenges, f.Proofs, f.BreakerTrips, f.Untracked+f.BreakerDropped)
+	if f.BreakerOpen[dataplane.FromInside] || f.BreakerOpen[dataplane.ToInside] {
+		s += ", OPEN NOW"
+	}
+	return s
 }
