@@ -152,8 +152,8 @@ func holdPlane(pins string) error {
 	return p.Run(context.Background(), func(*dataplane.Event) {})
 }
 
-// process starts another process with a plane, with the capabilities that the
-// service has and not CAP_SYS_ADMIN, and waits until it filters.
+// process starts another process with a plane, with the capabilities of the
+// service in examples/one-gateway, and waits until it filters.
 func (l *lab) process(t *testing.T) *exec.Cmd {
 	t.Helper()
 	cmd := exec.Command("/proc/self/exe")
@@ -168,9 +168,14 @@ func (l *lab) process(t *testing.T) *exec.Cmd {
 			started <- err
 			return
 		}
-		if err := unix.Prctl(unix.PR_CAPBSET_DROP, unix.CAP_SYS_ADMIN, 0, 0, 0); err != nil {
-			started <- err
-			return
+		for c := uintptr(0); c <= unix.CAP_LAST_CAP; c++ {
+			if c == unix.CAP_BPF || c == unix.CAP_NET_ADMIN || c == unix.CAP_PERFMON || c == unix.CAP_SYS_RESOURCE {
+				continue
+			}
+			if err := unix.Prctl(unix.PR_CAPBSET_DROP, c, 0, 0, 0); err != nil {
+				started <- fmt.Errorf("drop capability %d: %w", c, err)
+				return
+			}
 		}
 		started <- cmd.Start()
 	}()
