@@ -96,8 +96,9 @@ type Stats struct {
 	Malformed        map[string]uint64 `json:"malformed"`
 	Flows            uint64            `json:"flows"` // in the table now
 	FlowsTotal       uint64            `json:"flows_total"`
-	FlowsEvicted     uint64            `json:"flows_evicted"`
-	EventsLost       uint64            `json:"events_lost"` // ring full or over budget
+	FlowsEvicted     uint64            `json:"flows_evicted"`   // left for want of room before they ended
+	FlowsUntracked   uint64            `json:"flows_untracked"` // packets that no flow counted, for want of room or of a moment's quiet
+	EventsLost       uint64            `json:"events_lost"`     // ring full or over budget
 	RulesIntended    uint64            `json:"rules_intended"`
 	RulesEnforced    uint64            `json:"rules_enforced"`
 	AttachMode       string            `json:"attach_mode"`        // "native", "generic", "software"

@@ -60,7 +60,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	s := api.Status{
 		Site: n.o.Site, Version: n.o.Version, Started: n.started, Uptime: n.now().Sub(n.started),
 		Mode: mode.String(), Panic: panicked, Open: open, Blocks: blocks, Warnings: n.o.Warnings,
-		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Stats: st},
+		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Away: n.o.Away, Stats: st},
 		Learning: api.Learning{
 			Enabled: p.enabled, Seen: p.seen, Needed: p.needed, Judging: p.judging, WaitS: p.wait.Seconds(),
 			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p),
@@ -309,8 +309,20 @@ func (n *Node) SetMode(_ context.Context, mode string) error {
 	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
+	if err := n.o.Plane.SetMode(m); err != nil {
+		return forAPI(err)
+	}
 	n.act(n.machine.SetMode(n.now(), m))
 	n.outbox.put(job{save: &kv{keyMode, []byte(mode)}})
+	return nil
+}
+
+// Stop ends the daemon.
+func (n *Node) Stop(_ context.Context, remove bool) error {
+	if n.o.Stop == nil {
+		return fmt.Errorf("this site is not stopped by command: %w", errInvalid)
+	}
+	n.o.Stop(remove)
 	return nil
 }
 

@@ -48,6 +48,9 @@ type Options struct {
 	Mesh     MeshOptions
 	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
+	Away     string   // what the plane does while no daemon is there, for status
+	// Stop is asked to end the daemon, from a request's goroutine; nil refuses.
+	Stop func(remove bool)
 
 	Metrics *telemetry.Metrics // nil: none are kept
 	Log     *slog.Logger
@@ -244,7 +247,13 @@ func (n *Node) restoreMode() error {
 		n.machine.Panic(n.now(), true)
 		n.o.Warnings = append(n.o.Warnings, "panic is on since before the last start (`hedgerow panic --off` ends it)")
 	}
-	if err := n.o.Plane.SetMode(mode); err != nil {
+	err := n.o.Plane.SetMode(mode)
+	if errors.Is(err, dataplane.ErrUnsupported) && mode == dataplane.Enforce {
+		n.o.Warnings = append(n.o.Warnings, fmt.Sprintf("mode is monitor: %v", err))
+		n.machine.SetMode(n.now(), dataplane.Monitor)
+		err = n.o.Plane.SetMode(dataplane.Monitor)
+	}
+	if err != nil {
 		return fmt.Errorf("node: plane: %v", err)
 	}
 	return nil

@@ -72,7 +72,8 @@ type Key6 struct{ Hi, Lo uint64 }
 // BulkSet is a checked bulk set. Equal prefixes may still be in it more than
 // once: of those, Outlives says which one counts.
 type BulkSet struct {
-	V4      []Bulk4
+	Addrs4  []Bulk4 // single addresses
+	Nets4   []Bulk4 // wider prefixes
 	V6      []Bulk6
 	Reasons []uint32
 }
@@ -95,7 +96,7 @@ func NewBulkSet(entries []dataplane.Listed, now time.Time, limits BulkLimits) (*
 	if most := 4 * (limits.Addrs + limits.Nets); len(entries) > most {
 		return nil, fmt.Errorf("%d entries of at most %d, duplicates among them: %w", len(entries), most, dataplane.ErrFull)
 	}
-	b := bulkReader{now: now.UnixNano(), ids: map[uint32]uint16{}, set: &BulkSet{V4: make([]Bulk4, 0, len(entries))}}
+	b := bulkReader{now: now.UnixNano(), ids: map[uint32]uint16{}, set: &BulkSet{Addrs4: make([]Bulk4, 0, len(entries))}}
 	for i := range entries {
 		if err := b.read(&entries[i]); err != nil {
 			return nil, fmt.Errorf("entry %d of %d: %w", i+1, len(entries), err)
@@ -104,12 +105,17 @@ func NewBulkSet(entries []dataplane.Listed, now time.Time, limits BulkLimits) (*
 	return b.set, nil
 }
 
-// bulkReader remembers the last expiry and reason, since neighbours share them.
+// bulkReader remembers the last expiry and some reasons, since neighbours share them.
 type bulkReader struct {
-	now     int64
-	set     *BulkSet
-	ids     map[uint32]uint16
-	last    dataplane.Listed
+	now  int64
+	set  *BulkSet
+	ids  map[uint32]uint16
+	near [256]struct { // of the reasons that were met last
+		known  bool
+		reason uint32
+		at     uint16
+	}
+	last    time.Time // whose nanoseconds are expires
 	expires int64
 	reason  uint16
 	lengths [129]bool
@@ -124,16 +130,15 @@ func (b *bulkReader) read(l *dataplane.Listed) error {
 	case a.Is4() && bits < 8, a.Is6() && bits < 16:
 		return fmt.Errorf("prefix %s: too wide: expected at least 8 bits for IPv4, 16 for IPv6", l.Prefix)
 	}
-	if l.Expires != b.last.Expires || b.expires == 0 {
+	if l.Expires != b.last || b.expires == 0 {
 		if l.Expires.IsZero() {
 			return fmt.Errorf("prefix %s: expires: is required", l.Prefix)
 		}
-		b.expires = unixNano(l.Expires)
+		b.last, b.expires = l.Expires, unixNano(l.Expires)
 	}
 	if err := b.index(l.Reason); err != nil {
 		return err
 	}
-	b.last = *l
 	if b.expires <= b.now {
 		return nil
 	}
@@ -163,7 +168,11 @@ func (b *bulkReader) put4(p netip.Prefix, a netip.Addr, bits int) error {
 	if v&(1<<(32-bits)-1) != 0 {
 		return hostBits(p)
 	}
-	b.set.V4 = append(b.set.V4, Bulk4{Expires: b.expires, Addr: v, Reason: b.reason, Bits: uint8(bits)})
+	to := &b.set.Addrs4
+	if bits < 32 {
+		to = &b.set.Nets4
+	}
+	*to = append(*to, Bulk4{Expires: b.expires, Addr: v, Reason: b.reason, Bits: uint8(bits)})
 	return nil
 }
 
@@ -191,7 +200,9 @@ func hostBits(p netip.Prefix) error {
 
 // index finds the place of a reason among those of the set.
 func (b *bulkReader) index(reason uint32) error {
-	if len(b.set.Reasons) > 0 && reason == b.last.Reason {
+	near := &b.near[reason&255]
+	if near.known && near.reason == reason {
+		b.reason = near.at
 		return nil
 	}
 	at, ok := b.ids[reason]
@@ -204,6 +215,7 @@ func (b *bulkReader) index(reason uint32) error {
 		b.set.Reasons = append(b.set.Reasons, reason)
 	}
 	b.reason = at
+	near.known, near.reason, near.at = true, reason, at
 	return nil
 }
 

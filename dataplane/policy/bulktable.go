@@ -95,11 +95,13 @@ func (s *BulkSet) outlives(aExpires, bExpires int64, a, b uint16) int {
 
 func newBulk(s *BulkSet) *bulk {
 	b := &bulk{v4: levels[uint32]{compare: cmp.Compare[uint32]}, v6: levels[Key6]{compare: compareKey6}}
-	slices.SortFunc(s.V4, func(x, y Bulk4) int {
-		return cmp.Or(cmp.Compare(y.Bits, x.Bits), cmp.Compare(x.Addr, y.Addr), s.outlives(x.Expires, y.Expires, x.Reason, y.Reason))
-	})
-	for _, e := range s.V4 {
-		b.v4.add(int(e.Bits), e.Addr, e.Expires, e.Reason)
+	for _, v4 := range [][]Bulk4{s.Addrs4, s.Nets4} {
+		slices.SortFunc(v4, func(x, y Bulk4) int {
+			return cmp.Or(cmp.Compare(y.Bits, x.Bits), cmp.Compare(x.Addr, y.Addr), s.outlives(x.Expires, y.Expires, x.Reason, y.Reason))
+		})
+		for _, e := range v4 {
+			b.v4.add(int(e.Bits), e.Addr, e.Expires, e.Reason)
+		}
 	}
 	slices.SortFunc(s.V6, func(x, y Bulk6) int {
 		return cmp.Or(cmp.Compare(y.Bits, x.Bits), compareKey6(x.Key6, y.Key6), s.outlives(x.Expires, y.Expires, x.Reason, y.Reason))

@@ -87,7 +87,7 @@ func count(d *flow.Dir, q *parsed, t int64) {
 	d.Packets++
 	d.Bytes += uint64(q.Size)
 	d.Payload += uint64(q.payload)
-	d.SizeSq += uint64(q.Size) * uint64(q.Size)
+	d.SizeSq += uint64(size) * uint64(size)
 	d.Flags |= q.flags
 	bump(&d.SYN, q.flags&flow.SYN != 0)
 	bump(&d.FIN, q.flags&flow.FIN != 0)

@@ -123,8 +123,12 @@ func pppoe(b []byte, n, carried int) (ether uint16, ahead, left int, bad malform
 	return pppProtocol(binary.BigEndian.Uint16(h[6:])), n + 8, size - 2, fine
 }
 
-// ppp passes over HDLC's address and control, which may have been negotiated away.
+// ppp passes over HDLC's address and control, which may have been negotiated
+// away. Cisco's HDLC, which some captures call PPP, has an ethertype instead.
 func ppp(b []byte) (ether uint16, n int, bad malformed) {
+	if len(b) >= 4 && (b[0] == 0x0f || b[0] == 0x8f) && b[1] == 0 {
+		return binary.BigEndian.Uint16(b[2:]), 4, fine
+	}
 	if len(b) >= 2 && b[0] == 0xff && b[1] == 3 {
 		n = 2
 	}

@@ -214,6 +214,7 @@ func TestLinkTypes(t *testing.T) {
 		{"loop other family", softplane.Loop, []byte{0, 0, 0, 99}, 0, ""},
 		{"ppp", softplane.PPP, packet.AppendIP([]byte{0, 0x21}), 1, ""},
 		{"ppp in hdlc", softplane.PPPSerial, v6.AppendIP([]byte{0xff, 3, 0, 0x57}), 1, ""},
+		{"ppp that is cisco hdlc", softplane.PPP, packet.AppendIP([]byte{0x0f, 0, 8, 0}), 1, ""},
 		{"ppp control", softplane.PPP, []byte{0xc0, 0x21, 1, 1}, 0, ""},
 		{"ppp cut", softplane.PPP, []byte{0xff, 3, 0}, 0, "link"},
 		{"pppoe", softplane.PPPoE, packet.AppendIP([]byte{0x11, 0, 0, 1, 0, 31, 0, 0x21}), 1, ""},

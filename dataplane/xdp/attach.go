@@ -98,23 +98,27 @@ type attached struct {
 	bridged bool // it is a port of a bridge
 }
 
-// rawLink says whether frames of a link begin with the IP header: tun, WireGuard
-// and mobile broadband ("none", "rawip"), and PPP, whose own header is gone
-// where the programs run. Other links without Ethernet are refused.
+// rawLink says whether frames of a link begin with the IP header.
 func rawLink(iface *net.Interface) (bool, error) {
 	l, err := netlink.LinkByIndex(iface.Index)
 	if err != nil {
 		return false, fmt.Errorf("read link: %w", err)
 	}
-	switch kind := l.Attrs().EncapType; kind {
+	return bareIP(l.Attrs().EncapType)
+}
+
+// bareIP knows the types of links: tun, WireGuard and mobile broadband ("none",
+// "rawip") and PPP, whose own header is gone where the programs run, carry bare
+// IP. Others without Ethernet are refused.
+func bareIP(linkType string) (bool, error) {
+	switch linkType {
 	case "ether", "loopback":
 		return false, nil
 	case "none", "rawip", "ppp":
 		return true, nil
-	default:
-		return false, fmt.Errorf("%w: frames of link type %s begin neither with Ethernet nor with IP: choose the Ethernet interface that carries it",
-			dataplane.ErrUnsupported, kind)
 	}
+	return false, fmt.Errorf("%w: frames of link type %q begin neither with Ethernet nor with IP: choose the Ethernet interface that carries it",
+		dataplane.ErrUnsupported, linkType)
 }
 
 func inspect(iface *net.Interface) (attached, error) {

@@ -131,9 +131,9 @@ func (g *built) close() {
 }
 
 // bulkLoads are the entries a cell of eight that are tried in turn. At the
-// first about one cell in twelve is full; that an entry then finds no room in
-// four cells is not to be expected once in the life of a site.
-var bulkLoads = []float64{4.5, 4, 3}
+// first, one cell in ten is full; of a million entries the unluckiest lies seven
+// cells from its place, of the 16 that are allowed.
+var bulkLoads = []float64{4.5, 3.5, 2.5}
 
 // build makes a generation and puts it into a slot, where no program looks yet.
 func (b *bulk) build(pl *plan, slot int) (*built, error) {

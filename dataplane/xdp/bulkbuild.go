@@ -15,7 +15,7 @@ const (
 	bulkReasons   = 1024
 	bulkBloom     = 1 << 18
 	bulkRegions   = 8192
-	bulkHops      = 4
+	bulkHops      = 16
 	bulkWays      = 8
 	bulkWays6     = 3
 	reasonBits    = 10
@@ -176,22 +176,12 @@ func newPlan(set *policy.BulkSet, seed seeds, base uint64, bootSeconds func(ns i
 	better := func(a, b uint32) bool {
 		return policy.Outlives(int64(metaUntil(a)), int64(metaUntil(b)), p.reasons[metaReason(a)], p.reasons[metaReason(b)])
 	}
-	// Addresses and wider prefixes go to different tables.
-	nets := make([]int32, 0, len(set.V4)/8)
-	addrs := make([]int32, 0, len(set.V4))
-	for i := range set.V4 {
-		if set.V4[i].Bits == 32 {
-			addrs = append(addrs, int32(i))
-		} else {
-			nets = append(nets, int32(i))
-		}
-	}
-	p.addrs = partition(len(addrs), func(i int) item[uint32] {
-		e := &set.V4[addrs[i]]
+	p.addrs = partition(len(set.Addrs4), func(i int) item[uint32] {
+		e := &set.Addrs4[i]
 		return item[uint32]{p.seed.hash(e.Addr), e.Addr, meta.of(e.Expires, e.Reason)}
 	}, better)
-	p.nets = partition(len(nets), func(i int) item[uint32] {
-		e := &set.V4[nets[i]]
+	p.nets = partition(len(set.Nets4), func(i int) item[uint32] {
+		e := &set.Nets4[i]
 		k := netKey(e.Addr, int(e.Bits))
 		return item[uint32]{p.seed.hash(k), k, meta.of(e.Expires, e.Reason)}
 	}, better)
@@ -303,8 +293,9 @@ func fillTable(cells []kernelBulkCell, t kernelBulkTable, items []item[uint32]) 
 func putCell(near []kernelBulkCell, w uint64) bool {
 	for hop := range near {
 		c := &near[hop].W
-		if c[bulkWays-1] != 0 {
-			continue
+		if at := wayOf(uint32(w)); c[at] == 0 {
+			c[at] = w
+			return true
 		}
 		for i := range c {
 			if c[i] == 0 {
@@ -315,6 +306,9 @@ func putCell(near []kernelBulkCell, w uint64) bool {
 	}
 	return false
 }
+
+// wayOf is bulk_way of bpf/bulk.h.
+func wayOf(key uint32) uint32 { return key * 0x9e3779b1 >> 29 }
 
 // markNet sets what leads packets to a prefix: the bits of all /16 and /24 that
 // it touches, and its length in each of the former.

@@ -92,8 +92,10 @@ func (g generation) near(t kernelBulkTable, hash uint64, at uint32) bool {
 		return false
 	}
 	for ; home < at; home++ {
-		if g.cells[home].W[bulkWays-1]>>32 == 0 {
-			return false
+		for _, w := range g.cells[home].W {
+			if w>>32 == 0 {
+				return false
+			}
 		}
 	}
 	return true

@@ -16,6 +16,10 @@ import (
 
 // Values of bpf/types.h that the code generator does not carry over.
 const (
+	markSeq        = 1
+	markISN        = 2
+	markFIN        = 4
+	markISNAt      = 64
 	markSenderIn   = 16
 	markReceiverIn = 32
 	classBlock     = 0
@@ -148,19 +152,17 @@ func fillRecord(k *kernelFlowKey, f *kernelFlow, clock *bootClock, r *flow.Recor
 		AckUS:    f.AckUs,
 		Hint:     flow.Hint(f.Hint),
 		Dropped:  f.Dropped,
-		NFirst:   uint8(min(f.N_first, flow.First)),
+		NFirst:   min(f.N_first, flow.First),
 	}
 	for e := range 2 {
-		d := &f.D[i^e]
-		other := &f.D[i^e^1]
 		fillDir(f, i^e, clock, &r.Dir[e])
-		inside := d.Marks&markSenderIn != 0 || other.Marks&markReceiverIn != 0
+		inside := f.Marks[i^e]&markSenderIn != 0 || f.Marks[i^e^1]&markReceiverIn != 0
 		if e == 0 {
 			r.InitInside = inside
 		} else {
 			r.RespInside = inside
 		}
-		r.Validated[e] = d.Validated != 0
+		r.Validated[e] = f.D[i^e].Validated != 0
 	}
 	r.Last = max(r.Start, r.Dir[0].Last, r.Dir[1].Last)
 	for n := range int(r.NFirst) {
@@ -173,13 +175,13 @@ func fillRecord(k *kernelFlowKey, f *kernelFlow, clock *bootClock, r *flow.Recor
 }
 
 func fillDir(f *kernelFlow, side int, clock *bootClock, out *flow.Dir) {
-	d := &f.D[side]
+	d, rare := &f.D[side], &f.R[side]
 	*out = flow.Dir{
 		Packets: d.Packets, Bytes: d.Bytes, Payload: d.Payload, SizeSq: d.SizeSq,
 		SizeMin: d.SizeMin, SizeMax: d.SizeMax,
-		First: clock.unix(d.First), Last: clock.unix(d.Last),
+		First: clock.unix(rare.First), Last: clock.unix(d.Last),
 		GapSq: d.GapSq, GapMax: d.GapMax,
-		Flags: d.Flags, SYN: d.Syn, FIN: d.Fin, RST: d.Rst, PSH: d.Psh,
-		Retrans: d.Retrans, Window: d.Window, TTL: d.Ttl,
+		Flags: d.Flags, SYN: rare.Syn, FIN: rare.Fin, RST: rare.Rst, PSH: d.Psh,
+		Retrans: d.Retrans, Window: rare.Window, TTL: d.Ttl,
 	}
 }

@@ -38,7 +38,7 @@ func TestRecordFollowsTheInitiator(t *testing.T) {
 	clock.offset.Store(1000)
 	f := kernelFlow{Id: 5, Start: 10, N_first: 9, InitB: 1}
 	f.D[0].Packets, f.D[1].Packets = 3, 4
-	f.D[1].Marks, f.D[1].Last = markSenderIn, 70
+	f.Marks[1], f.D[1].Last = markSenderIn, 70
 	f.D[0].Validated = 1
 	f.Sizes[0] = -100 // from b, who is the initiator here
 	var r flow.Record

@@ -14,7 +14,7 @@ import (
 // Lengths of frames that the kernel takes for a test run.
 const (
 	MinInject = 14
-	MaxInject = 60000
+	MaxInject = 70000
 )
 
 // Detached is a plane whose programs are in the kernel but hooked nowhere:
@@ -73,7 +73,7 @@ func (d *Detached) Inject(hook dataplane.Hook, frame []byte) (passed bool, err e
 const (
 	xdpPass   = 2
 	tcxNext   = -1
-	maxSkbRun = 3000
+	maxSkbRun = 3500
 )
 
 func runXDP(prog *ebpf.Program, frame []byte) (bool, error) {

@@ -19,6 +19,16 @@ type kernelAddr struct {
 	Lo uint64
 }
 
+type kernelBucket struct {
+	_       structs.HostLayout
+	Seq     uint32
+	Hand    uint8
+	NextEgg uint8
+	Pad     [2]uint8
+	Tags    [16]uint16
+	Seen    [12]uint16
+}
+
 type kernelBulkCell struct {
 	_ structs.HostLayout
 	W [8]uint64
@@ -78,6 +88,8 @@ type kernelConfig struct {
 	Names           uint32
 	Bulk            uint32
 	FailClosed      uint32
+	Most            uint32
+	Pad             uint32
 	Beat            uint64
 	DeadAfter       uint64
 }
@@ -91,12 +103,33 @@ type kernelCounters struct {
 	NeverSaved     uint64
 	FlowsTotal     uint64
 	FlowsEnded     uint64
-	FlowsFailed    uint64
+	FlowsEvicted   uint64
+	FlowsUntracked uint64
 	EventsLost     uint64
 	LaterFragments uint64
 	Orphaned       uint64
 	Bad            [14]uint64
 	EventTat       uint64
+}
+
+type kernelEgg struct {
+	_       structs.HostLayout
+	Key     kernelFlowKey
+	At      uint64
+	Id      uint64
+	IpLen   uint32
+	HdrLen  uint32
+	Payload uint32
+	Seq     uint32
+	First4  uint32
+	Dropped uint32
+	Window  uint16
+	Flags   uint8
+	Ttl     uint8
+	FromB   uint8
+	Hook    uint8
+	Way     uint8
+	Again   uint8
 }
 
 type kernelEvent struct {
@@ -150,50 +183,54 @@ type kernelFloodState struct {
 }
 
 type kernelFlow struct {
-	_ structs.HostLayout
-	D [2]struct {
+	_        structs.HostLayout
+	Packets  uint32
+	Dropped  uint32
+	N_first  uint8
+	Ended    uint8
+	InitB    uint8
+	InitSure uint8
+	Marks    [2]uint16
+	D        [2]struct {
 		_         structs.HostLayout
 		Bytes     uint64
 		Payload   uint64
 		SizeSq    uint64
 		GapSq     uint64
-		First     uint64
 		Last      uint64
-		SynAt     uint64
 		Packets   uint32
 		GapMax    uint32
 		SeqHigh   uint32
-		Isn       uint32
-		FinEnd    uint32
 		SizeMin   uint16
 		SizeMax   uint16
-		Syn       uint16
-		Fin       uint16
-		Rst       uint16
 		Psh       uint16
 		Retrans   uint16
-		Window    uint16
 		Flags     uint8
 		Ttl       uint8
-		Marks     uint8
 		Validated uint8
+		Pad       uint8
+	}
+	R [2]struct {
+		_      structs.HostLayout
+		First  uint64
+		SynAt  uint64
+		Isn    uint32
+		FinEnd uint32
+		Syn    uint16
+		Fin    uint16
+		Rst    uint16
+		Window uint16
 	}
 	Id          uint64
 	Start       uint64
 	LastPayload uint64
-	Packets     uint32
-	Dropped     uint32
-	N_first     uint32
-	Ended       uint32
 	SynackUs    uint32
 	AckUs       uint32
-	Sizes       [8]int16
 	Gaps        [8]uint32
-	InitB       uint8
-	InitSure    uint8
+	Sizes       [8]int16
 	Hint        uint8
 	Own         uint8
-	Pad         [4]uint8
+	Pad         [6]uint8
 }
 
 type kernelFlowKey struct {
@@ -238,6 +275,41 @@ type kernelPairKey struct {
 	B kernelAddr
 }
 
+type kernelPkt struct {
+	_         structs.HostLayout
+	Key       kernelFlowKey
+	Src       kernelAddr
+	Dst       kernelAddr
+	IpLen     uint32
+	HdrLen    uint32
+	Payload   uint32
+	Seq       uint32
+	Ack       uint32
+	First4    uint32
+	Segs      uint32
+	Mss       uint32
+	Linear    uint32
+	L3        uint16
+	Body      uint16
+	Sport     uint16
+	Dport     uint16
+	Window    uint16
+	Proto     uint8
+	Flags     uint8
+	Ttl       uint8
+	FromB     uint8
+	IcmpType  uint8
+	IcmpCode  uint8
+	Have      uint8
+	Bad       uint8
+	Hook      uint8
+	Answer    uint8
+	Number    uint32
+	CanAnswer uint8
+	Way       uint8
+	Pad       [2]uint8
+}
+
 type kernelPrefixKey struct {
 	_      structs.HostLayout
 	Bits   uint32
@@ -275,6 +347,22 @@ type kernelRuleKey struct {
 	Pad    [4]uint8
 }
 
+type kernelSeed struct {
+	_ structs.HostLayout
+	K [20]uint64
+}
+
+type kernelSlot struct {
+	_     structs.HostLayout
+	Seq   uint32
+	Live  uint8
+	Rank  uint8
+	Pad   [2]uint8
+	Key   kernelFlowKey
+	Flow  kernelFlow
+	Spare [40]uint8
+}
+
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
@@ -289,7 +377,11 @@ const (
 	kernelMapFloodNow      = "flood_now"
 	kernelMapFloodTotals   = "flood_totals"
 	kernelMapFloods        = "floods"
-	kernelMapFlows         = "flows"
+	kernelMapFlowBuckets   = "flow_buckets"
+	kernelMapFlowEggs      = "flow_eggs"
+	kernelMapFlowSeed      = "flow_seed"
+	kernelMapFlowSlots     = "flow_slots"
+	kernelMapFlowsLru      = "flows_lru"
 	kernelMapGuards        = "guards"
 	kernelMapNetworks      = "networks"
 	kernelMapNevers        = "nevers"
@@ -298,6 +390,8 @@ const (
 	kernelMapProofs        = "proofs"
 	kernelMapRemedies      = "remedies"
 	kernelMapScratch       = "scratch"
+	kernelMapScratchEgg    = "scratch_egg"
+	kernelMapScratchPkt    = "scratch_pkt"
 	kernelMapSettings      = "settings"
 	kernelMapTotals        = "totals"
 	kernelMapVerdicts      = "verdicts"
@@ -307,9 +401,11 @@ const (
 	kernelVarBulkCellType  = "bulk_cell_type"
 	kernelVarBulkHeadType  = "bulk_head_type"
 	kernelVarLinkRaw       = "link_raw"
+	kernelVarN_buckets     = "n_buckets"
 	kernelVarOutside       = "outside"
 	kernelVarRole          = "role"
 	kernelVarTcxHook       = "tcx_hook"
+	kernelVarUseLru        = "use_lru"
 	kernelVarXdpHook       = "xdp_hook"
 )
 
@@ -373,7 +469,11 @@ type kernelMapSpecs struct {
 	FloodNow    *ebpf.MapSpec `ebpf:"flood_now"`
 	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
-	Flows       *ebpf.MapSpec `ebpf:"flows"`
+	FlowBuckets *ebpf.MapSpec `ebpf:"flow_buckets"`
+	FlowEggs    *ebpf.MapSpec `ebpf:"flow_eggs"`
+	FlowSeed    *ebpf.MapSpec `ebpf:"flow_seed"`
+	FlowSlots   *ebpf.MapSpec `ebpf:"flow_slots"`
+	FlowsLru    *ebpf.MapSpec `ebpf:"flows_lru"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
 	Networks    *ebpf.MapSpec `ebpf:"networks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
@@ -382,6 +482,8 @@ type kernelMapSpecs struct {
 	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
 	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
+	ScratchPkt  *ebpf.MapSpec `ebpf:"scratch_pkt"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
 	Verdicts    *ebpf.MapSpec `ebpf:"verdicts"`
@@ -395,9 +497,11 @@ type kernelVariableSpecs struct {
 	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
 	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
+	N_buckets     *ebpf.VariableSpec `ebpf:"n_buckets"`
 	Outside       *ebpf.VariableSpec `ebpf:"outside"`
 	Role          *ebpf.VariableSpec `ebpf:"role"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
+	UseLru        *ebpf.VariableSpec `ebpf:"use_lru"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
 
@@ -431,7 +535,11 @@ type kernelMaps struct {
 	FloodNow    *ebpf.Map `ebpf:"flood_now"`
 	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
 	Floods      *ebpf.Map `ebpf:"floods"`
-	Flows       *ebpf.Map `ebpf:"flows"`
+	FlowBuckets *ebpf.Map `ebpf:"flow_buckets"`
+	FlowEggs    *ebpf.Map `ebpf:"flow_eggs"`
+	FlowSeed    *ebpf.Map `ebpf:"flow_seed"`
+	FlowSlots   *ebpf.Map `ebpf:"flow_slots"`
+	FlowsLru    *ebpf.Map `ebpf:"flows_lru"`
 	Guards      *ebpf.Map `ebpf:"guards"`
 	Networks    *ebpf.Map `ebpf:"networks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
@@ -440,6 +548,8 @@ type kernelMaps struct {
 	Proofs      *ebpf.Map `ebpf:"proofs"`
 	Remedies    *ebpf.Map `ebpf:"remedies"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
+	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
+	ScratchPkt  *ebpf.Map `ebpf:"scratch_pkt"`
 	Settings    *ebpf.Map `ebpf:"settings"`
 	Totals      *ebpf.Map `ebpf:"totals"`
 	Verdicts    *ebpf.Map `ebpf:"verdicts"`
@@ -457,7 +567,11 @@ func (m *kernelMaps) Close() error {
 		m.FloodNow,
 		m.FloodTotals,
 		m.Floods,
-		m.Flows,
+		m.FlowBuckets,
+		m.FlowEggs,
+		m.FlowSeed,
+		m.FlowSlots,
+		m.FlowsLru,
 		m.Guards,
 		m.Networks,
 		m.Nevers,
@@ -466,6 +580,8 @@ func (m *kernelMaps) Close() error {
 		m.Proofs,
 		m.Remedies,
 		m.Scratch,
+		m.ScratchEgg,
+		m.ScratchPkt,
 		m.Settings,
 		m.Totals,
 		m.Verdicts,
@@ -480,9 +596,11 @@ type kernelVariables struct {
 	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
 	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
+	N_buckets     *ebpf.Variable `ebpf:"n_buckets"`
 	Outside       *ebpf.Variable `ebpf:"outside"`
 	Role          *ebpf.Variable `ebpf:"role"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
+	UseLru        *ebpf.Variable `ebpf:"use_lru"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }
 

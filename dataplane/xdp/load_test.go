@@ -8,11 +8,14 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 )
 
+// mayLoad says whether programs can be loaded.
+func mayLoad() bool { return os.Getuid() == 0 }
+
 // needKernel skips a test that needs root and a kernel with BPF, unless the
 // environment says that it must run.
 func needKernel(tb testing.TB) {
 	tb.Helper()
-	if os.Getuid() == 0 {
+	if mayLoad() {
 		if err := rlimit.RemoveMemlock(); err != nil {
 			tb.Fatalf("remove memlock limit: %v", err)
 		}

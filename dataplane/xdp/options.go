@@ -141,6 +141,7 @@ type Options struct {
 	Bulk policy.BulkLimits
 
 	maxRules uint32                     // 0: as built in; tests make tables small
+	lruFlows bool                       // keep flows in the kernel's LRU_HASH, to measure against
 	clsact   bool                       // tests: as on a kernel without TCX
 	spoil    func(*ebpf.CollectionSpec) // tests: what the verifier gets to see
 }

@@ -244,7 +244,7 @@ func TestFailClosed(t *testing.T) {
 		}
 	}
 	passes("with the daemon, a new flow", true, dataplane.ToInside, fresh)
-	check(t, f.objs.Flows.Delete(flowKey(keyOf(other, insideHost, flow.UDP))))
+	forget(t, f, keyOf(other, insideHost, flow.UDP))
 	passes("with the daemon, an inside host's flow", true, dataplane.FromInside, out)
 
 	f.cfg.Beat -= uint64(6 * time.Second / time.Microsecond)

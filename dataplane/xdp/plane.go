@@ -28,6 +28,7 @@ type Plane struct {
 	first  variant       // of those programs
 	spec   *ebpf.CollectionSpec
 	reader *ringbuf.Reader
+	store  flowStore
 	pins   pins
 	reused map[string]bool // tables that are pinned in this version's folder already
 	ns     netns.NsHandle  // where the interfaces are
@@ -162,6 +163,11 @@ func load(o Options, at []*attachment, pinned pins, undo *undoStack) (*Plane, er
 			return nil, err
 		}
 	}
+	p.store, err = openFlowStore(&p.objs.kernelMaps, o.MaxFlows, o.lruFlows)
+	if err != nil {
+		return nil, err
+	}
+	undo.add(p.store.close)
 	p.reader, err = ringbuf.NewReader(p.objs.Events)
 	if err != nil {
 		return nil, fmt.Errorf("open event ring: %w", err)
@@ -286,7 +292,9 @@ func makeSpec(o Options, v variant) (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set role and kind of link: %w", err)
 	}
-	spec.Maps[kernelMapFlows].MaxEntries = o.MaxFlows
+	if err := sizeFlowTable(spec, o.MaxFlows, o.lruFlows); err != nil {
+		return nil, err
+	}
 	if o.maxRules > 0 {
 		for _, name := range []string{kernelMapVerdicts, kernelMapAddrs, kernelMapPairs, kernelMapPrefixes, kernelMapNevers, kernelMapRemedies} {
 			spec.Maps[name].MaxEntries = o.maxRules
@@ -346,13 +354,34 @@ func (p *Plane) settle() error {
 	p.cfg.FailClosed = uint32(p.o.Fail)
 	p.cfg.DeadAfter = uint64(p.o.DeadAfter.Microseconds())
 	p.cfg.Beat = uint64(bootNow()) / 1000
+	p.cfg.Most = p.longest()
 	return p.writeConfig()
+}
+
+// longest is the longest packet of any link when one of them is in generic
+// mode, where XDP is shown aggregates: what is longer was more than one packet.
+// Otherwise it is 0.
+func (p *Plane) longest() (most uint32) {
+	generic := false
+	for _, a := range p.at {
+		if a.iface == nil {
+			continue
+		}
+		most = max(most, uint32(a.iface.MTU))
+		generic = generic || a.mode == modeGeneric
+	}
+	if !generic {
+		return 0
+	}
+	return most
 }
 
 // maps are those that outlive the process, by name.
 func (p *Plane) maps() map[string]*ebpf.Map {
 	all := p.shared()
-	delete(all, kernelMapScratch)
+	for _, name := range []string{kernelMapScratch, kernelMapScratchEgg, kernelMapScratchPkt} {
+		delete(all, name)
+	}
 	return all
 }
 
@@ -383,7 +412,7 @@ func (p *Plane) shut() error {
 	for _, progs := range p.more {
 		errs = append(errs, progs.Close())
 	}
-	errs = append(errs, p.objs.Close(), p.ns.Close())
+	errs = append(errs, p.store.close(), p.objs.Close(), p.ns.Close())
 	p.pins.release()
 	if !p.hooked {
 		p.pins.unmake()

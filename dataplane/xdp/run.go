@@ -7,7 +7,6 @@ import (
 	"os"
 	"time"
 
-	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/ringbuf"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -96,11 +95,11 @@ func (p *Plane) sweep(ctx context.Context, handle func(*dataplane.Event)) error 
 		return err
 	}
 	var ev dataplane.Event
-	for _, k := range idle {
+	for i := range idle {
 		if ctx.Err() != nil {
 			return nil
 		}
-		ok, err := p.endIdle(&k, &ev)
+		ok, err := p.endIdle(&idle[i], &ev)
 		if err != nil {
 			return err
 		}
@@ -111,56 +110,31 @@ func (p *Plane) sweep(ctx context.Context, handle func(*dataplane.Event)) error 
 	return p.finishSweep(len(idle) > 0)
 }
 
-// idleFlows are the keys of flows that were silent too long.
-func (p *Plane) idleFlows() ([]kernelFlowKey, error) {
+// idleFlows are the flows that were silent too long.
+func (p *Plane) idleFlows() ([]flowRef, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return nil, dataplane.ErrClosed
 	}
-	now := bootNow()
-	var idle []kernelFlowKey
-	for k, v := range dump[kernelFlowKey, kernelFlow](p.objs.Flows) {
-		if v.err != nil {
-			return nil, fmt.Errorf("sweep flows: %w", v.err)
-		}
-		if p.isIdle(&k, &v.value, now) {
-			idle = append(idle, k)
-		}
-	}
-	return idle, nil
+	return p.store.idle(bootNow(), int64(p.o.Idle.least()), p.quiet)
 }
 
-func (p *Plane) isIdle(k *kernelFlowKey, f *kernelFlow, now int64) bool {
-	limit := p.o.Idle.Other
-	if k.Proto == flow.TCP {
-		limit = p.o.Idle.TCP
-		if f.D[0].Packets == 0 || f.D[1].Packets == 0 {
-			limit = p.o.Idle.Unanswered
-		}
-	}
-	last := max(f.Start, f.D[0].Last, f.D[1].Last)
-	return now-int64(last) > int64(limit)
-}
-
-// endIdle takes one flow out of the table and makes its last event. A packet
-// may have come since the flow was found idle; it is then part of the record,
-// and the flow's next packet starts a new one.
-func (p *Plane) endIdle(k *kernelFlowKey, ev *dataplane.Event) (bool, error) {
+// endIdle takes one flow out of the table and makes its last event, unless a
+// packet has come since the flow was found idle.
+func (p *Plane) endIdle(ref *flowRef, ev *dataplane.Event) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.closed {
 		return false, dataplane.ErrClosed
 	}
-	var f kernelFlow
-	if err := p.objs.Flows.LookupAndDelete(k, &f); errors.Is(err, ebpf.ErrKeyNotExist) {
-		return false, nil
-	} else if err != nil {
-		return false, fmt.Errorf("end idle flow: %w", err)
+	f, ok, err := p.store.end(ref, bootNow(), p.quiet)
+	if err != nil || !ok {
+		return false, err
 	}
 	p.cfg.Swept++
 	*ev = dataplane.Event{Kind: dataplane.EventEnd, Mode: dataplane.Mode(p.cfg.Mode)}
-	fillRecord(k, &f, &p.clock, &ev.Record)
+	fillRecord(&ref.key, &f, &p.clock, &ev.Record)
 	ev.Record.End = flow.EndIdle
 	return true, nil
 }

@@ -7,8 +7,8 @@ import (
 )
 
 // Stats implements [dataplane.Plane]. Totals count since the tables were
-// made, over takeovers. FlowsEvicted is what must have been evicted for the
-// rest to add up.
+// made, over takeovers. Flows are those made less those gone: they are
+// counted one by one while packets come, so the sums may be off by these.
 func (p *Plane) Stats() (dataplane.Stats, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -22,7 +22,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	s := dataplane.Stats{
 		Packets: sum.Packets, Bytes: sum.Bytes,
 		Dropped: sum.Dropped, WouldDrop: sum.WouldDrop, NeverSaved: sum.NeverSaved,
-		FlowsTotal: sum.FlowsTotal, EventsLost: sum.EventsLost, NotAccountedFrag: sum.LaterFragments,
+		FlowsTotal: sum.FlowsTotal, FlowsUntracked: sum.FlowsUntracked, EventsLost: sum.EventsLost, NotAccountedFrag: sum.LaterFragments,
 		Orphaned: sum.Orphaned, AttachMode: p.attachMode(), Attached: p.attachments(), Malformed: make(map[string]uint64),
 	}
 	for i, n := range sum.Bad {
@@ -30,8 +30,9 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 			s.Malformed[malformedKinds[i]] = n
 		}
 	}
-	if err := p.countFlows(&s, sum); err != nil {
-		return dataplane.Stats{}, err
+	s.Flows, s.FlowsEvicted, err = p.store.evicted(sum.FlowsTotal, sum.FlowsEnded+p.cfg.Swept, sum.FlowsEvicted)
+	if err != nil {
+		return dataplane.Stats{}, fmt.Errorf("stats: %w", err)
 	}
 	if err := p.countFlood(&s.Flood); err != nil {
 		return dataplane.Stats{}, err
@@ -77,6 +78,8 @@ func (p *Plane) sumCounters() (sum kernelCounters, err error) {
 		sum.NeverSaved += c.NeverSaved
 		sum.FlowsTotal += c.FlowsTotal
 		sum.FlowsEnded += c.FlowsEnded
+		sum.FlowsEvicted += c.FlowsEvicted
+		sum.FlowsUntracked += c.FlowsUntracked
 		sum.EventsLost += c.EventsLost
 		sum.LaterFragments += c.LaterFragments
 		sum.Orphaned += c.Orphaned
@@ -85,31 +88,6 @@ func (p *Plane) sumCounters() (sum kernelCounters, err error) {
 		}
 	}
 	return sum, nil
-}
-
-// countFlows reads the table only when flows may have been evicted: as long as
-// few were ever in it, what came less what went is what is there.
-func (p *Plane) countFlows(s *dataplane.Stats, sum kernelCounters) error {
-	gone := sum.FlowsEnded + p.cfg.Swept
-	if sum.FlowsTotal <= gone {
-		return nil
-	}
-	s.Flows = sum.FlowsTotal - gone
-	if sum.FlowsTotal <= uint64(p.o.MaxFlows)/2 {
-		return nil
-	}
-	var n uint64
-	for _, v := range dump[kernelFlowKey, kernelFlow](p.objs.Flows) {
-		if v.err != nil {
-			return fmt.Errorf("stats: count flows: %w", v.err)
-		}
-		n++
-	}
-	if n < s.Flows {
-		s.FlowsEvicted = s.Flows - n
-	}
-	s.Flows = n
-	return nil
 }
 
 // countRules compares what was asked for with what the kernel holds.

@@ -293,14 +293,14 @@ __noinline int admit(struct pkt *p, __u64 now)
 	return ADMIT_BARE;
 }
 
-static __always_inline struct flow *untracked(struct pkt *p)
+/* Counts a packet that passes while no flow is made of it. */
+static __always_inline void pass_untracked(struct pkt *p)
 {
 	__u32 zero = 0;
 	struct flood_counts *n = bpf_map_lookup_elem(&flood_totals, &zero);
 
 	if (n)
 		n->untracked += p->segs;
-	return 0;
 }
 
 /* Counts and tells a packet that admit refused and nothing saved. */

@@ -26,9 +26,9 @@
 #define BULK_LENGTHS 64		/* different lengths of IPv6 prefixes */
 #define BULK_REGIONS 8192	/* of IPv6 /32, hashed */
 #define BULK_BLOOM (1 << 18)	/* words: 2 MB */
-#define BULK_HOPS 4		/* cells that an entry may be away from its place, plus one */
+#define BULK_HOPS 16		/* cells to look at, from an entry's place on */
 
-/* 8 entries: key in the low half of a word, meta in the upper. 0: free. */
+/* 8 entries: key in the low half of a word, meta in the upper. 0: free. See bulk_way. */
 struct bulk_cell {
 	__u64 w[8];
 };
@@ -165,22 +165,34 @@ static __always_inline int bulk_lives(__u32 meta, __u32 now)
 	return until > now;
 }
 
-/* The meta of a key whose place is cell at, or 0. Cells are filled in order. */
+/* Where in its cell a key lies, if that was free: most do, and the branch is foretold. */
+static __always_inline __u32 bulk_way(__u32 key)
+{
+	return key * 0x9e3779b1 >> 29;
+}
+
+/* The meta of a key whose place is cell at, or 0. It is no further than the first cell with room. */
 __noinline __u32 bulk_probe(__u32 slot, __u32 at, __u32 key)
 {
 	for (__u32 hop = 0; hop < BULK_HOPS; hop++) {
 		struct bulk_cell *c = bulk_cell_of(slot, at + hop);
-		__u64 last;
+		__u32 room = 0;
+		__u64 w;
 
 		if (!c)
 			return 0;
+		w = c->w[bulk_way(key) & 7];
+		if ((__u32)w == key && w >> 32)
+			return w >> 32;
 #pragma unroll
 		for (int i = 0; i < 8; i++) {
-			last = c->w[i];
-			if ((__u32)last == key && last >> 32)
-				return last >> 32;
+			w = c->w[i];
+			if (!(w >> 32))
+				room = 1;
+			else if ((__u32)w == key)
+				return w >> 32;
 		}
-		if (!(last >> 32))
+		if (room)
 			return 0;
 	}
 	return 0;

@@ -6,6 +6,21 @@
 #include "maps.h"
 #include "parse.h"
 
+static __always_inline __u16 *marks_of(struct flow *f, __u8 from_b)
+{
+	return &f->marks[from_b & 1];
+}
+
+static __always_inline __u16 side_mark_at(__u8 hook)
+{
+	return hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
+}
+
+static __always_inline __u16 side_mark(const struct pkt *p)
+{
+	return side_mark_at(p->hook);
+}
+
 /* Fills an event. Without a flow, the record holds only who and when. */
 static __noinline void fill(struct event *e, struct pkt *p, struct flow *f)
 {
@@ -18,8 +33,7 @@ static __noinline void fill(struct event *e, struct pkt *p, struct flow *f)
 	e->flow.start = e->at;
 	e->flow.dropped = p->segs;
 	e->flow.init_b = p->from_b;
-	(p->from_b ? &e->flow.d[1] : &e->flow.d[0])->marks =
-		p->hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
+	*marks_of(&e->flow, p->from_b) = side_mark(p);
 }
 
 #define WHAT(kind, end, reason) ((kind) | (end) << 8 | (__u64)(reason) << 32)
@@ -66,33 +80,13 @@ static __always_inline void inc16(__u16 *p)
 		(*p)++;
 }
 
-static __always_inline struct flow *new_flow(const struct pkt *p, struct counters *n, __u64 now)
-{
-	__u32 zero = 0;
-	struct flow *f = bpf_map_lookup_elem(&scratch, &zero);
-
-	if (!f)
-		return 0;
-	__builtin_memset(f, 0, sizeof(*f));
-	f->id = (__u64)bpf_get_smp_processor_id() << 48 | (n->flows_total + 1);
-	f->start = now;
-	f->last_payload = now;
-	f->init_b = p->from_b;
-	if (!bpf_map_update_elem(&flows, &p->key, f, BPF_NOEXIST))
-		n->flows_total++;
-	f = bpf_map_lookup_elem(&flows, &p->key);
-	if (!f)
-		n->flows_failed++;
-	return f;
-}
-
 /* Sizes, counts and gaps. An aggregated packet counts as what it is on the wire. */
-__noinline int count(struct dir *d, struct pkt *p, __u64 now)
+__noinline int count(struct dir *d, struct rare *r, struct pkt *p, __u64 now)
 {
 	__u32 full, last, n;
 	__u64 sq, gap_sq;
 
-	if (!d || !p)
+	if (!d || !r || !p)
 		return 0;
 	full = last = p->ip_len;
 	n = p->segs;
@@ -106,9 +100,9 @@ __noinline int count(struct dir *d, struct pkt *p, __u64 now)
 		last = 0xffff;
 	sq = (__u64)full * full * (n - 1) + (__u64)last * last;
 	if (!d->packets) {
-		d->first = now;
+		r->first = now;
+		r->window = p->window;
 		d->size_min = last;
-		d->window = p->window;
 		d->ttl = p->ttl;
 	} else {
 		__u32 gap = now > d->last ? micros(now - d->last) : 0;
@@ -166,10 +160,10 @@ __noinline int first_payloads(struct flow *f, struct pkt *p, __u64 now)
 			break;
 		size = p->segs > 1 && left > p->mss ? p->mss : left;
 		left -= size;
-		slot = __sync_fetch_and_add(&f->n_first, 1);
-		before = __sync_lock_test_and_set(&f->last_payload, now);
-		if (slot >= FIRST)
-			break;
+		slot = f->n_first++;
+		KNOWN(slot);
+		before = f->last_payload;
+		f->last_payload = now;
 		if (size > 32767)
 			size = 32767;
 		f->sizes[slot & (FIRST - 1)] = p->from_b ? -(__s32)size : (__s32)size;
@@ -180,31 +174,60 @@ __noinline int first_payloads(struct flow *f, struct pkt *p, __u64 now)
 	return 0;
 }
 
+/*
+ * What an ACK number proves: who answers the other side's initial number has
+ * received it. Sets M_DONE when no later number can tell more.
+ */
+static __always_inline __u16 answered(struct flow *f, struct pkt *p, __u32 side, __u64 now)
+{
+	struct dir *me = p->from_b ? &f->d[1] : &f->d[0];
+	struct rare *theirs = p->from_b ? &f->r[0] : &f->r[1];
+	__u32 us;
+
+	if (p->ack == theirs->isn + 1) {
+		us = now > theirs->syn_at ? micros(now - theirs->syn_at) : 0;
+		if (side && p->flags & T_SYN && !f->synack_us)
+			f->synack_us = us ?: 1;
+		if (!side && !f->ack_us)
+			f->ack_us = us ?: 1;
+		/* The number must have left by the other hook: one that came in
+		   by this one may be the sender's own, under a borrowed name. */
+		if (*marks_of(f, !p->from_b) & M_ISN_AT << (~p->hook & 1)) {
+			p->have |= me->validated ? 0 : PROVED;
+			me->validated = 1;
+		}
+	}
+	return me->validated && (side || f->ack_us) ? M_DONE : 0;
+}
+
 /* Sequence numbers, handshake and end. Returns how the flow ended, if it did. */
 __noinline int track_tcp(struct flow *f, struct pkt *p, __u64 now)
 {
-	struct dir *me, *you;
+	struct dir *me;
+	struct rare *mine, *yours;
 	__u32 side, end;
-	__u8 marks;
+	__u16 marks, theirs;
 
 	if (!f || !p)
 		return END_OPEN;
 	me = p->from_b ? &f->d[1] : &f->d[0];
-	you = p->from_b ? &f->d[0] : &f->d[1];
-	marks = me->marks;
+	mine = p->from_b ? &f->r[1] : &f->r[0];
+	yours = p->from_b ? &f->r[0] : &f->r[1];
 	end = p->seq + p->payload + !!(p->flags & T_SYN) + !!(p->flags & T_FIN);
 	if (!f->init_sure && (p->flags & (T_SYN | T_ACK)) == T_SYN) {
 		f->init_b = p->from_b;
 		f->init_sure = 1;
+		f->marks[0] &= ~M_DONE;
+		f->marks[1] &= ~M_DONE;
 	}
+	marks = *marks_of(f, p->from_b);
+	theirs = *marks_of(f, !p->from_b);
 	side = p->from_b != f->init_b;
 	me->flags |= p->flags & 0x3f;
-	if (p->flags & T_SYN)
-		inc16(&me->syn);
 	if (p->flags & T_FIN)
-		inc16(&me->fin);
+		inc16(&mine->fin);
 	if (p->flags & T_RST)
-		inc16(&me->rst);
+		inc16(&mine->rst);
 	if (p->flags & T_PSH)
 		inc16(&me->psh);
 	if (p->payload && marks & M_SEQ && (__s32)(p->seq - me->seq_high) < 0)
@@ -213,38 +236,27 @@ __noinline int track_tcp(struct flow *f, struct pkt *p, __u64 now)
 		me->seq_high = end;
 	marks |= M_SEQ;
 	if (p->flags & T_SYN) {
-		if (me->isn != p->seq)
+		inc16(&mine->syn);
+		if (mine->isn != p->seq)
 			marks &= ~(M_ISN_AT | M_ISN_AT << 1);
-		me->isn = p->seq;
-		me->syn_at = now;
+		mine->isn = p->seq;
+		mine->syn_at = now;
 		marks |= M_ISN | M_ISN_AT << (p->hook & 1);
 	}
 	if (p->flags & T_FIN) {
-		me->fin_end = end;
+		mine->fin_end = end;
 		marks |= M_FIN;
 	}
 	if (p->flags & T_ACK) {
-		__u8 theirs = you->marks;
-		if (theirs & M_ISN && p->ack == you->isn + 1) {
-			__u32 us = now > you->syn_at ? micros(now - you->syn_at) : 0;
-			if (side && p->flags & T_SYN && !f->synack_us)
-				f->synack_us = us ?: 1;
-			if (!side && !f->ack_us)
-				f->ack_us = us ?: 1;
-			/* The number must have left by the other hook: one that came in
-			   by this one may be the sender's own, under a borrowed name. */
-			if (theirs & M_ISN_AT << (~p->hook & 1)) {
-				p->have |= me->validated ? 0 : PROVED;
-				me->validated = 1;
-			}
-		}
-		if (theirs & M_FIN && (__s32)(p->ack - you->fin_end) >= 0)
+		if (theirs & M_ISN && (!(marks & M_DONE) || p->flags & T_SYN))
+			marks |= answered(f, p, side, now);
+		if (theirs & M_FIN && (__s32)(p->ack - yours->fin_end) >= 0)
 			marks |= M_ACKED_FIN;
 	}
-	me->marks = marks;
+	*marks_of(f, p->from_b) = marks;
 	if (p->flags & T_RST)
 		return END_RST;
-	if (marks & M_ACKED_FIN && you->marks & M_ACKED_FIN)
+	if (marks & M_ACKED_FIN && theirs & M_ACKED_FIN)
 		return END_FIN;
 	return END_OPEN;
 }
@@ -271,25 +283,26 @@ static __always_inline __u32 milestone(__u32 n)
 	return 1U << (e & 31);
 }
 
-/* Adds p to its flow and reports it when that is due. Says whether the flow ended. */
+/*
+ * Adds p to its flow and reports it when that is due. Says whether the flow
+ * ended. The caller has the flow for himself.
+ */
 __noinline int account(struct flow *f, struct pkt *p, __u64 now)
 {
 	__u32 at, before, end = END_OPEN;
-	struct dir *me;
 
 	if (!f || !p)
 		return 0;
-	me = p->from_b ? &f->d[1] : &f->d[0];
-	before = __sync_fetch_and_add(&f->packets, p->segs);
-	count(me, p, now);
-	me->marks |= p->hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
+	before = f->packets;
+	f->packets += p->segs;
+	count(p->from_b ? &f->d[1] : &f->d[0], p->from_b ? &f->r[1] : &f->r[0], p, now);
+	*marks_of(f, p->from_b) |= side_mark(p);
 	if (p->payload && f->n_first < FIRST)
 		first_payloads(f, p, now);
 	if (p->proto == P_TCP)
 		end = track_tcp(f, p, now);
 	if (end) {
-		if (__sync_lock_test_and_set(&f->ended, 1))
-			return 0;
+		f->ended = 1;
 		emit(p, f, now, WHAT(EV_END, end, 0));
 		return 1;
 	}

@@ -5,7 +5,7 @@
  * package dataplane and are held to by dataplane/planetest.
  */
 #include "rules.h"
-#include "flows.h"
+#include "flowtable.h"
 #include "prove.h"
 
 /* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
@@ -21,27 +21,34 @@ static __always_inline int leave(const struct config *c, struct counters *n, con
 	return 1;
 }
 
-/* Counts the drop at its flow; the first of a rule in a mode is told. */
-__noinline int tell_drop(struct match *m, struct pkt *p)
+/* The news that a drop is, if it is the first of its rule in this mode. */
+__noinline __u64 news_of_drop(struct match *m, struct pkt *p)
 {
 	__u32 zero = 0, bit;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
-	struct flow_key key;
-	struct flow *f = 0;
 
 	if (!c || !m || !p)
 		return 0;
-	key = p->key;
-	if (p->have & HAVE_L4)
-		f = bpf_map_lookup_elem(&flows, &key);
-	if (f)
-		add(&f->dropped, p->segs);
 	bit = c->mode == MODE_ENFORCE ? 2 : 1;
 	if (m->told & bit)
 		return 0;
 	if (!first_drop(m, p, bit))
 		return 0;
-	return emit(p, f, m->now, WHAT(EV_FIRST_DROP, 0, m->reason));
+	return WHAT(EV_FIRST_DROP, 0, m->reason);
+}
+
+/*
+ * Generic XDP comes after the kernel put segments of TCP together, and is not
+ * told how many. All but the last are equal, and on most paths fill the link.
+ */
+static __always_inline void regroup(struct pkt *p, __u32 most)
+{
+	__u32 mss = most - p->hdr_len;
+
+	if (p->segs > 1 || p->proto != P_TCP || !(p->have & HAVE_L4) || p->hdr_len >= most || p->payload <= mss)
+		return;
+	p->mss = mss;
+	p->segs = (p->payload + mss - 1) / mss;
 }
 
 /* What to do with p. */
@@ -50,14 +57,16 @@ static __always_inline int decide(struct pkt *p)
 	struct match m = {};
 	struct counters *n;
 	struct config *c;
-	struct flow *f = 0;
+	struct spot at = {};
 	__u32 zero = 0;
-	int drop, born = 0, fate = ADMIT;
+	int drop, known = 0, born = 0, fate = ADMIT;
 
 	c = bpf_map_lookup_elem(&settings, &zero);
 	n = bpf_map_lookup_elem(&totals, &zero);
 	if (!c || !n)
 		return 0;
+	if (unlikely(c->most && p->ip_len > c->most))
+		regroup(p, c->most);
 	n->packets += p->segs;
 	n->bytes += p->segs > 1 ? p->payload + (__u64)p->segs * p->hdr_len : p->ip_len;
 	if (p->bad) {
@@ -74,11 +83,11 @@ static __always_inline int decide(struct pkt *p)
 	match_rules(&m, p);
 	drop = m.action >= ACT_SUSPEND;
 	if (!drop && p->have & HAVE_L4) {
-		f = bpf_map_lookup_elem(&flows, &p->key);
-		born = !f && makes_flow(p);
+		known = flow_known(p, &at);
+		born = !known && makes_flow(p);
 		if (m.budgets && !(p->way & (WAY_JOIN | WAY_PASS)))
 			drop = over_budget(&m, p, born);
-		if (!drop && (born || (!f && knocks(p)))) {
+		if (!drop && (born || (!known && knocks(p)))) {
 			fate = admit(p, m.now);
 			drop = (fate & 0xff) == REFUSE;
 		}
@@ -89,9 +98,9 @@ static __always_inline int decide(struct pkt *p)
 	}
 	if (drop && never_block(p, m.now)) {
 		n->never_saved += p->segs;
-		if (p->have & HAVE_L4 && !f)
-			f = bpf_map_lookup_elem(&flows, &p->key);
-		born = p->have & HAVE_L4 && !f && makes_flow(p);
+		if (p->have & HAVE_L4 && !known)
+			known = flow_known(p, &at);
+		born = p->have & HAVE_L4 && !known && makes_flow(p);
 		drop = 0;
 		fate = ADMIT;
 	}
@@ -101,21 +110,17 @@ static __always_inline int decide(struct pkt *p)
 		if (fate != ADMIT)
 			tell_refused(p, fate >> 8, m.now);
 		else
-			tell_drop(&m, p);
+			flow_dropped(p, m.now, news_of_drop(&m, p));
 		return leave(c, n, p, drop);
 	}
-	if (born)
-		f = fate == ADMIT_BARE ? untracked(p) : new_flow(p, n, m.now);
-	if (f && born && answers(p)) {
-		f->init_b = !p->from_b;
-		f->init_sure = 1;
-	}
-	if (f && counts(f, p) && account(f, p, m.now) && !bpf_map_delete_elem(&flows, &p->key))
+	if (born && fate == ADMIT_BARE)
+		pass_untracked(p);
+	else if ((known || born) && flow_track(p, &at, known, m.now))
 		n->flows_ended++;
 	if (p->have & PROVED && p->hook == TO_INSIDE)
 		remember(&p->src, m.now);
 	if (p->hook == TO_INSIDE && p->proto == P_TCP && p->have & HAVE_L4) {
-		if (!f && p->flags & T_RST)
+		if (!known && p->flags & T_RST)
 			hear_reset(p, m.now);
 		else if (any_dark() && dark(p, m.now))
 			return c->mode == MODE_ENFORCE ? ANSWER : PASS;

@@ -14,6 +14,7 @@ typedef unsigned int __u32;
 typedef unsigned long long __u64;
 typedef signed short __s16;
 typedef signed int __s32;
+typedef signed long long __s64;
 
 #define SEC(name) __attribute__((section(name), used))
 #define __noinline __attribute__((noinline))
@@ -35,6 +36,7 @@ typedef signed int __s32;
 enum {
 	BPF_MAP_TYPE_HASH = 1,
 	BPF_MAP_TYPE_ARRAY = 2,
+	BPF_MAP_TYPE_PROG_ARRAY = 3,
 	BPF_MAP_TYPE_PERCPU_ARRAY = 6,
 	BPF_MAP_TYPE_LRU_HASH = 9,
 	BPF_MAP_TYPE_LPM_TRIE = 11,

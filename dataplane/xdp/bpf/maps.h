@@ -19,13 +19,6 @@ struct {
 	__type(value, struct counters);
 } totals SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct flow);
-} scratch SEC(".maps");
-
 /* The bucket that bounds what the built-in never-block entries save. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -33,13 +26,6 @@ struct {
 	__type(key, __u32);
 	__type(value, __u64);
 } budget SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_LRU_HASH);
-	__uint(max_entries, 65536);
-	__type(key, struct flow_key);
-	__type(value, struct flow);
-} flows SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -111,6 +97,12 @@ struct {
  */
 #define SECOND 1000000000ULL
 #define add(p, v) ((void)__sync_fetch_and_add(p, v))
+
+/*
+ * Between an index and its bound: the compiler must neither read the index
+ * again nor reason the bound away, since the verifier does not follow it.
+ */
+#define KNOWN(i) asm volatile("" : "+r"(i))
 
 /*
  * A token bucket in one word (GCRA): *tat is when the bucket will be full

@@ -7,6 +7,7 @@
 #ifndef HEDGEROW_PLACE_H
 #define HEDGEROW_PLACE_H
 
+#include "flows.h"
 #include "rules.h"
 
 enum { ROLE_INSIDE, ROLE_HOST, ROLE_OUTSIDE, ROLE_SENSOR };
@@ -99,7 +100,8 @@ static __always_inline int answers(const struct pkt *p)
 /* Whether p is to be counted into f; marks what this hook knows of the ends. */
 static __always_inline int counts(struct flow *f, const struct pkt *p)
 {
-	struct dir *me = p->from_b ? &f->d[1] : &f->d[0];
+	__u16 *marks = marks_of(f, p->from_b);
+	struct rare *mine = p->from_b ? &f->r[1] : &f->r[0];
 
 	if (p->way & WAY_PASS)
 		return 0;
@@ -108,11 +110,11 @@ static __always_inline int counts(struct flow *f, const struct pkt *p)
 	if (p->way & WAY_OWN)
 		f->own = 1;
 	if (p->way & WAY_BOTH)
-		me->marks |= M_RECEIVER_IN;
-	if (p->way & WAY_AGAIN && me->marks & (xdp_hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN)) {
-		me->marks |= tcx_hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
-		if (me->marks & M_ISN && p->seq == me->isn && p->flags & T_SYN)
-			me->marks |= M_ISN_AT << (tcx_hook & 1);
+		*marks |= M_RECEIVER_IN;
+	if (p->way & WAY_AGAIN && *marks & side_mark_at(xdp_hook)) {
+		*marks |= side_mark_at(tcx_hook);
+		if (p->flags & T_SYN && *marks & M_ISN && p->seq == mine->isn)
+			*marks |= M_ISN_AT << (tcx_hook & 1);
 		return 0;
 	}
 	return 1;

@@ -165,20 +165,22 @@ __noinline int challenge(struct pkt *p, __u32 kind, __u64 now)
 static __always_inline void tell_proof(struct pkt *p, __u64 now)
 {
 	__u32 zero = 0;
-	struct flow *f = bpf_map_lookup_elem(&scratch, &zero);
+	struct slot *slot = bpf_map_lookup_elem(&scratch, &zero);
 	struct proof *v = proof_of(&p->src, now);
+	struct flow *f;
 
-	if (!f || !v || over(&v->told, TOLD_RATE, now))
+	if (!slot || !v || over(&v->told, TOLD_RATE, now))
 		return;
+	f = &slot->flow;
 	__builtin_memset(f, 0, sizeof(*f));
 	f->start = now;
 	f->init_b = p->from_b;
 	f->init_sure = 1;
 	if (p->from_b) {
-		f->d[1].marks = M_RECEIVER_IN;
+		f->marks[1] = M_RECEIVER_IN;
 		f->d[1].validated = 1;
 	} else {
-		f->d[0].marks = M_RECEIVER_IN;
+		f->marks[0] = M_RECEIVER_IN;
 		f->d[0].validated = 1;
 	}
 	emit(p, f, now, WHAT(EV_PROOF, 0, 0));

@@ -12,7 +12,7 @@ enum { MODE_MONITOR, MODE_ENFORCE };
 enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK, ACT_QUARANTINE };
 enum { FROM_INSIDE, TO_INSIDE };
 enum { EV_MILESTONE, EV_END, EV_FIRST_DROP, EV_FLOOD, EV_PROOF };
-enum { END_OPEN, END_FIN, END_RST };
+enum { END_OPEN, END_FIN, END_RST, END_IDLE, END_EVICTED };
 enum { HINT_NONE, HINT_TLS, HINT_SSH, HINT_HTTP };
 enum { CLASS_BLOCK, CLASS_OBSERVE };
 enum {
@@ -37,33 +37,91 @@ struct flow_key {
 	__u8 proto, pad[3];
 };
 
-/* dir.marks */
+/* flow.marks, of each direction */
 #define M_SEQ 1		/* seq_high is set */
 #define M_ISN 2		/* isn is set */
 #define M_FIN 4		/* fin_end is set */
 #define M_ACKED_FIN 8	/* this side acknowledged the other's FIN */
 #define M_SENDER_IN 16	/* sender seen on the protected side */
 #define M_RECEIVER_IN 32 /* receiver seen on the protected side */
+#define M_DONE 0x8000	/* ACK numbers of this side tell no more, see answered() */
 #define M_ISN_AT 64	/* shifted left by the hook: isn was seen there */
 
-/* One direction, written only by packets of that direction. */
+/* What each packet of a direction changes: one cache line. */
 struct dir {
-	__u64 bytes, payload, size_sq, gap_sq;
-	__u64 first, last, syn_at;
-	__u32 packets, gap_max, seq_high, isn, fin_end;
-	__u16 size_min, size_max, syn, fin, rst, psh, retrans, window;
-	__u8 flags, ttl, marks, validated;
+	__u64 bytes, payload, size_sq, gap_sq, last;
+	__u32 packets, gap_max, seq_high;
+	__u16 size_min, size_max, psh, retrans;
+	__u8 flags, ttl, validated, pad;
 };
 
-/* d[0] is the direction from the key's a to b; sizes are positive from a. */
+/* What few packets of a direction change. */
+struct rare {
+	__u64 first, syn_at;
+	__u32 isn, fin_end;
+	__u16 syn, fin, rst, window;
+};
+
+/*
+ * d[0] is the direction from the key's a to b; sizes are positive from a. The
+ * first 16 bytes, one of d and nothing else are what most packets touch: in a
+ * slot they begin where the key's cache line ends.
+ */
 struct flow {
+	__u32 packets, dropped;
+	__u8 n_first, ended, init_b, init_sure;	/* init_sure: a pure SYN was seen */
+	__u16 marks[2];
 	struct dir d[2];
+	struct rare r[2];
 	__u64 id, start, last_payload;
-	__u32 packets, dropped, n_first, ended;
 	__u32 synack_us, ack_us;
-	__s16 sizes[FIRST];
 	__u32 gaps[FIRST];
-	__u8 init_b, init_sure, hint, own, pad[4];	/* init_sure: a pure SYN was seen; own: the gateway's, at its outside */
+	__s16 sizes[FIRST];
+	__u8 hint, own, pad[6];	/* own: the gateway's, at its outside */
+};
+
+/*
+ * A place for one flow. seq is odd while somebody changes it, who then has it
+ * for himself; a reader that finds the same even number before and after has
+ * read what was there at one time.
+ */
+struct slot {
+	__u32 seq;
+	__u8 live, rank, pad[2];
+	struct flow_key key;
+	struct flow flow;
+	__u8 spare[40];
+};
+
+/* A flow of one packet: all that is needed to count that packet later. */
+struct egg {
+	struct flow_key key;
+	__u64 at, id;
+	__u32 ip_len, hdr_len, payload, seq, first4, dropped;
+	__u16 window;
+	__u8 flags, ttl, from_b, hook, way;
+	__u8 again;	/* marks that the same packet earned at another hook */
+};
+
+#define WAYS 12		/* slots of a bucket */
+#define EGGS 4		/* eggs of a bucket */
+
+/*
+ * One cache line that says where flows may be: tags of the bucket's slots and
+ * eggs, 0 for an empty one, and of each slot its rank (upper 3 bits) and when
+ * it last had a packet (ticks of 2^30 ns). All of it are hints but seq, which
+ * is the lock of the bucket's eggs and of who may make a flow here.
+ */
+struct bucket {
+	__u32 seq;
+	__u8 hand, next_egg, pad[2];
+	__u16 tags[WAYS + EGGS];
+	__u16 seen[WAYS];
+};
+
+/* Keys of the hash that chooses buckets; random, and as old as the table. */
+struct seed {
+	__u64 k[20];
 };
 
 /*
@@ -118,12 +176,13 @@ struct config {
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
 	__u32 pair_rules, toward_rules, remedies, names;
 	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
+	__u32 most, pad;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
 	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 };
 
 struct counters {
 	__u64 packets, bytes, dropped, would_drop, never_saved;
-	__u64 flows_total, flows_ended, flows_failed, events_lost, later_fragments;
+	__u64 flows_total, flows_ended, flows_evicted, flows_untracked, events_lost, later_fragments;
 	__u64 orphaned;	/* new and unwatched, see orphaned(): dropped, or would have been */
 	__u64 bad[N_BAD];
 	__u64 event_tat;

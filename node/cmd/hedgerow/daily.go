@@ -71,7 +71,7 @@ func dailyCommands() []*cobra.Command {
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
 		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
-		modeCommand(), panicCommand(), peersCommand(), modelsCommand(), roundCommand(),
+		modeCommand(), panicCommand(), stopCommand(), peersCommand(), modelsCommand(), roundCommand(),
 	} {
 		out = append(out, d.command())
 	}
@@ -102,6 +102,14 @@ func printStatus(w io.Writer, s api.Status) {
 	row("site", "%s, up %s, version %s", s.Site, s.Uptime.Round(time.Second), s.Version)
 	row("mode", "%s", mode)
 	row("packets", "%d seen on %s (%s), %d dropped, %d would have been", s.Plane.Packets, orNone(s.Plane.Interface), s.Plane.Attach, s.Plane.Dropped, s.Plane.WouldDrop)
+	for _, a := range s.Plane.Attached {
+		if a.Down != "" {
+			row("not filtered", "%s: %s", a.Interface, a.Down)
+		}
+	}
+	if s.Plane.Away != "" {
+		row("daemon away", "%s", s.Plane.Away)
+	}
 	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
 	row("learning", "%s", s.Learning.Words)
 	if s.Mesh.Enabled {

@@ -82,40 +82,41 @@ func checkCommand() *cobra.Command {
 		Args:    noArgs,
 	}
 	c.Flags().StringVarP(&path, "config", "c", "", "configuration (default: "+defaultConfig+" where it exists)")
-	c.Flags().StringVar(&iface, "interface", "", "interface, instead of dataplane.interface")
+	c.Flags().StringVar(&iface, "interface", "", "the only interface, instead of those of the configuration")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := loadConfig(path)
 		if err != nil {
 			return err
 		}
 		if iface != "" {
-			cfg.Dataplane.Interface = iface
+			cfg.Dataplane.Interface, cfg.Dataplane.Attach = iface, nil
 		}
 		v, err := machine.Look(machine.Options{StateDir: cfg.Site.StateDir})
 		if err != nil {
 			return err
 		}
 		fs := v.Inspect(want(cfg))
-		name := cfg.Dataplane.Interface
-		if name == "" {
-			if in, err := v.FindInside(); err == nil {
-				name = in.Interface
+		if ins, err := v.Places(places(cfg.Dataplane.Placement())); err == nil {
+			for _, in := range ins {
+				fs = append(fs, kernelFindings(in.Interface, len(ins) > 1)...)
 			}
-		}
-		if name != "" {
-			fs = append(fs, kernelFindings(name)...)
 		}
 		return printFindings(c.OutOrStdout(), fs)
 	}
 	return c
 }
 
-// kernelFindings is what the kernel can do for an interface.
-func kernelFindings(iface string) []machine.Finding {
+// kernelFindings is what the kernel can do for an interface; named says to name
+// it with each.
+func kernelFindings(iface string, named bool) []machine.Finding {
 	states := map[xdp.Level]machine.State{xdp.Fine: machine.OK, xdp.Limited: machine.Warn, xdp.Fatal: machine.Fail}
 	var out []machine.Finding
 	for _, f := range xdp.Probe(iface).Findings {
-		out = append(out, machine.Finding{Name: f.Name, State: states[f.Level], Found: f.Detail, Advice: f.Advice})
+		name := f.Name
+		if named {
+			name = iface + ": " + name
+		}
+		out = append(out, machine.Finding{Name: name, State: states[f.Level], Found: f.Detail, Advice: f.Advice})
 	}
 	return out
 }

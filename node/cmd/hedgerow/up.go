@@ -9,10 +9,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,7 +47,7 @@ in /var/lib/hedgerow. Nothing is dropped before ` + "`hedgerow mode enforce`" + 
 	c.Flags().StringVarP(&path, "config", "c", "", "configuration (default: "+defaultConfig+" where it exists)")
 	c.Flags().StringVar(&state, "state", "", "state folder, instead of site.state_dir")
 	c.Flags().StringVar(&socket, "socket", "", "control socket, instead of site.socket")
-	c.Flags().StringVar(&iface, "interface", "", "interface, instead of dataplane.interface")
+	c.Flags().StringVar(&iface, "interface", "", "the only interface, instead of those of the configuration")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cfg, err := loadConfig(path)
 		if err != nil {
@@ -64,7 +64,7 @@ in /var/lib/hedgerow. Nothing is dropped before ` + "`hedgerow mode enforce`" + 
 			}
 		}
 		if iface != "" {
-			cfg.Dataplane.Interface = iface
+			cfg.Dataplane.Interface, cfg.Dataplane.Attach = iface, nil
 		}
 		return up(c.Context(), cfg, c.OutOrStdout(), c.ErrOrStderr())
 	}
@@ -106,6 +106,10 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 		return err
 	}
 
+	if err := xdp.Privileged(); err != nil {
+		return err
+	}
+
 	// ---- Everything above needs no privilege and changes nothing. ----
 
 	if err := os.MkdirAll(cfg.Site.StateDir, 0o700); err != nil {
@@ -128,11 +132,14 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 		return err
 	}
 	defer func() { _ = l.Close() }()
-	plane, attach, err := openPlane(cfg, place, log)
+	plane, err := loadPlane(cfg, place, log)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, plane.Close()) }()
+	var remove atomic.Bool // enforcement ends with the daemon
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
 
 	mesh := node.MeshOptions{Organisation: cfg.Mesh.Organisation, Roster: roster, RoundEvery: cfg.Mesh.RoundEvery, Gather: cfg.Mesh.Gather}
 	if len(roster) > 0 {
@@ -154,8 +161,9 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 		return err
 	}
 	n, err := node.New(node.Options{
-		Site: cfg.Site.Name, Version: versionString(), Interface: place.Interface, Plane: plane, Mode: cfg.Dataplane.Mode,
+		Site: cfg.Site.Name, Version: versionString(), Interface: place.names(), Plane: plane, Mode: cfg.Dataplane.Mode,
 		Store: st, Key: key, Never: append(place.Never, cfg.Dataplane.NeverBlock...), Own: place.Own, Inside: place.Inside, Warnings: place.Warnings,
+		Away: away(cfg), Stop: func(r bool) { remove.Store(r); stop() },
 		Learner: node.LearnerOptions{
 			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
 			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: cfg.Learner.IncidentsPerDay,
@@ -170,19 +178,43 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	// What the site decided before stands in the tables now: packets may meet it.
+	if err := plane.Attach(); err != nil {
+		return err
+	}
+	attach, err := hooked(plane)
+	if err != nil {
+		return err
+	}
 	greet(out, cfg, place, attach, roster)
+
+	// The socket is closed last: who asked to stop waits for that.
+	serving, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	served := make(chan error, 1)
+	go func() { served <- api.Serve(serving, l, n, log); stop() }()
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Run(ctx) })
-	g.Go(func() error { return api.Serve(ctx, l, n, log) })
-	g.Go(func() error { return followSystem(ctx, cfg, n, log) })
+	g.Go(func() error { return superviseBy(ctx, n, log) })
+	g.Go(func() error { return followSystem(ctx, cfg, place.Role, n, log) })
 	if cfg.Telemetry.Metrics != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Telemetry.Metrics, metrics, plane, log) })
 	}
-	if err := g.Wait(); err != nil && ctx.Err() == nil {
+	err = g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	if remove.Load() {
+		err = errors.Join(err, plane.Detach())
+	}
+	hangUp()
+	if err := errors.Join(err, <-served); err != nil {
 		return err
-	} else if err != nil && !errors.Is(err, context.Canceled) {
-		return err
+	}
+	if remove.Load() {
+		_, _ = fmt.Fprintln(out, "stopped; enforcement ends")
+		return nil
 	}
 	_, _ = fmt.Fprintln(out, "stopped; what is pinned goes on enforcing until it expires (`hedgerow detach` ends it)")
 	return nil
@@ -211,7 +243,7 @@ func greet(w io.Writer, cfg *config.Config, p placed, attach string, roster []fe
   %s; %s
   state in %s, socket %s
   next: hedgerow status | hedgerow alerts -f | hedgerow mode enforce
-`, p.Interface, attach, p.Why, mode, learn, mesh, cfg.Site.StateDir, cfg.Site.Socket)
+`, p.names(), attach, p.Why, mode, learn, mesh, cfg.Site.StateDir, cfg.Site.Socket)
 }
 
 func hostName() string {
@@ -222,58 +254,14 @@ func hostName() string {
 	return h
 }
 
-// placed is where the plane goes, and what may never be blocked there.
-type placed struct {
-	Interface string
-	Why       string
-	Never     []dataplane.Never
-	Own       []netip.Addr
-	Inside    []netip.Prefix
-	Warnings  []string
-}
-
-func placement(cfg *config.Config) (placed, error) {
-	v, err := machine.Look(machine.Options{StateDir: cfg.Site.StateDir})
-	if err != nil {
-		return placed{}, err
-	}
-	var in machine.Inside
-	if cfg.Dataplane.Interface == "" {
-		in, err = v.FindInside()
-	} else {
-		in, err = v.Describe(cfg.Dataplane.Interface, cfg.Dataplane.Role)
-	}
-	if err != nil {
-		return placed{}, err
-	}
-	cfg.Dataplane.Role = in.Role
-	p := placed{Interface: in.Interface, Why: in.Why, Never: v.NeverBlock(in.Role), Own: v.Own(), Inside: in.Prefixes}
-	if len(cfg.Dataplane.Inside) > 0 {
-		p.Inside = cfg.Dataplane.Inside
-	}
-	for _, f := range v.Inspect(want(cfg)) {
-		if f.State != machine.OK {
-			p.Warnings = append(p.Warnings, fmt.Sprintf("%s: %s: %s", f.Name, f.Found, f.Advice))
-		}
-	}
-	return p, nil
-}
-
 // followSystem keeps the never-block list in step with the machine's addresses,
 // gateways, resolvers and sessions.
-func followSystem(ctx context.Context, cfg *config.Config, n *node.Node, log *slog.Logger) error {
+func followSystem(ctx context.Context, cfg *config.Config, role string, n *node.Node, log *slog.Logger) error {
 	return machine.Watch(ctx, machine.WatchOptions{Log: log}, func(v *machine.View) {
-		if err := n.SetSystem(append(v.NeverBlock(cfg.Dataplane.Role), cfg.Dataplane.NeverBlock...), v.Own()); err != nil {
+		if err := n.SetSystem(append(v.NeverBlock(role), cfg.Dataplane.NeverBlock...), v.Own()); err != nil {
 			log.Error("never-block list does not follow the system", telemetry.KeyErr, err)
 		}
 	})
-}
-
-func want(cfg *config.Config) machine.Want {
-	return machine.Want{
-		Interface: cfg.Dataplane.Interface, Role: cfg.Dataplane.Role,
-		Enforce: cfg.Dataplane.Mode == dataplane.Enforce, MaxBytes: cfg.Store.MaxBytes,
-	}
 }
 
 func rosterOf(cfg *config.Config) ([]federation.Site, error) {
@@ -311,31 +299,6 @@ func learnerSeed(cfg *config.Config, st *store.Store) (uint64, error) {
 	}
 	b = randomBytes(8)
 	return beUint64(b), st.Save(key, b)
-}
-
-// openPlane attaches the kernel path.
-func openPlane(cfg *config.Config, p placed, log *slog.Logger) (dataplane.Plane, string, error) {
-	switch cfg.Dataplane.Plane {
-	case config.PlaneAuto, config.PlaneXDP:
-	default:
-		return nil, "", fmt.Errorf("dataplane.plane: %q sees no packets of this machine: expected auto or xdp (`hedgerow replay` reads captures)", cfg.Dataplane.Plane)
-	}
-	role := xdp.Inside
-	if cfg.Dataplane.Role == config.RoleHost {
-		role = xdp.Host
-	}
-	x, err := xdp.Open(xdp.Options{
-		Interface: p.Interface, Role: role, PinDir: cfg.Dataplane.PinDir, Mode: cfg.Dataplane.Mode,
-		MaxFlows: cfg.Dataplane.MaxFlows, Bulk: node.BulkLimits(cfg.Feeds.MaxEntries), Log: log.With(telemetry.KeyComponent, "xdp"),
-	})
-	if err != nil {
-		return nil, "", err
-	}
-	s, err := x.Stats()
-	if err != nil {
-		return nil, "", errors.Join(err, x.Close())
-	}
-	return x, s.AttachMode + " XDP and TCX", nil
 }
 
 func serveMetrics(ctx context.Context, addr string, m *telemetry.Metrics, p dataplane.Plane, log *slog.Logger) error {

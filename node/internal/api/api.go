@@ -34,6 +34,7 @@ type Status struct {
 type PlaneStatus struct {
 	Attach    string `json:"attach"` // native, generic, software, none
 	Interface string `json:"interface,omitempty"`
+	Away      string `json:"away,omitempty"` // what happens while no daemon is there, in words
 	dataplane.Stats
 }
 
@@ -148,6 +149,8 @@ type Backend interface {
 	Allow(ctx context.Context, entry string, remove bool) ([]string, error)
 	SetMode(ctx context.Context, mode string) error
 	Panic(ctx context.Context, on bool) (int, error)
+	// Stop ends the daemon after it has answered; remove also ends enforcement.
+	Stop(ctx context.Context, remove bool) error
 	Peers(ctx context.Context) ([]Peer, error)
 	Models(ctx context.Context) ([]Model, error)
 	StartRound(ctx context.Context) (uint64, error)

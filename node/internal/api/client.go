@@ -233,6 +233,30 @@ func (c *Client) Panic(ctx context.Context, on bool) (int, error) {
 	return out.Lifted, err
 }
 
+// Stop ends the daemon; with remove, enforcement as well. It returns when the
+// daemon is about to stop, see Gone.
+func (c *Client) Stop(ctx context.Context, remove bool) error {
+	return c.do(ctx, http.MethodPost, "/v1/stop", stopRequest{remove}, nil)
+}
+
+// Gone waits until nobody answers at the socket.
+func (c *Client) Gone(ctx context.Context) error {
+	tick := time.NewTicker(50 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		conn, err := net.DialTimeout("unix", c.socket, time.Second)
+		if err != nil {
+			return nil
+		}
+		_ = conn.Close()
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("daemon at %s has not stopped yet: %v", c.socket, ctx.Err())
+		case <-tick.C:
+		}
+	}
+}
+
 // Peers lists the other sites.
 func (c *Client) Peers(ctx context.Context) (ps []Peer, err error) {
 	return ps, c.do(ctx, http.MethodGet, "/v1/peers", nil, &ps)

@@ -114,6 +114,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	post(mux, "/v1/allow", func(ctx context.Context, in allowRequest) (any, error) {
 		return b.Allow(ctx, in.Entry, in.Remove)
 	})
+	post(mux, "/v1/stop", func(ctx context.Context, in stopRequest) (any, error) { return nil, b.Stop(ctx, in.Remove) })
 	post(mux, "/v1/mode", func(ctx context.Context, in modeRequest) (any, error) { return nil, b.SetMode(ctx, in.Mode) })
 	post(mux, "/v1/panic", func(ctx context.Context, in panicRequest) (any, error) {
 		n, err := b.Panic(ctx, in.On)
@@ -142,6 +143,9 @@ type (
 	allowRequest struct {
 		Entry  string `json:"entry"`
 		Remove bool   `json:"remove"`
+	}
+	stopRequest struct {
+		Remove bool `json:"remove"`
 	}
 	modeRequest struct {
 		Mode string `json:"mode"`

@@ -45,17 +45,14 @@ const (
 	PlaneNone = "none"
 )
 
-// Roles of the interface.
-const (
-	RoleInside = "inside" // the protected hosts are behind it
-	RoleHost   = "host"   // it is this machine's own
-)
-
 // Dataplane is the packet path.
 type Dataplane struct {
 	Plane      string         // one of the Plane constants
 	Interface  string         // "" means: find the inside interface
 	Role       string         // one of the Role constants
+	Attach     []Attach       // further interfaces; without Interface, all of them
+	Fail       string         // FailOpen or FailClosed
+	DeadAfter  time.Duration  // how long the daemon may be away before Fail holds, 5 s to 1 h
 	Mode       dataplane.Mode // monitor or enforce
 	Inside     []netip.Prefix // networks of the protected side; empty means: those of the interface
 	PinDir     string         // absolute path inside a bpffs; "" pins nothing
@@ -127,7 +124,7 @@ const day = 24 * time.Hour
 func Default() Config {
 	return Config{
 		Site:      Site{StateDir: "/var/lib/hedgerow", Socket: "/run/hedgerow/hedgerow.sock"},
-		Dataplane: Dataplane{Plane: PlaneAuto, Role: RoleInside, PinDir: "/sys/fs/bpf/hedgerow", MaxFlows: 65536},
+		Dataplane: Dataplane{Plane: PlaneAuto, Role: RoleInside, Fail: FailOpen, DeadAfter: 30 * time.Second, PinDir: "/sys/fs/bpf/hedgerow", MaxFlows: 65536},
 		Learner: Learner{
 			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
 			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5,

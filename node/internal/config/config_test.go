@@ -31,6 +31,11 @@ inside = ["10.1.0.0/24", "fd00::/64"]
 pin_dir = ""
 max_flows = 2048
 never_block = ["192.0.2.1 tcp/443", "198.51.100.0/24", "2001:db8::1 udp/53 any-side"]
+fail = "closed"
+dead_after = "1m"
+[[dataplane.attach]]
+interface = "wan0"
+role = "outside"
 [learner]
 enabled = false
 warmup_flows = 60
@@ -105,7 +110,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 	}
 	want := Config{
 		Site: Site{"alder", "/tmp/a", "/tmp/a/s"},
-		Dataplane: Dataplane{PlaneSoft, "lan0", RoleHost, dataplane.Enforce,
+		Dataplane: Dataplane{PlaneSoft, "lan0", RoleHost, []Attach{{"wan0", RoleOutside}}, FailClosed, time.Minute, dataplane.Enforce,
 			[]netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")}, "", 2048,
 			[]dataplane.Never{never("192.0.2.1/32", flow.TCP, 443, false), never("198.51.100.0/24", 0, 0, false), never("2001:db8::1/128", flow.UDP, 53, true)}},
 		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 5 * time.Second, 30 * time.Second, 2, 7},
@@ -126,6 +131,41 @@ func TestEveryKeyIsRead(t *testing.T) {
 		if !strings.Contains(whole1, "\n"+f.key[strings.Index(f.key, ".")+1:]+" = ") {
 			t.Errorf("%s is not in this test", f.key)
 		}
+	}
+}
+
+func TestMistakesInAttachments(t *testing.T) {
+	for text, want := range map[string]string{
+		"[dataplane]\nattach = 3":                            "hedgerow.toml:2: dataplane.attach: expected [[dataplane.attach]] tables",
+		"[dataplane]\nattach = [3]":                          "expected a [[dataplane.attach]] table",
+		"[[dataplane.attach]]\ninterface = \"a\"":            "hedgerow.toml:1: dataplane.attach #1: role is required",
+		"[[dataplane.attach]]\nrole = \"inside\"":            "interface is required",
+		"[[dataplane.attach]]\nrole = \"innside\"":           "expected one of inside, host, outside, bridge, sensor",
+		"[[dataplane.attach]]\nrolle = \"inside\"":           "rolle: is not a known key: did you mean role?",
+		"[[dataplane.attach]]\ninterface = \"a/b\"":          "dataplane.attach #1.interface: found",
+		"[dataplane]\nfail = \"shut\"":                       "expected one of open, closed",
+		"[dataplane]\ndead_after = \"1s\"":                   "a duration from 5s to 1h",
+		"[dataplane]\nrole = \"sensor\"\nmode = \"enforce\"": "hedgerow.toml:3: dataplane.mode: found \"enforce\" with a sensor",
+		"[dataplane]\ninterface = \"a\"\n[[dataplane.attach]]\ninterface = \"a\"\nrole = \"outside\"": "hedgerow.toml:4: dataplane.attach #1.interface: found \"a\" again",
+		strings.Repeat("[[dataplane.attach]]\ninterface = \"a\"\nrole = \"inside\"\n", 32):            "found 32 interfaces",
+	} {
+		_, err := parse(text)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.60q: found %v, want %q", text, err, want)
+		}
+	}
+}
+
+func TestPlacement(t *testing.T) {
+	c, err := parse("[dataplane]\ninterface = \"lan0\"\n[[dataplane.attach]]\ninterface = \"wan0\"\nrole = \"outside\"")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := c.Dataplane.Placement(), []Attach{{"lan0", RoleInside}, {"wan0", RoleOutside}}; !reflect.DeepEqual(got, want) {
+		t.Errorf("placement %v, want %v", got, want)
+	}
+	if d := Default(); len(d.Dataplane.Placement()) != 0 {
+		t.Errorf("default placement %v: expected none, it is found", d.Dataplane.Placement())
 	}
 }
 
@@ -306,6 +346,9 @@ func TestDocumentationNamesEveryKey(t *testing.T) {
 	}
 	for _, k := range feedKeys() {
 		known["feed."+k] = true
+	}
+	for _, k := range attachKeys() {
+		known["dataplane.attach."+k] = true
 	}
 	documented := map[string]bool{}
 	for _, m := range regexp.MustCompile("(?m)^\\| `([a-z_.]+)` \\|").FindAllStringSubmatch(string(b), -1) {

@@ -116,6 +116,8 @@ func (p *parser) table(prefix string, t map[string]any) {
 			p.problem(key, "%s", mismatch(t[k], "a table, ["+key+"]"))
 		case key == "mesh.peer":
 			p.peers(t[k])
+		case key == "dataplane.attach":
+			p.attachments(t[k])
 		case key == "feed":
 			p.feeds(t[k])
 		default:
@@ -193,6 +195,7 @@ func (p *parser) cross() {
 			FormatDuration(c.Mesh.Gather), FormatDuration(c.Mesh.RoundEvery))
 	}
 	p.crossFeeds()
+	p.crossAttach()
 	if len(c.Mesh.Peers) > 0 && c.Mesh.Organisation == "" {
 		p.problem("mesh.organisation", "is required when there are [[mesh.peer]] tables: expected the name that all these sites share")
 	}

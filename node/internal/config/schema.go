@@ -30,7 +30,9 @@ func fields() []field[Config] {
 		text("site.socket", func(c *Config) *string { return &c.Site.Socket }, checkSocket),
 		text("dataplane.plane", func(c *Config) *string { return &c.Dataplane.Plane }, oneOf(PlaneAuto, PlaneXDP, PlaneSoft, PlaneNone)),
 		text("dataplane.interface", func(c *Config) *string { return &c.Dataplane.Interface }, checkInterface),
-		text("dataplane.role", func(c *Config) *string { return &c.Dataplane.Role }, oneOf(RoleInside, RoleHost)),
+		text("dataplane.role", func(c *Config) *string { return &c.Dataplane.Role }, anyRole),
+		text("dataplane.fail", func(c *Config) *string { return &c.Dataplane.Fail }, oneOf(FailOpen, FailClosed)),
+		duration("dataplane.dead_after", func(c *Config) *time.Duration { return &c.Dataplane.DeadAfter }, minDead, maxDead),
 		{"dataplane.mode", "a string", setMode},
 		list("dataplane.inside", func(c *Config) *[]netip.Prefix { return &c.Dataplane.Inside }, parsePrefix),
 		text("dataplane.pin_dir", func(c *Config) *string { return &c.Dataplane.PinDir }, orEmpty(checkPath)),
@@ -104,7 +106,7 @@ func isSection(key string) bool {
 
 // knownKeys lists every key and table outside [[mesh.peer]].
 func knownKeys() []string {
-	keys := append([]string{"mesh.peer", "feed"}, sections...)
+	keys := append([]string{"mesh.peer", "feed", "dataplane.attach"}, sections...)
 	for _, f := range fields() {
 		keys = append(keys, f.key)
 	}

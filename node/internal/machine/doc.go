@@ -49,6 +49,9 @@ type Link struct {
 	Up       bool
 	Loopback bool
 	Ethernet bool
+	Raw      bool           // frames begin with the IP header: tun, WireGuard, PPP
+	Bridge   string         // the bridge that it is a port of; "" for none
+	Kind     string         // as the system names it: "bridge", "veth", "device"
 	Addrs    []netip.Prefix // with the host's bits
 }
 

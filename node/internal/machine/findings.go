@@ -31,13 +31,15 @@ type Finding struct {
 type Want struct {
 	Interface string // "": find it
 	Role      string
+	Also      []Place // further interfaces
 	Enforce   bool
 	MaxBytes  int64 // of the state folder
 }
 
 // Inspect judges the machine. What the kernel can do is dataplane/xdp's part.
 func (v *View) Inspect(w Want) []Finding {
-	list := []Finding{v.checkInside(w), v.checkRoute()}
+	list := append([]Finding{v.checkInside(w)}, v.checkAlso(w.Also)...)
+	list = append(list, v.checkRoute())
 	list = append(list, v.checkForwarding(w), v.checkNAT(), v.checkBeside(), v.checkResolvers(), v.checkManagement())
 	return append(list, v.checkClock(), v.checkDisk(w), v.checkMemory())
 }
@@ -53,8 +55,8 @@ func (v *View) checkInside(w Want) Finding {
 		return Finding{name, Fail, found, advice}
 	}
 	found := fmt.Sprintf("%s (%s): %s", in.Interface, join(in.Prefixes), in.Why)
-	if w.Interface != "" && w.Role == "inside" && v.defaultVia(in.Interface) {
-		return Finding{name, Warn, found, "the default route leaves by " + in.Interface + ": set dataplane.role = \"host\" if this machine protects only itself, else name the inside interface"}
+	if advice := v.misplaced(Place{w.Interface, w.Role}); w.Interface != "" && advice != "" {
+		return Finding{name, Warn, found, advice}
 	}
 	return Finding{name, OK, found, ""}
 }

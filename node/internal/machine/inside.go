@@ -10,7 +10,7 @@ import (
 // Inside is the answer to "where is the site?".
 type Inside struct {
 	Interface string
-	Role      string         // "inside": the hosts are behind it; "host": it is this machine's own
+	Role      string         // "inside": the hosts are behind it; "host": it is this machine's own; or as named
 	Prefixes  []netip.Prefix // its networks, without link-local ones
 	Why       string         // in words
 }
@@ -50,8 +50,10 @@ func (v *View) Describe(name, role string) (Inside, error) {
 		return Inside{}, fmt.Errorf("interface %s: not found: expected one of %s", name, names(v.Links))
 	case !l.Up:
 		return Inside{}, fmt.Errorf("interface %s: is down: run `ip link set %s up`", name, name)
-	case !l.Ethernet && !l.Loopback:
-		return Inside{}, fmt.Errorf("interface %s: has no Ethernet header (a tunnel or a serial link): expected the Ethernet interface of the hosts", name)
+	case !l.Ethernet && !l.Loopback && !l.Raw:
+		return Inside{}, fmt.Errorf("interface %s: its frames begin neither with Ethernet nor with IP: expected the Ethernet interface of the hosts", name)
+	case role == "bridge" && l.Bridge == "":
+		return Inside{}, fmt.Errorf("interface %s: is not a port of a bridge: set its role to \"inside\", or name a port", name)
 	}
 	return inside(l, role, "it was named in the configuration"), nil
 }

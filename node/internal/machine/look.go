@@ -63,6 +63,9 @@ func (v *View) lookLinks() error {
 			Up:       a.RawFlags&unix.IFF_UP != 0,
 			Loopback: a.RawFlags&unix.IFF_LOOPBACK != 0,
 			Ethernet: a.EncapType == "ether",
+			Raw:      a.EncapType == "none" || a.EncapType == "rawip" || a.EncapType == "ppp",
+			Kind:     l.Type(),
+			Bridge:   bridgeOf(a.MasterIndex, links),
 		}
 		addrs, err := netlink.AddrList(l, netlink.FAMILY_ALL)
 		if err != nil {
@@ -77,6 +80,16 @@ func (v *View) lookLinks() error {
 		v.Links = append(v.Links, link)
 	}
 	return nil
+}
+
+// bridgeOf names the bridge with an index, "" when it is none.
+func bridgeOf(index int, links []netlink.Link) string {
+	for _, l := range links {
+		if index > 0 && l.Attrs().Index == index && l.Type() == "bridge" {
+			return l.Attrs().Name
+		}
+	}
+	return ""
 }
 
 func (v *View) lookRoutes() {

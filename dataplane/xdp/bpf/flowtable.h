@@ -1,0 +1,781 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The flow table: a fixed array of slots, 12 to a bucket, each flow in one of
+ * two buckets. A flow's first packet makes an egg, of which a bucket has four;
+ * the second makes the flow. A flood of single packets thus only ever pushes
+ * out eggs. Where a bucket has no room, rank and silence decide who goes: see
+ * silence().
+ *
+ * Who may write what, on whichever processor:
+ *  - a slot, and its tag and its word in seen: who holds the slot's seq;
+ *  - eggs, and the hands: who holds the bucket's seq;
+ *  - a flow of key k is made only by who holds the seq of k's first bucket.
+ * A slot is waited for while a bucket is held, never the other way round. All
+ * waiting is bounded; who waited in vain leaves the packet uncounted in its
+ * flow, and says so in flows_untracked.
+ */
+#ifndef HEDGEROW_FLOWTABLE_H
+#define HEDGEROW_FLOWTABLE_H
+
+#include "flows.h"
+#include "place.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 64);
+	__type(key, __u32);
+	__type(value, struct bucket);
+} flow_buckets SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 64 * WAYS);
+	__type(key, __u32);
+	__type(value, struct slot);
+} flow_slots SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 64 * EGGS);
+	__type(key, __u32);
+	__type(value, struct egg);
+} flow_eggs SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct seed);
+} flow_seed SEC(".maps");
+
+/* The kernel's own table in place of ours: what ours is measured against. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 1);
+	__type(key, struct flow_key);
+	__type(value, struct slot);
+} flows_lru SEC(".maps");
+
+/* Room for what the stack has none for. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct slot);
+} scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct pkt);
+} scratch_pkt SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct egg);
+} scratch_egg SEC(".maps");
+
+const volatile __u32 n_buckets = 64;	/* as large as the maps are */
+const volatile __u8 use_lru = 0;
+
+enum { NOWHERE, IN_EGG, IN_SLOT };
+
+/* Where a flow is, or may be: its buckets, and its slot or egg when found. */
+struct spot {
+	__u32 bucket[2];
+	__u32 at;
+	__u16 tag;
+	__u8 side, way;
+};
+
+#define PATIENCE 128	/* tries for a lock: a few times as long as anybody holds one */
+
+__noinline int wait_for(__u32 *seq)
+{
+	if (!seq)
+		return 0;
+	for (int i = 0; i < PATIENCE; i++) {
+		__u32 was = *(volatile __u32 *)seq;
+		if (!(was & 1) && __sync_val_compare_and_swap(seq, was, was + 1) == was)
+			return 1;
+	}
+	return 0;
+}
+
+static __always_inline int lock(__u32 *seq)
+{
+	__u32 was = *(volatile __u32 *)seq;
+
+	if (likely(!(was & 1) && __sync_val_compare_and_swap(seq, was, was + 1) == was))
+		return 1;
+	return wait_for(seq);
+}
+
+/* An exchange, not a store: nothing before it may be seen after it. */
+static __always_inline void unlock(__u32 *seq)
+{
+	(void)__sync_lock_test_and_set(seq, *seq + 1);
+}
+
+static __always_inline struct bucket *bucket_at(__u32 i)
+{
+	return bpf_map_lookup_elem(&flow_buckets, &i);
+}
+
+static __always_inline struct slot *slot_at(__u32 i)
+{
+	return bpf_map_lookup_elem(&flow_slots, &i);
+}
+
+static __always_inline struct egg *egg_at(__u32 i)
+{
+	return bpf_map_lookup_elem(&flow_eggs, &i);
+}
+
+static __always_inline int same_key(const struct flow_key *x, const struct flow_key *y)
+{
+	const __u64 *a = (const __u64 *)x, *b = (const __u64 *)y;
+
+	return !((a[0] ^ b[0]) | (a[1] ^ b[1]) | (a[2] ^ b[2]) | (a[3] ^ b[3]) | (a[4] ^ b[4]));
+}
+
+/*
+ * Multilinear-HM twice (Lemire and Kaser, "Strongly universal string hashing
+ * is fast", 2014), of the key's ten 32-bit words: whoever does not know the
+ * seed cannot choose keys that meet more often than chance has it.
+ */
+static __always_inline void hash(const struct flow_key *key, const struct seed *s, __u32 *one, __u32 *two)
+{
+	const __u32 *w = (const __u32 *)key;
+	__u64 x = 0, y = 0;
+
+	for (int i = 0; i < 10; i += 2) {
+		x += (s->k[i] + w[i]) * (s->k[i + 1] + w[i + 1]);
+		y += (s->k[i + 10] + w[i]) * (s->k[i + 11] + w[i + 1]);
+	}
+	*one = x >> 32;
+	*two = y >> 32;
+}
+
+/* One bit for each 16-bit lane of word that equals tag's; false ones are rare. */
+static __always_inline __u32 lanes(__u64 word, __u64 tags)
+{
+	__u64 x = word ^ tags;
+
+	x = (x - 0x0001000100010001ULL) & ~x & 0x8000800080008000ULL;
+	return (x >> 15) * 0x0001000200040008ULL >> 48 & 15;
+}
+
+static __always_inline __u32 lowest(__u32 m)
+{
+	__u32 i = 0;
+
+	if (!(m & 0xff)) {
+		i = 8;
+		m >>= 8;
+	}
+	if (!(m & 15)) {
+		i += 4;
+		m >>= 4;
+	}
+	if (!(m & 3)) {
+		i += 2;
+		m >>= 2;
+	}
+	return i + !(m & 1);
+}
+
+/* Looks for p's flow at the slots of a bucket whose tags fit. */
+__noinline int seek_slots(struct pkt *p, struct spot *s, __u32 found)
+{
+	if (!p || !s)
+		return NOWHERE;
+	for (int i = 0; i < WAYS && found; i++) {
+		__u32 way = lowest(found), at = s->bucket[s->side & 1] * WAYS + way;
+		struct slot *slot = slot_at(at);
+
+		if (slot && slot->live && same_key(&slot->key, &p->key)) {
+			s->at = at;
+			s->way = way;
+			return IN_SLOT;
+		}
+		found &= found - 1;
+	}
+	return NOWHERE;
+}
+
+__noinline int seek_eggs(struct pkt *p, struct spot *s, __u32 found)
+{
+	if (!p || !s)
+		return NOWHERE;
+	for (int i = 0; i < EGGS && found; i++) {
+		__u32 way = lowest(found), at = s->bucket[0] * EGGS + way;
+		struct egg *egg = egg_at(at);
+
+		if (egg && same_key(&egg->key, &p->key)) {
+			s->at = at;
+			s->way = way;
+			return IN_EGG;
+		}
+		found &= found - 1;
+	}
+	return NOWHERE;
+}
+
+/* Looks for p's flow in the buckets of s. Unlocked, the answer is a hint. */
+__noinline int look(struct pkt *p, struct spot *s)
+{
+	struct bucket *b, *other;
+	const __u64 *w;
+	__u64 tags;
+	__u32 found;
+
+	if (!p || !s)
+		return NOWHERE;
+	b = bucket_at(s->bucket[0]);
+	other = bucket_at(s->bucket[1]);
+	if (!b || !other)
+		return NOWHERE;
+	tags = s->tag * 0x0001000100010001ULL;
+	w = (const __u64 *)b->tags;
+	found = lanes(w[0], tags) | lanes(w[1], tags) << 4 | lanes(w[2], tags) << 8;
+	s->side = 0;
+	if (found && seek_slots(p, s, found))
+		return IN_SLOT;
+	found = lanes(w[3], tags);
+	if (found && seek_eggs(p, s, found))
+		return IN_EGG;
+	w = (const __u64 *)other->tags;
+	found = lanes(w[0], tags) | lanes(w[1], tags) << 4 | lanes(w[2], tags) << 8;
+	s->side = 1;
+	if (found && seek_slots(p, s, found))
+		return IN_SLOT;
+	return NOWHERE;
+}
+
+/* Says whether p's flow is known. s is for flow_track. */
+__noinline int flow_known(struct pkt *p, struct spot *s)
+{
+	__u32 zero = 0, one, two;
+	struct seed *seed;
+
+	if (!p || !s)
+		return 0;
+	if (use_lru) {
+		struct flow_key key = p->key;
+		return bpf_map_lookup_elem(&flows_lru, &key) ? IN_SLOT : NOWHERE;
+	}
+	seed = bpf_map_lookup_elem(&flow_seed, &zero);
+	if (!seed)
+		return 0;
+	hash(&p->key, seed, &one, &two);
+	s->bucket[0] = (__u64)one * n_buckets >> 32;
+	s->bucket[1] = (__u64)two * n_buckets >> 32;
+	/* The low bits, which chose no bucket: tables have less than 2^20. */
+	s->tag = (one & 0xff) | (two & 0xff) << 8;
+	s->tag += !s->tag;
+	return look(p, s);
+}
+
+static __always_inline void untracked(void)
+{
+	__u32 zero = 0;
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+
+	if (n)
+		n->flows_untracked++;
+}
+
+/*
+ * How well a flow is founded, and so how long it is kept: 0 one side only, 1
+ * both sides, 2 more than a few packets of both, 3 both proved their addresses.
+ */
+static __always_inline __u8 rank_of(const struct flow *f, const struct pkt *p, __u8 was)
+{
+	const struct dir *me = p->from_b ? &f->d[1] : &f->d[0];
+
+	if (was == 3)
+		return 3;
+	if (!f->marks[0] || !f->marks[1])
+		return 0;
+	if (me->validated && f->d[0].validated && f->d[1].validated)
+		return 3;
+	return f->packets >= 8 ? 2 : 1;
+}
+
+#define TICKS 0x1fff
+#define TICK(now) ((__u16)((now) >> 30) & TICKS)
+
+/* Counts p in a slot that the caller holds, lets go of it. Says whether the flow ended. */
+__noinline int settle(struct slot *slot, struct pkt *p, struct spot *s, __u64 now)
+{
+	struct bucket *b;
+	__u16 seen;
+	__u32 way;
+	int ended;
+
+	if (!slot || !p || !s)
+		return 0;
+	if (!counts(&slot->flow, p)) {
+		unlock(&slot->seq);
+		return 0;
+	}
+	ended = account(&slot->flow, p, now);
+	b = bucket_at(s->bucket[s->side & 1]);
+	way = s->way;
+	KNOWN(way);
+	if (b && way < WAYS) {
+		if (ended) {
+			slot->live = 0;
+			b->tags[way] = 0;
+		} else {
+			slot->rank = rank_of(&slot->flow, p, slot->rank);
+			seen = slot->rank << 13 | TICK(now);
+			if (b->seen[way] != seen)
+				b->seen[way] = seen;
+		}
+	}
+	unlock(&slot->seq);
+	return ended;
+}
+
+/* Takes hold of the slot at s, if p's flow is in it. */
+static __always_inline struct slot *grasp(struct pkt *p, struct spot *s)
+{
+	struct slot *slot = slot_at(s->at);
+
+	if (!slot || !lock(&slot->seq))
+		return 0;
+	if (slot->live && same_key(&slot->key, &p->key))
+		return slot;
+	unlock(&slot->seq);
+	return 0;
+}
+
+/* Sets what the first packet says of who began the flow. */
+static __always_inline void found_by(struct flow *f, const struct pkt *p)
+{
+	f->init_b = p->from_b;
+	if (answers(p)) {
+		f->init_b = !p->from_b;
+		f->init_sure = 1;
+	}
+}
+
+/* Makes a flow of an egg: its packet is counted as of when it came. */
+__noinline int hatch(struct egg *e, struct flow *f)
+{
+	__u32 zero = 0;
+	struct pkt *q = bpf_map_lookup_elem(&scratch_pkt, &zero);
+
+	if (!e || !f || !q)
+		return 0;
+	__builtin_memset(f, 0, sizeof(*f));
+	f->id = e->id;
+	f->start = f->last_payload = e->at;
+	f->dropped = e->dropped;
+	__builtin_memset(q, 0, sizeof(*q));
+	q->key = e->key;
+	q->proto = e->key.proto;
+	q->segs = 1;
+	q->ip_len = e->ip_len;
+	q->hdr_len = e->hdr_len;
+	q->payload = e->payload;
+	q->seq = e->seq;
+	q->first4 = e->first4;
+	q->window = e->window;
+	q->flags = e->flags;
+	q->ttl = e->ttl;
+	q->from_b = e->from_b;
+	q->hook = e->hook;
+	q->way = e->way;
+	found_by(f, q);
+	counts(f, q); /* notes who saw it; the first always counts */
+	account(f, q, e->at);
+	*marks_of(f, e->from_b) |= e->again;
+	return 1;
+}
+
+/* As counts() of place.h, of a flow that is an egg. */
+static __always_inline int egg_counts(struct egg *e, const struct pkt *p)
+{
+	__u16 marks = side_mark_at(e->hook) | (e->way & WAY_BOTH ? M_RECEIVER_IN : 0) | e->again;
+
+	if (p->way & WAY_PASS)
+		return 0;
+	if (p->way & WAY_JOIN)
+		return e->way & WAY_OWN;
+	if (!(p->way & WAY_AGAIN) || p->from_b != e->from_b || !(marks & side_mark_at(xdp_hook)))
+		return 1;
+	e->again |= side_mark_at(tcx_hook);
+	if (p->flags & e->flags & T_SYN && p->seq == e->seq)
+		e->again |= M_ISN_AT << (tcx_hook & 1);
+	return 0;
+}
+
+static __always_inline void lay(struct egg *e, const struct pkt *p, __u64 id, __u64 now)
+{
+	e->key = p->key;
+	e->at = now;
+	e->id = id;
+	e->ip_len = p->ip_len;
+	e->hdr_len = p->hdr_len;
+	e->payload = p->payload;
+	e->seq = p->seq;
+	e->first4 = p->first4;
+	e->dropped = 0;
+	e->window = p->window;
+	e->flags = p->flags;
+	e->ttl = p->ttl;
+	e->from_b = p->from_b;
+	e->hook = p->hook;
+	e->way = p->way;
+	e->again = 0;
+}
+
+/*
+ * How much a slot is wanted for another flow, 0 not at all. An empty one most;
+ * then who is silent for longest, where a second without rank weighs as much
+ * as 4, 16 or 64 with it. A flow with rank goes only after that time, so that
+ * no flood displaces what it cannot equal.
+ */
+static __always_inline __u32 silence(__u16 tag, __u16 seen, __u16 tick, __u32 rank)
+{
+	__u32 age, has = seen >> 13;
+
+	if (!tag)
+		return ~0U;
+	age = (tick - seen) & TICKS;
+	if (has > rank && !(age >> 2 * (has & 3)))
+		return 0;
+	return (age >> 2 * (has & 3)) << 16 | (3 - (has & 3)) << 13 | age;
+}
+
+/* Points s at the slot of its bucket that is wanted most. Returns how much. */
+__noinline __u32 choose(struct spot *s, __u32 side, __u64 now, __u32 rank)
+{
+	__u32 best = 0, from, room = 0;
+	struct bucket *b;
+
+	if (!s)
+		return 0;
+	b = bucket_at(s->bucket[side & 1]);
+	if (!b)
+		return 0;
+	from = b->hand;
+	for (__u32 i = 0; i < WAYS; i++) {
+		__u32 way = i + from, want;
+
+		if (way >= WAYS)
+			way -= WAYS;
+		KNOWN(way);
+		if (way >= WAYS)
+			break;
+		room += !b->tags[way];
+		want = silence(b->tags[way], b->seen[way], TICK(now), rank);
+		if (want > best) {
+			best = want;
+			s->way = way;
+		}
+	}
+	s->side = side;
+	s->at = s->bucket[side & 1] * WAYS + s->way;
+	return best == ~0U ? best - WAYS + room : best;
+}
+
+/* What leaves for want of room is counted; of who had rank, userspace is told. */
+__noinline int evict(struct slot *slot, __u64 now)
+{
+	__u32 zero = 0;
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+	struct pkt *q = bpf_map_lookup_elem(&scratch_pkt, &zero);
+
+	if (!slot || !n || !q)
+		return 0;
+	n->flows_evicted++;
+	if (slot->rank < 2)
+		return 0;
+	q->key = slot->key;
+	return emit(q, &slot->flow, now, WHAT(EV_END, END_EVICTED, 0));
+}
+
+/*
+ * Finds a slot for a flow of p: the emptier bucket's, or else the one that is
+ * wanted most. Returns it held, empty and marked as p's, or nothing.
+ */
+static __always_inline struct slot *claim(struct pkt *p, struct spot *s, __u64 now, __u32 rank)
+{
+	struct spot one = *s, two = *s;
+	struct bucket *b;
+	struct slot *slot;
+	__u32 a, c, way;
+
+	a = choose(&one, 0, now, rank);
+	c = choose(&two, 1, now, rank);
+	if (!a && !c)
+		return 0;
+	if (c > a)
+		one = two;
+	s->side = one.side;
+	s->way = way = one.way;
+	s->at = one.at;
+	b = bucket_at(s->bucket[s->side & 1]);
+	slot = slot_at(s->at);
+	KNOWN(way);
+	if (!b || !slot || way >= WAYS || !lock(&slot->seq))
+		return 0;
+	if (slot->live)
+		evict(slot, now);
+	slot->key = p->key;
+	slot->live = 1;
+	slot->rank = 0;
+	b->tags[way] = s->tag;
+	b->seen[way] = TICK(now);
+	b->hand = way == WAYS - 1 ? 0 : way + 1;
+	return slot;
+}
+
+/* The second packet of a flow: a slot for what is in the egg at s. The caller holds the bucket. */
+__noinline int promote(struct pkt *p, struct spot *s, __u64 now)
+{
+	struct bucket *b;
+	struct slot *slot;
+	struct egg *egg;
+	__u32 way;
+
+	if (!p || !s)
+		return 0;
+	way = s->way;
+	b = bucket_at(s->bucket[0]);
+	egg = egg_at(s->at);
+	KNOWN(way);
+	if (!b || !egg || way >= EGGS)
+		return 0;
+	slot = claim(p, s, now, egg->from_b != p->from_b);
+	if (!slot)
+		return 0;
+	b->tags[WAYS + way] = 0;
+	return 1;
+}
+
+static __always_inline __u64 next_id(struct counters *n)
+{
+	return (__u64)bpf_get_smp_processor_id() << 48 | ++n->flows_total;
+}
+
+/* A new flow of the first packet p. The caller holds the bucket. Says whether it has a slot. */
+__noinline int begin(struct pkt *p, struct spot *s, __u64 now)
+{
+	__u32 zero = 0, way;
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+	struct bucket *b;
+	struct slot *slot;
+	struct egg *egg;
+
+	if (!p || !s || !n)
+		return 0;
+	if (p->segs > 1) { /* no egg can hold it, and no stranger can send it */
+		slot = claim(p, s, now, 0);
+		if (!slot) {
+			n->flows_untracked++;
+			return 0;
+		}
+		__builtin_memset(&slot->flow, 0, sizeof(slot->flow));
+		slot->flow.id = next_id(n);
+		slot->flow.start = slot->flow.last_payload = now;
+		found_by(&slot->flow, p);
+		return 1;
+	}
+	b = bucket_at(s->bucket[0]);
+	if (!b)
+		return 0;
+	way = b->next_egg++ & (EGGS - 1);
+	KNOWN(way);
+	way &= EGGS - 1;
+	egg = egg_at(s->bucket[0] * EGGS + way);
+	if (!egg)
+		return 0;
+	if (b->tags[WAYS + way])
+		n->flows_evicted++;
+	lay(egg, p, next_id(n), now);
+	b->tags[WAYS + way] = s->tag;
+	return 0;
+}
+
+/* Holds the bucket, so that nobody else makes or hatches this flow meanwhile. */
+__noinline int track_slowly(struct pkt *p, struct spot *s, __u64 now)
+{
+	struct bucket *b;
+	struct slot *slot;
+	struct egg *egg;
+	int held = 0, missed = 0;
+
+	if (!p || !s)
+		return 0;
+	b = bucket_at(s->bucket[0]);
+	if (!b || !lock(&b->seq)) {
+		untracked();
+		return 0;
+	}
+	switch (look(p, s)) {
+	case IN_EGG:
+		egg = egg_at(s->at);
+		if (!egg || !egg_counts(egg, p))
+			break;
+		held = promote(p, s, now);
+		missed = !held;
+		slot = slot_at(s->at);
+		if (held && slot)
+			hatch(egg, &slot->flow);
+		break;
+	case IN_SLOT:
+		held = !!grasp(p, s);
+		missed = !held;
+		break;
+	default:
+		if (makes_flow(p))
+			held = begin(p, s, now);
+	}
+	unlock(&b->seq);
+	if (missed)
+		untracked();
+	slot = slot_at(s->at);
+	return held && slot ? settle(slot, p, s, now) : 0;
+}
+
+__noinline int track_lru(struct pkt *p, __u64 now)
+{
+	__u32 zero = 0;
+	struct flow_key key;
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+	struct slot *slot, *fresh = bpf_map_lookup_elem(&scratch, &zero);
+	int ended;
+
+	if (!p || !n || !fresh)
+		return 0;
+	key = p->key;
+	slot = bpf_map_lookup_elem(&flows_lru, &key);
+	if (!slot) {
+		if (!makes_flow(p))
+			return 0;
+		__builtin_memset(fresh, 0, sizeof(*fresh));
+		fresh->live = 1;
+		fresh->key = key;
+		fresh->flow.id = next_id(n);
+		fresh->flow.start = fresh->flow.last_payload = now;
+		found_by(&fresh->flow, p);
+		if (bpf_map_update_elem(&flows_lru, &key, fresh, BPF_NOEXIST))
+			n->flows_total--;
+		slot = bpf_map_lookup_elem(&flows_lru, &key);
+	}
+	if (!slot || !lock(&slot->seq)) {
+		n->flows_untracked++;
+		return 0;
+	}
+	ended = !slot->flow.ended && counts(&slot->flow, p) && account(&slot->flow, p, now);
+	unlock(&slot->seq);
+	if (ended)
+		bpf_map_delete_elem(&flows_lru, &key);
+	return ended;
+}
+
+/* Counts p in its flow, makes it if there is none. s is of flow_known. Says whether the flow ended. */
+static __always_inline int flow_track(struct pkt *p, struct spot *s, int known, __u64 now)
+{
+	struct slot *slot;
+
+	if (use_lru)
+		return track_lru(p, now);
+	if (known == IN_SLOT) {
+		slot = grasp(p, s);
+		if (slot)
+			return settle(slot, p, s, now);
+	}
+	return track_slowly(p, s, now);
+}
+
+__noinline int dropped_lru(struct pkt *p, __u64 now, __u64 what)
+{
+	struct flow_key key;
+	struct slot *slot;
+
+	if (!p)
+		return 0;
+	key = p->key;
+	slot = bpf_map_lookup_elem(&flows_lru, &key);
+	if (!slot || !lock(&slot->seq))
+		return 0;
+	slot->flow.dropped += p->segs;
+	if (what)
+		emit(p, &slot->flow, now, what);
+	unlock(&slot->seq);
+	return 1;
+}
+
+/* Counts a drop at the egg at s and copies it to the scratch one. Says whether it is still p's. */
+__noinline int dropped_egg(struct pkt *p, struct spot *s)
+{
+	struct bucket *b;
+	struct egg *egg, *copy;
+	__u32 zero = 0;
+	int same;
+
+	if (!p || !s)
+		return 0;
+	b = bucket_at(s->bucket[0]);
+	if (!b || !lock(&b->seq))
+		return 0;
+	egg = egg_at(s->at);
+	copy = bpf_map_lookup_elem(&scratch_egg, &zero);
+	same = egg && copy && same_key(&egg->key, &p->key);
+	if (same) {
+		egg->dropped += p->segs;
+		*copy = *egg;
+	}
+	unlock(&b->seq);
+	return same;
+}
+
+/* Counts a drop at p's flow, and tells userspace if what is not 0. */
+__noinline int flow_dropped(struct pkt *p, __u64 now, __u64 what)
+{
+	struct spot s = {};
+	struct slot *slot = 0;
+	struct egg *egg;
+	__u32 zero = 0;
+	int where;
+
+	if (!p)
+		return 0;
+	where = p->have & HAVE_L4 ? flow_known(p, &s) : NOWHERE;
+	if (where && use_lru && dropped_lru(p, now, what))
+		return 0;
+	if (where == IN_SLOT && !use_lru) {
+		slot = grasp(p, &s);
+		if (slot) {
+			slot->flow.dropped += p->segs;
+			if (what)
+				emit(p, &slot->flow, now, what);
+			unlock(&slot->seq);
+			return 0;
+		}
+	}
+	if (where == IN_EGG && dropped_egg(p, &s)) {
+		slot = bpf_map_lookup_elem(&scratch, &zero);
+		egg = bpf_map_lookup_elem(&scratch_egg, &zero);
+		if (!what || !slot || !egg)
+			return 0;
+		hatch(egg, &slot->flow);
+	}
+	if (what)
+		emit(p, slot ? &slot->flow : 0, now, what);
+	return 0;
+}
+
+#endif
