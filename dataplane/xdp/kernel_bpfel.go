@@ -250,6 +250,13 @@ type kernelGuarded struct {
 	Ports [16]uint16
 }
 
+type kernelMarks struct {
+	_     structs.HostLayout
+	Addrs [8192]uint64
+	Nets4 [1024]uint64
+	Nets6 [1024]uint64
+}
+
 type kernelNever struct {
 	_   structs.HostLayout
 	N   uint32
@@ -389,6 +396,7 @@ const (
 	kernelMapPrefixes      = "prefixes"
 	kernelMapProofs        = "proofs"
 	kernelMapRemedies      = "remedies"
+	kernelMapRuleMarks     = "rule_marks"
 	kernelMapScratch       = "scratch"
 	kernelMapScratchEgg    = "scratch_egg"
 	kernelMapScratchPkt    = "scratch_pkt"
@@ -481,6 +489,7 @@ type kernelMapSpecs struct {
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
 	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
 	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
+	RuleMarks   *ebpf.MapSpec `ebpf:"rule_marks"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
 	ScratchPkt  *ebpf.MapSpec `ebpf:"scratch_pkt"`
@@ -547,6 +556,7 @@ type kernelMaps struct {
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
 	Proofs      *ebpf.Map `ebpf:"proofs"`
 	Remedies    *ebpf.Map `ebpf:"remedies"`
+	RuleMarks   *ebpf.Map `ebpf:"rule_marks"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
 	ScratchPkt  *ebpf.Map `ebpf:"scratch_pkt"`
@@ -579,6 +589,7 @@ func (m *kernelMaps) Close() error {
 		m.Prefixes,
 		m.Proofs,
 		m.Remedies,
+		m.RuleMarks,
 		m.Scratch,
 		m.ScratchEgg,
 		m.ScratchPkt,
