@@ -123,7 +123,7 @@ func (f *Flood) Validate() error {
 		}
 	}
 	if len(f.Protected) != 0 && f.Service|f.Destination == 0 {
-		return errors.New("flood: protected services: a proof is asked only over a budget: set one for services or destinations")
+		return errors.New("flood: protected: a proof is asked only over a budget: set one for services or destinations")
 	}
 	if len(f.Protected) > maxGuarded || len(f.Dark) > maxGuarded {
 		return fmt.Errorf("flood: %d protected and %d dark prefixes: expected at most %d each: %w",

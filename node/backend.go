@@ -132,11 +132,9 @@ func (n *Node) Follow(ctx context.Context, q api.Query) (<-chan *event.Event, er
 func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
 	incident, target, reason := n.resolve(id)
 	listing := n.listed(id)
-	if incident == "" && target == "" && listing != nil && len(listing.On) > 0 {
-		return &api.Explanation{
-			ID: id, Sentence: listing.Sentence, Alerts: []*event.Event{}, Chain: []*event.Event{}, Feeds: listing,
-			Undo: "hedgerow allow " + listing.Address,
-		}, nil
+	undo := ""
+	if incident == "" && target == "" && listing != nil {
+		target, reason, undo = listing.Address, listing.Sentence, "hedgerow allow "+listing.Address
 	}
 	if incident == "" && target == "" {
 		return nil, fmt.Errorf("no alert, incident or block is called %q: `hedgerow alerts` and `hedgerow blocks` list them: %w", id, errNotFound)
@@ -157,6 +155,8 @@ func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
 	case x.Incident != nil:
 		x.Sentence = x.Incident.Incident.Cause + ": " + x.Incident.Incident.Sentence
 		x.Undo = "hedgerow dismiss " + incident
+	case undo != "":
+		x.Undo = undo
 	case target != "":
 		x.Undo = fmt.Sprintf("hedgerow unblock '%s'", target)
 	}

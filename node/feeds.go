@@ -13,11 +13,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
-	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/feed"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/feed/fetch"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
@@ -52,6 +54,7 @@ const (
 	retryFeed    = time.Minute     // after a look that failed, unless every is shorter
 	rereadWarned = time.Hour       // between looks at the warning lists
 	keyReasons   = "feeds/reasons" // in the store
+	readAtOnce   = 4
 	lookAtFiles  = 2 * time.Second // between looks whether a file has changed
 )
 
@@ -173,22 +176,46 @@ func (f *feeds) lift() {
 }
 
 // look refreshes the feeds that are due, or those that must be, and renews the
-// set when anything has changed.
+// set when anything has changed. Files come first, so that they do not wait for
+// a server.
 func (f *feeds) look(ctx context.Context, must func(*feedState) bool) {
 	f.work.Lock()
 	defer f.work.Unlock()
 	changed := f.readWarnings(ctx, must != nil)
-	for _, s := range f.list {
+	for _, remote := range []bool{false, true} {
+		var due []*feedState
+		for _, s := range f.list {
+			if (s.URL != "") == remote && (must != nil && must(s) || f.due(s)) {
+				due = append(due, s)
+			}
+		}
+		changed = f.refreshAll(ctx, due) || changed
 		if ctx.Err() != nil {
 			return
 		}
-		if must != nil && must(s) || f.due(s) {
-			changed = f.refresh(ctx, s) || changed
+		if f.expired() || changed || f.isStale() {
+			f.renew()
 		}
+		changed = false
 	}
-	if f.expired() || changed || f.isStale() {
-		f.renew()
+}
+
+// refreshAll reads several feeds at once, and says whether the set has to be
+// renewed.
+func (f *feeds) refreshAll(ctx context.Context, due []*feedState) bool {
+	var changed atomic.Bool
+	var g errgroup.Group
+	g.SetLimit(readAtOnce)
+	for _, s := range due {
+		g.Go(func() error {
+			if f.refresh(ctx, s) {
+				changed.Store(true)
+			}
+			return nil
+		})
 	}
+	_ = g.Wait() // a feed's error is its own
+	return changed.Load()
 }
 
 func (f *feeds) isStale() bool {
@@ -264,9 +291,12 @@ func (f *feeds) failed(ctx context.Context, s *feedState, o feed.Options, cause 
 	return loaded
 }
 
+// keepNotes remembers the first lines of each kind: the many of one must not
+// hide the few of another.
 func keepNotes(into *[]feed.Note) func(feed.Note) {
+	kept := feed.Counts{}
 	return func(n feed.Note) {
-		if len(*into) < maxNotes {
+		if kept[n.Kind]++; kept[n.Kind] <= maxNotes {
 			*into = append(*into, n)
 		}
 	}
@@ -314,166 +344,4 @@ func (f *feeds) readWarnings(ctx context.Context, now bool) bool {
 	}
 	f.warnings, f.warned, f.unread = ws, f.n.now(), problem
 	return true
-}
-
-// newGuard gathers everything that no feed may block. The caller holds mu.
-func (f *feeds) newGuard() *feed.Guard {
-	g := &feed.Guard{}
-	g.ProtectSpecial()
-	for _, a := range f.own {
-		a = a.Unmap().WithZone("")
-		g.Protect(feed.Own, "an address of this machine", netip.PrefixFrom(a, a.BitLen()))
-	}
-	g.Protect(feed.Own, "a network of this site", f.n.o.Inside...)
-	for _, s := range f.n.o.Mesh.Roster {
-		for _, m := range s.Addrs {
-			if a, ok := multiaddrIP(m); ok {
-				g.Protect(feed.Own, "the site "+s.Name, netip.PrefixFrom(a, a.BitLen()))
-			}
-		}
-	}
-	for _, e := range f.never {
-		g.Protect(feed.Never, "never-block "+neverWords(e), e.Prefix)
-	}
-	for _, w := range f.warnings {
-		g.Warn(w.Name, w.List)
-	}
-	g.Seal()
-	return g
-}
-
-// multiaddrIP reads the address of /ip4/192.0.2.1/tcp/4400.
-func multiaddrIP(m string) (netip.Addr, bool) {
-	parts := strings.Split(m, "/")
-	if len(parts) < 3 || parts[1] != "ip4" && parts[1] != "ip6" {
-		return netip.Addr{}, false
-	}
-	a, err := netip.ParseAddr(parts[2])
-	return a.Unmap().WithZone(""), err == nil
-}
-
-// renew merges all lists and hands the set to the plane. The caller holds work.
-func (f *feeds) renew() {
-	now := f.n.now()
-	f.mu.Lock()
-	g := f.newGuard()
-	f.stale = false
-	var sources []feed.Source
-	var of []*feedState
-	for _, s := range f.list {
-		if s.list != nil {
-			sources = append(sources, feed.Source{Name: s.Name, List: s.list, Until: s.good.Add(s.Expires)})
-			of = append(of, s)
-		}
-	}
-	f.mu.Unlock()
-	if len(sources) == 0 {
-		return // what an earlier run left in the kernel is better than nothing
-	}
-	cuts := make([][]feed.Note, len(sources))
-	set, err := feed.Build(now, sources, g, f.limits(), func(i int, n feed.Note) { keepNotes(&cuts[i])(n) })
-	if err == nil {
-		err = f.enforce(set, of)
-	}
-	if err != nil {
-		f.n.log.Error("feeds were not renewed: the set of before stays until it expires", telemetry.KeyErr, err)
-		f.mu.Lock()
-		f.problem = err.Error()
-		f.mu.Unlock()
-		return
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.guard, f.set, f.problem = g, set, ""
-	for i, s := range of {
-		s.part, s.cuts = set.Parts[i], cuts[i]
-		if s.part.Out != "" {
-			f.n.log.Error("feed was left out: it does not fit", telemetry.KeyFeed, s.Name, telemetry.KeyReason, s.part.Out)
-		}
-	}
-}
-
-// BulkLimits is the room that a plane needs for so many entries of feeds, of
-// which a fifth may be networks.
-func BulkLimits(maxEntries int) policy.BulkLimits {
-	return policy.BulkLimits{Addrs: maxEntries, Nets: max(policy.DefaultBulkNets, maxEntries/5)}
-}
-
-func (f *feeds) limits() feed.Limits {
-	l := BulkLimits(f.o.MaxEntries)
-	return feed.Limits{Entries: l.Addrs, Networks: l.Nets, Lengths: policy.MaxBulkLengths}
-}
-
-// enforce hands a set to the plane. What the old set hit is added up before, so
-// that counts go on.
-func (f *feeds) enforce(set *feed.Set, of []*feedState) error {
-	if f.bulk == nil {
-		return nil
-	}
-	entries := make([]dataplane.Listed, 0, set.Len())
-	ids := map[feed.Feeds]uint32{}
-	set.Each(func(e feed.Entry) {
-		id, known := ids[e.Feeds]
-		if !known {
-			id = f.reason(names(e.Feeds, of))
-			ids[e.Feeds] = id
-		}
-		entries = append(entries, dataplane.Listed{Prefix: e.Prefix, Expires: e.Until, Reason: id})
-	})
-	before, err := f.bulk.BulkState()
-	if err != nil {
-		return err
-	}
-	if err := f.bulk.ReplaceBulk(entries); err != nil {
-		return err
-	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	for id, n := range before.Hits {
-		f.totals[id] += n
-	}
-	return nil
-}
-
-func names(set feed.Feeds, of []*feedState) []string {
-	var out []string
-	for i, s := range of {
-		if set.Has(i) {
-			out = append(out, s.Name)
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-// maxReasons is how many sets of feeds can be told apart. Beyond that an entry
-// names the first of its feeds only.
-const maxReasons = policy.MaxBulkReasons - feed.MaxFeeds
-
-// reason is the id of a set of feeds. Ids are kept in the store, since pinned
-// tables outlive the process that filled them.
-func (f *feeds) reason(names []string) uint32 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	joined := strings.Join(names, ", ")
-	i := slices.Index(f.reasons, joined)
-	if i < 0 && len(names) > 1 && len(f.reasons) >= maxReasons {
-		joined = names[0]
-		i = slices.Index(f.reasons, joined)
-	}
-	if i < 0 {
-		i = len(f.reasons)
-		f.reasons = append(f.reasons, joined)
-		b, _ := json.Marshal(f.reasons) // strings
-		f.n.outbox.put(job{save: &kv{keyReasons, b}})
-	}
-	return enforce.FirstFeedReason + uint32(i)
-}
-
-// named are the feeds of a reason id.
-func (f *feeds) named(id uint32) []string {
-	if i := int(id) - enforce.FirstFeedReason; i >= 0 && i < len(f.reasons) {
-		return strings.Split(f.reasons[i], ", ")
-	}
-	return nil
 }

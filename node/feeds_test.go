@@ -118,15 +118,22 @@ func TestAFeedBlocksExplainsAndYields(t *testing.T) {
 	if err != nil || len(notes) != 2 || notes[0].Kind != feed.Name || notes[1].Kind != feed.Special || notes[1].Line != 3 {
 		t.Fatalf("refused %+v, %v", notes, err)
 	}
+	eventually(t, "the explanation has the first drop", func() bool {
+		x, err := s.node.Explain(t.Context(), listed.String())
+		return err == nil && len(x.Chain) == 1 && x.Chain[0].Verdict.FirstDropNS > 0
+	})
 	eventually(t, "the first drop is told", func() bool {
 		es, err := s.node.Events(t.Context(), api.Query{Kinds: []event.Kind{event.KindVerdict}, Limit: 10})
 		return err == nil && slices.ContainsFunc(es, func(e *event.Event) bool {
 			return e.Verdict.Target == listed.String() && e.Verdict.Evidence == "feed" && strings.Contains(e.Verdict.Sentence, "blocklist bad")
 		})
 	})
-	f = s.reload()
-	if f.List[0].Hits == 0 || f.List[1].Hits != f.List[0].Hits {
-		t.Errorf("hits %d and %d", f.List[0].Hits, f.List[1].Hits)
+	each := uint64(len(visit(listed, 50000)))
+	for i := range uint64(3) { // counts go on when the set is renewed
+		if f = s.reload(); f.List[0].Hits != (i+1)*each || f.List[1].Hits != f.List[0].Hits {
+			t.Errorf("hits %d and %d, want %d", f.List[0].Hits, f.List[1].Hits, (i+1)*each)
+		}
+		s.want(listed, false, "again")
 	}
 	st, err := s.node.Status(t.Context())
 	if err != nil || st.Feeds.Words != "2 feeds, 2 entries enforced of 2 intended" || len(st.Warnings) != 0 {
@@ -378,6 +385,48 @@ func TestAFullPlaneKeepsTheSetOfBefore(t *testing.T) {
 	s.want(listed, false, "while the plane is full")
 	if l, err := n.WhyListed(t.Context(), listed.String()); err != nil || !l.Listed {
 		t.Errorf("the set of before is not explained: %+v, %v", l, err)
+	}
+}
+
+// What the commands ask goes over the socket and comes back whole.
+func TestFeedsOverTheSocket(t *testing.T) {
+	s := newFeedSite(t, "bad")
+	s.write("bad", "45.9.148.7\n10.0.0.5\n")
+	s.start()
+	s.stop() // the answer must not change between two questions
+	l, err := api.Listen(filepath.Join(t.TempDir(), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- api.Serve(ctx, l, s.node, nil) }()
+	cl := api.NewClient(l.Addr().String())
+	t.Cleanup(func() {
+		cl.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+	})
+	f, err := cl.ReloadFeeds(ctx, "bad")
+	if err != nil || f.Enforced != 1 || f.List[0].Counts[feed.Special] != 1 {
+		t.Fatalf("reload: %+v, %v", f, err)
+	}
+	if again, err := cl.Feeds(ctx); err != nil || again.Enforced != 1 || again.List[0].Source != f.List[0].Source {
+		t.Errorf("feeds: %+v, %v", again, err)
+	}
+	if ns, err := cl.Refused(ctx, "bad"); err != nil || len(ns) != 1 || ns[0].Line != 2 || ns[0].Value != "10.0.0.5" {
+		t.Errorf("refused: %+v, %v", ns, err)
+	}
+	if why, err := cl.WhyListed(ctx, "45.9.148.7"); err != nil || !why.Listed || len(why.On) != 1 {
+		t.Errorf("why: %+v, %v", why, err)
+	}
+	if _, err := cl.WhyListed(ctx, "x/y z"); !errors.Is(err, api.ErrInvalid) {
+		t.Errorf("why nonsense: %v", err)
+	}
+	if _, err := cl.ReloadFeeds(ctx, "good"); !errors.Is(err, api.ErrNotFound) {
+		t.Errorf("reload of an unknown feed: %v", err)
 	}
 }
 

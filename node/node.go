@@ -45,6 +45,7 @@ type Options struct {
 	Inside   []netip.Prefix    // the protected networks; empty means private addresses
 	Learner  LearnerOptions
 	Policy   PolicyOptions
+	Flood    dataplane.Flood // what new flows may cost
 	Mesh     MeshOptions
 	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
@@ -113,6 +114,9 @@ type Node struct {
 	flows  archive
 	life   context.Context // of Run; questions to the mesh end with it
 	asking sync.WaitGroup
+
+	floodTold [dataplane.FloodKinds]time.Time
+
 	shared sync.Map // share key -> indicator id, for withdrawal
 }
 
@@ -213,6 +217,9 @@ func (n *Node) restore() error {
 	if err := n.restoreMode(); err != nil {
 		return err
 	}
+	if err := n.setFlood(); err != nil {
+		return err
+	}
 	if err := n.learn.restore(); err != nil {
 		return err
 	}
@@ -311,6 +318,10 @@ func (n *Node) handle(ev *dataplane.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
+	if ev.Kind == dataplane.EventFlood {
+		n.toldFlood(now, ev)
+		return
+	}
 	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
 		if e := n.feeds.firstListed(ev); e != nil {
 			n.outbox.put(job{emit: e})

@@ -117,16 +117,18 @@ func (s *testSite) pass(steps ...planetest.Step) (all bool) {
 // address.
 func (s *testSite) scan(from netip.Addr) {
 	host := netip.MustParseAddr("10.0.0.5")
-	open := planetest.NewSession(netip.AddrPortFrom(from, 40000), netip.AddrPortFrom(host, 22))
-	open.ServerInside = true
-	s.pass(open.Open()...)
-	s.pass(open.Send(1, flow.RST|flow.ACK, nil))
+	// Open ports, which it leaves without a word: spoofed scans would not get there.
+	for _, port := range []uint16{22, 80, 443} {
+		open := planetest.NewSession(netip.AddrPortFrom(from, 40000), netip.AddrPortFrom(host, port))
+		open.ServerInside = true
+		s.pass(open.Open()...)
+		s.pass(open.Send(1, flow.RST|flow.ACK, nil))
+	}
 	for port := range uint16(30) {
 		x := planetest.NewSession(netip.AddrPortFrom(from, 41000), netip.AddrPortFrom(host, 1000+port))
 		x.ServerInside = true
 		s.pass(x.Send(0, flow.SYN, nil), x.Send(1, flow.RST|flow.ACK, nil))
 	}
-	// One more that completes: spoofed scans would not get here.
 	again := planetest.NewSession(netip.AddrPortFrom(from, 40001), netip.AddrPortFrom(host, 22))
 	again.ServerInside = true
 	s.pass(again.Open()...)

@@ -120,16 +120,16 @@ func TestBulkExpiryAgainstAWalk(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 5))
 	start := time.Now()
 	set := randomSet(rng, 40000, func() time.Time {
-		// Whole seconds of boot time, which is what the tables keep.
-		s := f.clock.bootMicros(start)/1e6 + 1 + uint64(rng.IntN(1000))
-		return f.clock.fromMicros(s * 1e6)
+		// In the middle of a second of boot time, since the tables keep whole ones.
+		s := f.clock.bootMicros(start)/1e6 + 60 + uint64(rng.IntN(1000))
+		return f.clock.fromMicros(s*1e6 + 5e5)
 	})
 	check(t, f.ReplaceBulk(set))
 	slow := newSlowBulk(set)
 	p := newProber(t, f, 1)
 	addrs := probesNear(rng, set, 1<<15)
 	p.ask(addrs)
-	for _, after := range []time.Duration{0, 7 * time.Second, 500 * time.Second, 999 * time.Second, time.Hour} {
+	for _, after := range []time.Duration{0, 67 * time.Second, 500 * time.Second, 1050 * time.Second, time.Hour} {
 		at := start.Add(after)
 		floor := f.clock.fromMicros(f.clock.bootMicros(at) / 1e6 * 1e6)
 		p.run(t, p.Bulk, 0, uint32(len(addrs)), at)

@@ -266,3 +266,6 @@ func ipNet(a netip.Addr, bits int) *net.IPNet {
 func netDialUDP(to netip.Addr) (*net.UDPConn, error) {
 	return net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, 9)))
 }
+
+func peerEnd(port uint16) netip.AddrPort { return netip.AddrPortFrom(peerAddr, port) }
+func hostEnd(port uint16) netip.AddrPort { return netip.AddrPortFrom(hostAddr, port) }

@@ -440,3 +440,32 @@ func (l *lab) hasClsact(t *testing.T) (has bool) {
 	})
 	return has
 }
+
+// A sensor takes frames that are meant for others, and leaves the card as it was.
+func TestSensorListensToAll(t *testing.T) {
+	l := newLab(t)
+	o := l.options(dataplane.Monitor)
+	o.Role, o.Networks = Sensor, []netip.Prefix{netip.MustParsePrefix("10.77.0.2/32")}
+	p := l.open(t, o)
+	promisc := func() (on bool) {
+		l.in(t, l.host, func() { on = mustLink(t, hostIface).Attrs().Promisc > 0 })
+		return on
+	}
+	if !promisc() {
+		t.Error("the port is not in promiscuous mode")
+	}
+	events := collect(t, p)
+	check(t, l.talk(t, l.echo(t), "hello", patience))
+	// Only what comes in is copied to this port; that is enough for a flow.
+	e := events.wait(t, "a flow at the sensor", func(e *dataplane.Event) bool { return e.Record.Key.Proto == flow.TCP })
+	if e.Record.Initiator().Addr() != peerAddr || e.Record.InitInside || !e.Record.RespInside {
+		t.Errorf("record %+v: expected the peer to call the inside host", e.Record)
+	}
+	if s, err := p.Stats(); err != nil || s.Attached[0].Egress != "" {
+		t.Errorf("attached %+v, %v: expected nothing at egress", s.Attached, err)
+	}
+	check(t, p.Close())
+	if promisc() {
+		t.Error("the port is still in promiscuous mode")
+	}
+}

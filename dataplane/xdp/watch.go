@@ -73,6 +73,7 @@ func (p *Plane) tend() error {
 		}
 	}
 	p.cfg.Beat = uint64(bootNow()) / 1000
+	p.cfg.Most = p.longest()
 	return p.writeConfig()
 }
 

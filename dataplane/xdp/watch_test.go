@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"log/slog"
+	"net"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -182,5 +183,38 @@ func TestDispatcherIsNamed(t *testing.T) {
 	l.in(t, l.host, func() { r = Probe(hostIface) })
 	if f := finding(r, "other xdp program"); f.Level != Fatal || !strings.Contains(f.Advice, "xdp-loader") {
 		t.Errorf("probe: %+v: expected the dispatcher as fatal, with advice", f)
+	}
+}
+
+// The daemon ends, and the site fails closed: what is new is dropped after a
+// while, and passes again when a daemon is there.
+func TestFailsClosedWithoutADaemon(t *testing.T) {
+	l := newLab(t)
+	o := l.options(dataplane.Enforce)
+	o.Fail, o.DeadAfter = FailClosed, 5*time.Second
+	p := l.open(t, o)
+	addr := l.echo(t)
+	check(t, l.talk(t, addr, "x", patience))
+	var known net.Conn
+	l.in(t, l.peer, func() {
+		var err error
+		known, err = net.DialTimeout("tcp4", addr.String(), patience)
+		check(t, err)
+	})
+	defer known.Close()
+	check(t, p.Close())
+	eventually(t, "new connections to be dropped", func() bool { return l.talk(t, addr, "x", impatience) != nil })
+	check(t, known.SetDeadline(time.Now().Add(patience)))
+	_, err := known.Write([]byte("x"))
+	check(t, err)
+	if _, err := known.Read(make([]byte, 1)); err != nil {
+		t.Errorf("a known connection: %v: expected it to go on", err)
+	}
+	q := l.open(t, o)
+	if err := l.talk(t, addr, "x", patience); err != nil {
+		t.Errorf("with a daemon again: %v", err)
+	}
+	if s, err := q.Stats(); err != nil || s.Orphaned == 0 {
+		t.Errorf("counted as new and unwatched: %d, %v: expected some", s.Orphaned, err)
 	}
 }

@@ -20,7 +20,8 @@ import (
 func benchCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use: "bench", Short: "Measure this build on this machine, beside what it replaces", GroupID: "study",
-		Args: noArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
+		Example: "  hedgerow bench dataplane",
+		Args:    noArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	c.AddCommand(benchDataplaneCommand(), benchGatewayCommand(), benchDoomedCommand())
 	return c

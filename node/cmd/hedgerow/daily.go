@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
@@ -111,6 +112,9 @@ func printStatus(w io.Writer, s api.Status) {
 		row("daemon away", "%s", s.Plane.Away)
 	}
 	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
+	if words := floodRow(&s.Plane.Flood); words != "" {
+		row("floods", "%s", words)
+	}
 	row("learning", "%s", s.Learning.Words)
 	if s.Mesh.Enabled {
 		row("mesh", "%s; connected to %s; round %d (adopted %d)", s.Mesh.Preset, orNone(strings.Join(s.Mesh.Connected, ", ")), s.Mesh.Round, s.Mesh.Adopted)
@@ -418,4 +422,21 @@ func roundCommand() daily {
 			return map[string]uint64{"round": n}, done(fmt.Sprintf("round %d has begun", n)), err
 		},
 	}
+}
+
+// floodRow says what floods did, "" when there was none.
+func floodRow(f *dataplane.FloodStats) string {
+	var refused uint64
+	for _, n := range f.BudgetDropped {
+		refused += n
+	}
+	if refused+f.BreakerTrips+f.Challenges+f.DarkAnswers == 0 {
+		return ""
+	}
+	s := fmt.Sprintf("%d packets over a budget, %d challenges, %d proofs of address, breaker opened %d times (%d packets not followed)",
+		refused, f.Challenges, f.Proofs, f.BreakerTrips, f.Untracked+f.BreakerDropped)
+	if f.BreakerOpen[dataplane.FromInside] || f.BreakerOpen[dataplane.ToInside] {
+		s += ", OPEN NOW"
+	}
+	return s
 }

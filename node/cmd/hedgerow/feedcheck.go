@@ -35,11 +35,17 @@ type fileCheck struct {
 	Counts  feed.Counts `json:"counts,omitempty"`
 	Notes   []feed.Note `json:"notes,omitempty"`
 	Omitted int         `json:"notes_omitted,omitempty"`
+
+	noted feed.Counts
 }
 
+// note keeps up to limit lines of each kind.
 func (f *fileCheck) note(limit int) func(feed.Note) {
+	if f.noted == nil {
+		f.noted = feed.Counts{}
+	}
 	return func(n feed.Note) {
-		if len(f.Notes) >= limit {
+		if f.noted[n.Kind]++; f.noted[n.Kind] > limit {
 			f.Omitted++
 			return
 		}
@@ -54,19 +60,14 @@ func feedCheckCommand() *cobra.Command {
 	var limit int
 	var asJSON bool
 	c := &cobra.Command{
-		Use: "check FILE...", Short: "Say what of blocklists would be enforced, and what refused, line by line",
+		Use: "check [FILE...]", Short: "Say what of blocklists would be enforced, and what refused, line by line",
 		Long: `Say what of blocklists would be enforced, and what refused, line by line. It
 needs no daemon and changes nothing. Refused are private and other special
 networks, this site's never-block list and its warning lists, when --config
 names the configuration, and those of --warning-lists. Columns, scores and
-formats of the configuration's own feeds hold for its files.`,
+formats of the configuration's own feeds hold for its files; without FILE those
+files are checked.`,
 		Example: "  hedgerow feeds check bad.txt\n  hedgerow feeds check --warning-lists ./misp-warninglists/lists --min-score 3 ipsum.txt.gz\n  hedgerow feeds check --config /etc/hedgerow/hedgerow.toml --json drop.netset",
-		Args: func(_ *cobra.Command, args []string) error {
-			if len(args) == 0 {
-				return usageError{errors.New("feeds check: expected at least one FILE (see `hedgerow feeds check --help`)")}
-			}
-			return nil
-		},
 	}
 	f := c.Flags()
 	f.StringVar(&format, "format", "auto", "auto, plain, csv, ipset, stix or misp")
@@ -76,7 +77,7 @@ formats of the configuration's own feeds hold for its files.`,
 	f.StringVarP(&path, "config", "c", "", "configuration, for its feeds, never-block and warning lists")
 	f.StringArrayVar(&warn, "warning-lists", nil, "warning list, or folder of them (repeatable)")
 	f.StringArrayVar(&ignore, "ignore-warnings", nil, "name of a warning list that does not count (repeatable)")
-	f.IntVar(&limit, "limit", 20, "print at most so many lines of each file; 0 for all")
+	f.IntVar(&limit, "limit", 5, "print at most so many lines of each kind; 0 for all")
 	f.BoolVar(&asJSON, "json", false, "print JSON")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		o.Format = feed.Format(format)
@@ -91,6 +92,12 @@ formats of the configuration's own feeds hold for its files.`,
 				return err
 			}
 			cfg = *given
+		}
+		if len(args) == 0 {
+			args = feedFiles(&cfg)
+		}
+		if len(args) == 0 {
+			return usageError{errors.New("feeds check: expected at least one FILE, or --config with feeds that are files (see `hedgerow feeds check --help`)")}
 		}
 		cfg.Feeds.WarningLists = append(cfg.Feeds.WarningLists, warn...)
 		cfg.Feeds.IgnoreWarnings = append(cfg.Feeds.IgnoreWarnings, ignore...)
@@ -111,6 +118,16 @@ formats of the configuration's own feeds hold for its files.`,
 		return errors.Join(err, r.failed())
 	}
 	return c
+}
+
+// feedFiles are the files of the configuration's feeds.
+func feedFiles(cfg *config.Config) (paths []string) {
+	for _, f := range cfg.Feeds.List {
+		if f.Path != "" {
+			paths = append(paths, f.Path)
+		}
+	}
+	return paths
 }
 
 func knownFormat(f feed.Format) bool {

@@ -309,6 +309,26 @@ func TestLifeCycleOfAGateway(t *testing.T) {
 	}
 }
 
+// A sensor watches, and says why it does no more.
+func TestSensorRefusesToEnforce(t *testing.T) {
+	g := newGateway(t)
+	b, err := os.ReadFile(g.conf())
+	must(t, err)
+	conf := strings.ReplaceAll(strings.ReplaceAll(string(b), `"enforce"`, `"monitor"`), `role = "inside"`, `role = "sensor"`)
+	must(t, os.WriteFile(g.conf(), []byte(conf), 0o600))
+	d := g.up()
+	if out, err := g.command(nil, "mode", "enforce", "--socket", g.socket).end(t); err == nil || !strings.Contains(out, "copies of packets") {
+		t.Errorf("mode enforce: %v, %q: expected a refusal", err, out)
+	}
+	if s, err := g.status(); err != nil || s.Mode != "monitor" {
+		t.Errorf("mode %q, %v: expected monitor", s.Mode, err)
+	}
+	must(t, d.cmd.Process.Signal(syscall.SIGTERM))
+	if out, err := d.end(t); err != nil {
+		t.Errorf("after SIGTERM: %v\n%s", err, out)
+	}
+}
+
 // A user without privileges is told what is missing, and nothing is touched.
 func TestUpWithoutPrivileges(t *testing.T) {
 	g := newGateway(t)

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -88,8 +89,10 @@ func want(cfg *config.Config) machine.Want {
 	w := machine.Want{
 		Role: cfg.Dataplane.Role, Enforce: cfg.Dataplane.Mode == dataplane.Enforce, MaxBytes: cfg.Store.MaxBytes,
 	}
-	if list := places(cfg.Dataplane.Placement()); len(list) > 0 {
-		w.Interface, w.Role, w.Also = list[0].Interface, list[0].Role, list[1:]
+	w.Interface, w.Also = cfg.Dataplane.Interface, places(cfg.Dataplane.Attach)
+	if i := slices.IndexFunc(w.Also, func(p machine.Place) bool { return p.Role != config.RoleOutside }); w.Interface == "" && i >= 0 {
+		w.Interface, w.Role = w.Also[i].Interface, w.Also[i].Role
+		w.Also = slices.Delete(w.Also, i, i+1)
 	}
 	return w
 }

@@ -173,7 +173,8 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
 			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules, Remediation: cfg.Policy.Remediation,
 		},
-		Mesh: mesh, Feeds: feedOptions(cfg), Metrics: metrics, Log: log,
+		Flood: cfg.Flood,
+		Mesh:  mesh, Feeds: feedOptions(cfg), Metrics: metrics, Log: log,
 	})
 	if err != nil {
 		return err

@@ -24,6 +24,7 @@ type Config struct {
 	Dataplane Dataplane
 	Learner   Learner
 	Policy    Policy
+	Flood     dataplane.Flood
 	Mesh      Mesh
 	Feeds     Feeds
 	Store     Store
@@ -132,6 +133,9 @@ func Default() Config {
 		Policy: Policy{
 			Suspend: 30 * time.Second, Block: 4 * time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true,
 		},
+		// Far above what one honest source does, and what a gateway of the default
+		// size can follow; services differ too much for a default to be right for many.
+		Flood: dataplane.Flood{Source: 1000, SourceNet: 4000, Service: 10000, Destination: 20000, Breaker: 20000},
 		Mesh: Mesh{
 			Listen:     []string{"/ip4/0.0.0.0/tcp/4400", "/ip4/0.0.0.0/udp/4400/quic-v1"},
 			RoundEvery: 10 * time.Minute, Gather: 5 * time.Second,

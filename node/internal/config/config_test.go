@@ -52,6 +52,15 @@ max_blocks_per_hour = 3
 max_share = 0.5
 rules = false
 remediation = ["10.1.0.9 tcp/443"]
+[flood]
+source = 11
+source_net = 12
+service = 13
+destination = 14
+breaker = 15
+breaker_drops = true
+protected = ["10.1.0.8 tcp/443", "10.1.0.8 tcp/80", "fd00::/64"]
+dark = ["10.1.1.0/24"]
 [mesh]
 organisation = "grove"
 listen = ["/ip6/::/tcp/0"]
@@ -115,6 +124,10 @@ func TestEveryKeyIsRead(t *testing.T) {
 			[]dataplane.Never{never("192.0.2.1/32", flow.TCP, 443, false), never("198.51.100.0/24", 0, 0, false), never("2001:db8::1/128", flow.UDP, 53, true)}},
 		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 5 * time.Second, 30 * time.Second, 2, 7},
 		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false, []dataplane.Never{never("10.1.0.9/32", flow.TCP, 443, false)}},
+		Flood: dataplane.Flood{Source: 11, SourceNet: 12, Service: 13, Destination: 14, Breaker: 15, BreakerDrops: true,
+			Protected: []dataplane.Guarded{{Prefix: netip.MustParsePrefix("10.1.0.8/32"), Port: 443}, {Prefix: netip.MustParsePrefix("10.1.0.8/32"), Port: 80},
+				{Prefix: netip.MustParsePrefix("fd00::/64")}},
+			Dark: []netip.Prefix{netip.MustParsePrefix("10.1.1.0/24")}},
 		Mesh: Mesh{"grove", []string{"/ip6/::/tcp/0"}, 20 * time.Second, 500 * time.Millisecond, []Peer{
 			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},
 			{"cedar", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp", nil}}},
@@ -208,6 +221,11 @@ func TestMistakes(t *testing.T) {
 		{"policy = 3", "hedgerow.toml:1: policy: found 3: expected a table"},
 		{"[policy]\nsuspend = \"2h\"", "policy.suspend: found \"2h\": expected a duration from 1s to 1h"},
 		{"[policy]\nsuspend = \"soon\"", "policy.suspend: found \"soon\": expected a duration such as"},
+		{"[flood]\nsource = -1", "hedgerow.toml:2: flood.source: found -1: expected a whole number from 0 to 10000000"},
+		{"[flood]\nprotected = [\"10.0.0.1 udp/53\"]", "expected \"ADDRESS[/BITS] [tcp/PORT]\""},
+		{"[flood]\nservice = 0\ndestination = 0\nprotected = [\"10.0.0.1 tcp/80\"]", "hedgerow.toml:4: flood.protected: "},
+		{"[flood]\ndark = [\"10.0.0.0/7\"]", "hedgerow.toml:2: flood.dark: 10.0.0.0/7: prefix too wide"},
+		{"[flood]\nprotected = [\"10.0.0.1 tcp/80\"]\ndark = [\"10.0.0.0/24\"]", "hedgerow.toml:3: flood.dark: 10.0.0.0/24 overlaps the protected 10.0.0.1/32"},
 		{"[policy]\nblock = \"1m\"\nsuspend = \"10m\"", "hedgerow.toml:2: policy.block: found \"1m\": expected at least policy.suspend, 10m"},
 		{"[dataplane]\nmode = \"on\"", "hedgerow.toml:2: dataplane.mode: found \"on\": expected \"monitor\" or \"enforce\""},
 		{"[dataplane]\nmax_flows = 12", "found 12: expected a whole number from 1024 to 16777216"},

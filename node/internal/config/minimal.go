@@ -33,6 +33,8 @@ func Minimal(w io.Writer, f Found) error {
 		"# [mesh]\n# organisation = \"example\"\n# [[mesh.peer]]\n# name = \"birch\"\n"+
 		"# id = \"...\"                   # as `hedgerow id` prints it there\n"+
 		"# addrs = [\"/ip4/198.51.100.20/tcp/4400\"]\n\n")
+	fmt.Fprintf(&b, "# Blocklists of others; try them first with `hedgerow feeds check FILE`.\n"+
+		"# [[feed]]\n# name = \"example\"\n# path = \"/var/lib/blocklists/example.txt\"\n\n")
 	fmt.Fprintf(&b, "[telemetry]\n# metrics = %q   # Prometheus; \"\" for none\n", d.Telemetry.Metrics)
 	_, err := io.WriteString(w, b.String())
 	if err != nil {

@@ -195,6 +195,7 @@ func (p *parser) cross() {
 			FormatDuration(c.Mesh.Gather), FormatDuration(c.Mesh.RoundEvery))
 	}
 	p.crossFeeds()
+	p.crossFlood()
 	p.crossAttach()
 	if len(c.Mesh.Peers) > 0 && c.Mesh.Organisation == "" {
 		p.problem("mesh.organisation", "is required when there are [[mesh.peer]] tables: expected the name that all these sites share")

@@ -20,7 +20,7 @@ type field[T any] struct {
 }
 
 // sections are the tables that may stand in a file.
-var sections = []string{"site", "dataplane", "learner", "policy", "mesh", "feeds", "store", "telemetry"}
+var sections = []string{"site", "dataplane", "learner", "policy", "flood", "mesh", "feeds", "store", "telemetry"}
 
 // fields is every key outside [[mesh.peer]], in the order of the documentation.
 func fields() []field[Config] {
@@ -52,6 +52,14 @@ func fields() []field[Config] {
 		number("policy.max_share", func(c *Config) *float64 { return &c.Policy.MaxShare }, 0, 1),
 		flag("policy.rules", func(c *Config) *bool { return &c.Policy.Rules }),
 		list("policy.remediation", func(c *Config) *[]dataplane.Never { return &c.Policy.Remediation }, ParseNever),
+		whole("flood.source", func(c *Config) *uint32 { return &c.Flood.Source }, 0, 10_000_000),
+		whole("flood.source_net", func(c *Config) *uint32 { return &c.Flood.SourceNet }, 0, 10_000_000),
+		whole("flood.service", func(c *Config) *uint32 { return &c.Flood.Service }, 0, 10_000_000),
+		whole("flood.destination", func(c *Config) *uint32 { return &c.Flood.Destination }, 0, 10_000_000),
+		whole("flood.breaker", func(c *Config) *uint32 { return &c.Flood.Breaker }, 0, 10_000_000),
+		flag("flood.breaker_drops", func(c *Config) *bool { return &c.Flood.BreakerDrops }),
+		list("flood.protected", func(c *Config) *[]dataplane.Guarded { return &c.Flood.Protected }, parseGuarded),
+		list("flood.dark", func(c *Config) *[]netip.Prefix { return &c.Flood.Dark }, parsePrefix),
 		text("mesh.organisation", func(c *Config) *string { return &c.Mesh.Organisation }, orEmpty(checkName)),
 		list("mesh.listen", func(c *Config) *[]string { return &c.Mesh.Listen }, multiaddr),
 		duration("mesh.round_every", func(c *Config) *time.Duration { return &c.Mesh.RoundEvery }, 5*time.Second, 30*day),

@@ -273,3 +273,16 @@ func checkID(s string) error {
 	}
 	return nil
 }
+
+// parseGuarded reads a TCP service of one or many addresses, as in
+// "198.51.100.0/28 tcp/443"; without a port it is every one.
+func parseGuarded(s string) (dataplane.Guarded, error) {
+	n, err := ParseNever(s)
+	if err != nil {
+		return dataplane.Guarded{}, err
+	}
+	if n.AnySide || n.Proto != 0 && n.Proto != flow.TCP {
+		return dataplane.Guarded{}, fmt.Errorf("found %q: expected \"ADDRESS[/BITS] [tcp/PORT]\"", s)
+	}
+	return dataplane.Guarded{Prefix: n.Prefix, Port: n.Port}, nil
+}

@@ -30,9 +30,12 @@ type incident struct {
 	hosts       map[netip.Addr]bool // inside hosts, bounded
 	alertIDs    []string            // bounded
 
-	validated  bool
-	rule       bool // a counting rule fired
-	persists   bool // a run of flows was unusual, though each alone need not be
+	validated  bool            // the peer proved its address in some of what is held against it
+	proved     map[uint64]bool // alerted flows in which it did, bounded
+	ruleProved bool            // a counting rule fired on such flows
+	runProved  bool            // a run of such flows was unusual
+	rule       bool            // a counting rule fired
+	persists   bool            // a run of flows was unusual, though each alone need not be
 	family     string
 	suspended  int
 	asked      bool

@@ -91,8 +91,13 @@ func (m *Machine) Suspicious(j Judgement) bool {
 // incident that the flow belongs to now, "" when none.
 func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain func() []event.Reason) ([]Effect, string) {
 	rec := &ev.Record
-	if ev.Kind == dataplane.EventFirstDrop {
+	switch ev.Kind {
+	case dataplane.EventFirstDrop:
 		return m.firstDrop(now, ev), ""
+	case dataplane.EventFlood:
+		return nil, "" // anybody's packets, in anybody's name
+	case dataplane.EventProof:
+		return m.dark(now, ev)
 	}
 	cause := CauseOf(rec)
 	in := m.incidents[cause]
@@ -108,7 +113,7 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 	}
 	var climb run
 	if j.Judged {
-		if r, reached := m.sequences.judge(cause, rec.ID, j, ev.Kind == dataplane.EventEnd); reached {
+		if r, reached := m.sequences.judge(climber(cause, rec), rec.ID, j, ev.Kind == dataplane.EventEnd); reached {
 			climb = r
 			if !j.Recalled {
 				j.Detector = r.part
@@ -118,12 +123,6 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 	if hit == nil && climb.flows == 0 && !m.Suspicious(j) {
 		if in == nil {
 			return nil, ""
-		}
-		// A flow of a known cause that proves its address may turn a rate
-		// limit into a block.
-		if out, end, ok := rec.Outside(); ok && out.IsValid() && rec.Validated[end] && !in.validated {
-			in.validated = true
-			return m.decide(now, in), in.id
 		}
 		return nil, in.id
 	}
@@ -146,7 +145,7 @@ func (m *Machine) open(now time.Time, cause string, rec *flow.Record) *incident 
 	}
 	in := &incident{
 		id: m.newID(now), cause: cause, first: now, last: now, bestP: 1,
-		flows: map[uint64]bool{}, hosts: map[netip.Addr]bool{},
+		flows: map[uint64]bool{}, proved: map[uint64]bool{}, hosts: map[netip.Addr]bool{},
 	}
 	if t, peer, svc, ok := targetOf(rec); ok {
 		in.target, in.peer, in.svc = t, peer, svc
@@ -175,9 +174,7 @@ func (m *Machine) forget(cause string) {
 func (m *Machine) alert(now time.Time, in *incident, ev *dataplane.Event, j Judgement, hit *finding, run int, explain func() []event.Reason) []Effect {
 	rec := &ev.Record
 	in.last = now
-	if _, end, ok := rec.Outside(); ok && rec.Validated[end] {
-		in.validated = true
-	}
+	in.weigh(rec, hit, run, m.Suspicious(j))
 	if len(in.hosts) < maxHostsPerIncident {
 		in.hosts[insideHost(rec)] = true
 	}
@@ -292,7 +289,7 @@ func (m *Machine) decide(now time.Time, in *incident) []Effect {
 	if !enough || in.alerts == 0 {
 		return nil
 	}
-	if !in.validated {
+	if !in.carries() {
 		return m.limit(now, in)
 	}
 	return m.block(now, in, Validated, SourceLocal)

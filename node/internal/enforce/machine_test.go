@@ -165,10 +165,21 @@ func TestSpoofableEvidenceNeverBlocksNorLeaves(t *testing.T) {
 	if len(bs) != 1 || bs[0].Action != "rate-limit" {
 		t.Fatalf("standing %+v, want one rate limit", bs)
 	}
-	// One handshake turns the limit into a block.
-	fx, _ := m.Flow(t0, fl{id: 900, from: "198.51.100.7:9", to: "10.0.0.1:22", validated: true}.event(), usual, why)
+	// The one whose name was used comes by, as he always does: nothing of the
+	// above was his.
+	for i := range 50 {
+		own := fl{id: uint64(900 + i), from: fmt.Sprintf("198.51.100.7:%d", 9+i), to: "10.0.0.1:22", validated: true}
+		for _, own.kind = range []dataplane.EventKind{dataplane.EventMilestone, dataplane.EventEnd} {
+			if fx, _ := m.Flow(t0, own.event(), usual, why); len(fx) != 0 {
+				t.Fatalf("an ordinary connection of a peer whose name was forged led to %s", say(fx))
+			}
+		}
+	}
+	// What is odd in flows that he did open is his.
+	fx, id := m.Flow(t0, fl{id: 990, from: "198.51.100.7:990", to: "10.0.0.1:22", validated: true}.event(), odd, why)
+	fx = append(fx, m.Answer(t0, id, []string{"birch"})...)
 	if !strings.Contains(say(fx), "apply block 198.51.100.7\n") {
-		t.Fatalf("validated flow led to %s, want a block", say(fx))
+		t.Fatalf("odd flow of a proved peer that others have seen led to %s, want a block", say(fx))
 	}
 }
 

@@ -193,6 +193,7 @@ func (m *Machine) undo(now time.Time, in *incident, why string) []Effect {
 	in.label = "dismissed"
 	m.dismissed[in.cause] = now.Add(dismissal)
 	m.sequences.forget(in.cause)
+	m.sequences.forget(in.cause + unproved)
 	var fx []Effect
 	for k, s := range m.suspended {
 		if s.incident == in.id {

@@ -32,6 +32,7 @@ var loginPorts = map[uint16]string{
 type finding struct {
 	name   string // scan, guessing
 	reason event.Reason
+	proved bool // the peer proved its address in enough of what was counted
 }
 
 type service struct {
@@ -43,7 +44,10 @@ type service struct {
 type tracked struct {
 	since    time.Time
 	failed   map[service]struct{}
+	touched  map[service]struct{} // handshake complete, and nothing said
+	dark     map[service]struct{} // of addresses that nobody uses, handshake complete
 	sessions map[service]int
+	proved   int // of sessions, those in which the peer proved its address
 }
 
 type rules struct {
@@ -63,16 +67,20 @@ func (r *rules) observe(now time.Time, rec *flow.Record) *finding {
 	from, to := rec.Initiator(), rec.Responder()
 	t := r.peer(now, from.Addr())
 	s := service{to.Addr(), to.Port()}
-	if refused(rec) {
-		if len(t.failed) < 4*scanLimit {
-			t.failed[s] = struct{}{}
-		}
-		if n := len(t.failed); n >= scanLimit {
-			return &finding{"scan", event.Reason{
-				Feature: "rule:scan", Value: float64(n), Normal: 0, Weight: 1,
-				Words: fmt.Sprintf("%s failed at %d different services within a minute (limit %d)", from.Addr(), n, scanLimit),
-			}}
-		}
+	failed, silent := refused(rec), touched(rec)
+	if failed && len(t.failed) < 4*scanLimit {
+		t.failed[s] = struct{}{}
+	}
+	if silent && len(t.touched) < 4*scanLimit {
+		t.touched[s] = struct{}{}
+	}
+	if n := len(t.failed); n >= scanLimit && (failed || silent) {
+		return &finding{name: "scan", proved: len(t.touched) >= touchLimit, reason: event.Reason{
+			Feature: "rule:scan", Value: float64(n), Normal: 0, Weight: 1,
+			Words: fmt.Sprintf("%s failed at %d different services within a minute (limit %d)", from.Addr(), n, scanLimit),
+		}}
+	}
+	if failed {
 		return nil
 	}
 	name, login := loginPorts[to.Port()]
@@ -81,9 +89,12 @@ func (r *rules) observe(now time.Time, rec *flow.Record) *finding {
 	}
 	if len(t.sessions) < scanLimit || t.sessions[s] > 0 {
 		t.sessions[s]++
+		if rec.Validated[0] {
+			t.proved++
+		}
 	}
 	if n := t.sessions[s]; n >= guessLimit {
-		return &finding{"guessing", event.Reason{
+		return &finding{name: "guessing", proved: t.proved >= guessLimit, reason: event.Reason{
 			Feature: "rule:guessing", Value: float64(n), Normal: 0, Weight: 1,
 			Words: fmt.Sprintf("%s opened %d short %s sessions with %s within a minute (limit %d)", from.Addr(), n, name, to.Addr(), guessLimit),
 		}}
@@ -112,7 +123,8 @@ func (r *rules) peer(now time.Time, a netip.Addr) *tracked {
 		r.order = append(r.order, a)
 	}
 	if t.failed == nil || now.Sub(t.since) > ruleWindow || now.Before(t.since) {
-		*t = tracked{since: now, failed: map[service]struct{}{}, sessions: map[service]int{}}
+		*t = tracked{since: now, failed: map[service]struct{}{}, touched: map[service]struct{}{},
+			dark: map[service]struct{}{}, sessions: map[service]int{}}
 	}
 	return t
 }

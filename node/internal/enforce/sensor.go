@@ -89,8 +89,8 @@ func (s *Sensor) Settled() bool { return s.context.Settled() }
 // Judge counts the report and scores the flow. The vector is valid until the
 // next call.
 func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
-	if ev.Kind == dataplane.EventFirstDrop {
-		return Judgement{}, nil
+	if ev.Kind != dataplane.EventMilestone && ev.Kind != dataplane.EventEnd {
+		return Judgement{}, nil // not of a flow, or not of its behaviour
 	}
 	s.context.Update(&ev.Record, ev.Kind == dataplane.EventEnd)
 	s.context.Vector(&s.vec, &ev.Record)

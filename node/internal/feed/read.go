@@ -194,8 +194,11 @@ func firstData(head []byte) []byte {
 // uncommented cuts a comment and the white space around what remains. "//"
 // begins one at the start of a word only: it stands in URLs too.
 func uncommented(line []byte) []byte {
-	if i := bytes.IndexAny(line, "#;"); i >= 0 {
-		line = line[:i]
+	for i, c := range line { // IndexAny would build its set anew for each line
+		if c == '#' || c == ';' {
+			line = line[:i]
+			break
+		}
 	}
 	line = bytes.TrimSpace(line)
 	if bytes.HasPrefix(line, []byte("//")) {

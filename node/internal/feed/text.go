@@ -33,13 +33,14 @@ func (c *collector) plain(line []byte) error {
 	return c.token(first, never)
 }
 
-// cutField splits at white space or commas.
+// cutField splits at white space.
 func cutField(line []byte) (first, rest []byte) {
-	i := bytes.IndexAny(line, " \t")
-	if i < 0 {
-		return line, nil
+	for i, c := range line {
+		if c == ' ' || c == '\t' {
+			return line[:i], bytes.TrimLeft(line[i:], " \t")
+		}
 	}
-	return line[:i], bytes.TrimLeft(line[i:], " \t")
+	return line, nil
 }
 
 // field is the n-th column of a plain line, from 1; nil when there is none.

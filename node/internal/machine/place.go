@@ -12,16 +12,9 @@ type Place struct {
 	Role      string
 }
 
-// Places resolves what a configuration names; with nothing named it finds the
-// inside interface.
+// Places resolves what a configuration names. The inside interface is found when
+// none is named, or only outside ones are; it then comes first.
 func (v *View) Places(named []Place) ([]Inside, error) {
-	if len(named) == 0 {
-		in, err := v.FindInside()
-		if err != nil {
-			return nil, err
-		}
-		return []Inside{in}, nil
-	}
 	var list []Inside
 	for _, p := range named {
 		in, err := v.Describe(p.Interface, p.Role)
@@ -33,7 +26,14 @@ func (v *View) Places(named []Place) ([]Inside, error) {
 	if slices.ContainsFunc(list, func(in Inside) bool { return in.Role != "outside" }) {
 		return list, nil
 	}
-	return nil, errors.New("interfaces: only the outside is named: name the inside interface in dataplane.interface as well, or nothing is accounted")
+	in, err := v.FindInside()
+	if err != nil {
+		return nil, err
+	}
+	if slices.ContainsFunc(named, func(p Place) bool { return p.Interface == in.Interface }) {
+		return nil, errors.New("interfaces: only the outside is named, and no other was found: name the inside interface in dataplane.interface")
+	}
+	return append([]Inside{in}, list...), nil
 }
 
 // checkAlso judges the interfaces beside the first.

@@ -27,7 +27,7 @@ func TestPlaces(t *testing.T) {
 		"a bridge's port and the outside": {[]Place{{"lan0", "bridge"}, {"wan0", "outside"}}, ""},
 		"a tunnel":                        {[]Place{{"tun0", "inside"}}, ""},
 		"no port of a bridge":             {[]Place{{"br0", "bridge"}}, "is not a port of a bridge"},
-		"only the outside":                {[]Place{{"wan0", "outside"}}, "only the outside is named"},
+		"only the outside, many inside":   {[]Place{{"wan0", "outside"}}, "all look like it"},
 		"a missing one":                   {[]Place{{"lan0", "bridge"}, {"nope0", "outside"}}, "interface nope0: not found"},
 		"a foreign kind of link":          {[]Place{{"ib0", "inside"}}, "begin neither with Ethernet nor with IP"},
 	} {
@@ -38,6 +38,20 @@ func TestPlaces(t *testing.T) {
 		case c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)):
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
+	}
+}
+
+// With only the outside named, the inside is found.
+func TestInsideIsFoundBesideTheOutside(t *testing.T) {
+	wan, lan := link("wan0", "192.0.2.10/24"), link("lan0", "10.1.0.1/24")
+	v := &View{Links: []Link{lan, wan}, Routes: []Route{{Interface: "wan0"}}}
+	list, err := v.Places([]Place{{"wan0", "outside"}})
+	if err != nil || len(list) != 2 || list[0].Interface != "lan0" || list[0].Role != "inside" || list[1].Interface != "wan0" {
+		t.Errorf("places %+v, %v", list, err)
+	}
+	v = &View{Links: []Link{wan}, Routes: []Route{{Interface: "wan0"}}}
+	if _, err := v.Places([]Place{{"wan0", "outside"}}); err == nil || !strings.Contains(err.Error(), "only the outside is named") {
+		t.Errorf("on a machine with one interface: %v", err)
 	}
 }
 

@@ -51,6 +51,14 @@ func planeDescs() []figure[dataplane.Stats] {
 		{desc("flows_total", "Flows seen."), c, func(s s) float64 { return float64(s.FlowsTotal) }},
 		{desc("evicted_flows_total", "Flows that the table let go for want of room."), c, func(s s) float64 { return float64(s.FlowsEvicted) }},
 		{desc("lost_plane_events_total", "Events of the plane lost to a full ring or over budget."), c, func(s s) float64 { return float64(s.EventsLost) }},
+		{desc("flood_untracked_packets_total", "Packets that passed without a flow while the breaker was open."), c, func(s s) float64 { return float64(s.Flood.Untracked) }},
+		{desc("flood_breaker_dropped_packets_total", "Packets that the open breaker dropped, or in monitor mode would have."), c, func(s s) float64 { return float64(s.Flood.BreakerDropped) }},
+		{desc("flood_breaker_trips_total", "Times that the breaker opened."), c, func(s s) float64 { return float64(s.Flood.BreakerTrips) }},
+		{desc("flood_challenges_total", "SYNs answered by a demand for proof, or in monitor mode would have been."), c, func(s s) float64 { return float64(s.Flood.Challenges) }},
+		{desc("flood_dark_answers_total", "Segments answered in the name of unused addresses, or in monitor mode would have been."), c, func(s s) float64 { return float64(s.Flood.DarkAnswers) }},
+		{desc("flood_proofs_total", "Times that an outside source proved its address."), c, func(s s) float64 { return float64(s.Flood.Proofs) }},
+		{desc("flood_bad_proofs_total", "Answers to challenges that did not hold the number asked for."), c, func(s s) float64 { return float64(s.Flood.BadProofs) }},
+		{desc("unwatched_packets_total", "Packets that a plane which fails closed dropped for want of a daemon, or in monitor mode would have."), c, func(s s) float64 { return float64(s.Orphaned) }},
 		{desc("rules_intended", "Rules that should be enforced."), g, func(s s) float64 { return float64(s.RulesIntended) }},
 		{desc("rules_enforced", "Rules that the plane holds."), g, func(s s) float64 { return float64(s.RulesEnforced) }},
 	}
@@ -65,12 +73,27 @@ func malformedDesc() *prometheus.Desc {
 	return desc("malformed_packets_total", "Packets that could not be parsed, by kind.", "kind")
 }
 
+func budgetDesc() *prometheus.Desc {
+	return desc("flood_over_budget_packets_total", "Packets over a budget for new flows, by kind; in monitor mode they passed.", "kind")
+}
+
+func breakerDesc() *prometheus.Desc {
+	return desc("flood_breaker_open", "1 while new flows of a direction are not followed, else 0.", "direction")
+}
+
+func attachedDesc() *prometheus.Desc {
+	return desc("attached", "1 while packets of an interface are filtered, else 0.", "interface", "role")
+}
+
 // Describe implements prometheus.Collector.
 func (c *planeCollector) Describe(out chan<- *prometheus.Desc) {
 	for _, f := range c.descs {
 		out <- f.desc
 	}
 	out <- malformedDesc()
+	out <- budgetDesc()
+	out <- breakerDesc()
+	out <- attachedDesc()
 }
 
 // Collect implements prometheus.Collector. A plane that cannot be read makes
@@ -84,8 +107,25 @@ func (c *planeCollector) Collect(out chan<- prometheus.Metric) {
 	for _, f := range c.descs {
 		out <- prometheus.MustNewConstMetric(f.desc, f.kind, f.of(s))
 	}
+	for _, a := range s.Attached {
+		filtered := 1.0
+		if a.Down != "" {
+			filtered = 0
+		}
+		out <- prometheus.MustNewConstMetric(attachedDesc(), prometheus.GaugeValue, filtered, a.Interface, a.Role)
+	}
 	for kind, n := range s.Malformed {
 		out <- prometheus.MustNewConstMetric(malformedDesc(), prometheus.CounterValue, float64(n), kind)
+	}
+	for kind, n := range s.Flood.BudgetDropped {
+		out <- prometheus.MustNewConstMetric(budgetDesc(), prometheus.CounterValue, float64(n), kind)
+	}
+	for hook, way := range [2]string{"outward", "inward"} {
+		open := 0.0
+		if s.Flood.BreakerOpen[hook] {
+			open = 1
+		}
+		out <- prometheus.MustNewConstMetric(breakerDesc(), prometheus.GaugeValue, open, way)
 	}
 }
 

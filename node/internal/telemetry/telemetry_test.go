@@ -87,7 +87,8 @@ func full(t *testing.T) *Metrics {
 	m := NewMetrics("alder")
 	err := errors.Join(
 		m.WatchPlane(func() (dataplane.Stats, error) {
-			return dataplane.Stats{Packets: 7, Malformed: map[string]uint64{"short": 2}}, nil
+			return dataplane.Stats{Packets: 7, Attached: []dataplane.Attached{{Interface: "lan0", Role: "inside"}, {Interface: "wan0", Role: "outside", Down: "gone"}}, Malformed: map[string]uint64{"short": 2},
+				Flood: dataplane.FloodStats{BudgetDropped: map[string]uint64{"service": 9}, BreakerOpen: [2]bool{false, true}}}, nil
 		}),
 		m.WatchStore(func() store.Stats { return store.Stats{Events: 3} }),
 	)
@@ -153,6 +154,9 @@ func TestHandler(t *testing.T) {
 	}
 	body := get(http.MethodGet, "/metrics").Body.String()
 	for _, want := range []string{"hedgerow_packets_total 7", `hedgerow_malformed_packets_total{kind="short"} 2`,
+		`hedgerow_flood_over_budget_packets_total{kind="service"} 9`, `hedgerow_flood_breaker_open{direction="inward"} 1`,
+		`hedgerow_flood_breaker_open{direction="outward"} 0`,
+		`hedgerow_attached{interface="lan0",role="inside"} 1`, `hedgerow_attached{interface="wan0",role="outside"} 0`,
 		`hedgerow_alerts_total{detector="rule:scan"} 1`, "hedgerow_stored_events 3", "hedgerow_enforcement_delay_seconds_count 1"} {
 		if !strings.Contains(body, want) {
 			t.Errorf("/metrics lacks %q", want)

@@ -1,0 +1,317 @@
+package xdp
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/nftables"
+	"github.com/google/nftables/binaryutil"
+	"github.com/google/nftables/expr"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+	"golang.org/x/sys/unix"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+)
+
+// router is a gateway between hosts and the world, each a namespace. It
+// masquerades IPv4, forwards a port of its own to a host, and routes IPv6.
+type router struct {
+	l                 *lab // for its namespaces and pins
+	hosts, gw, world  netns.NsHandle
+	host1, host2, wan netip.Addr
+	server            netip.Addr
+	host6, server6    netip.Addr
+}
+
+func newRouter(t *testing.T) *router {
+	t.Helper()
+	needKernel(t)
+	r := &router{
+		hosts: newNS(t), gw: newNS(t), world: newNS(t),
+		host1: netip.MustParseAddr("10.1.0.2"), host2: netip.MustParseAddr("10.1.0.3"),
+		wan: netip.MustParseAddr("192.0.2.1"), server: netip.MustParseAddr("192.0.2.2"),
+		host6: netip.MustParseAddr("fd00:1::2"), server6: netip.MustParseAddr("2001:db8:1::2"),
+	}
+	r.l = &lab{host: r.gw, pins: mountBPFFS(t)}
+	r.wire(t, "lan0", r.hosts, "10.1.0.1", "fd00:1::1", r.host1, r.host2, r.host6)
+	r.wire(t, "wan0", r.world, "192.0.2.1", "2001:db8:1::1", r.server, r.server6)
+	r.l.in(t, r.hosts, func() {
+		for _, via := range []string{"10.1.0.1", "fd00:1::1"} {
+			check(t, netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP(via)}))
+		}
+	})
+	r.l.in(t, r.world, func() { // knows the hosts by IPv6 only
+		check(t, netlink.RouteAdd(&netlink.Route{Gw: net.ParseIP("2001:db8:1::1")}))
+	})
+	r.l.in(t, r.gw, func() {
+		check(t, os.WriteFile("/proc/sys/net/ipv4/ip_forward", []byte("1"), 0o600))
+		check(t, os.WriteFile("/proc/sys/net/ipv6/conf/all/forwarding", []byte("1"), 0o600))
+	})
+	r.translate(t)
+	return r
+}
+
+// wire joins the router's interface name to eth0 of another namespace.
+func (r *router) wire(t *testing.T, name string, far netns.NsHandle, four, six string, farAddrs ...netip.Addr) {
+	t.Helper()
+	up := func(name string, addrs ...netip.Addr) {
+		check(t, netlink.LinkSetUp(mustLink(t, "lo")))
+		link := mustLink(t, name)
+		for _, a := range addrs {
+			bits, flags := 24, 0
+			if a.Is6() {
+				bits, flags = 64, unix.IFA_F_NODAD
+			}
+			check(t, netlink.AddrAdd(link, &netlink.Addr{IPNet: ipNet(a, bits), Flags: flags}))
+		}
+		check(t, netlink.LinkSetUp(link))
+	}
+	r.l.in(t, r.gw, func() {
+		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(far)}
+		check(t, netlink.LinkAdd(veth))
+		up(name, netip.MustParseAddr(four), netip.MustParseAddr(six))
+	})
+	r.l.in(t, far, func() { up("eth0", farAddrs...) })
+}
+
+// translate: hosts go out under the gateway's address, and who calls its port
+// 8080 gets host1's port 80.
+func (r *router) translate(t *testing.T) {
+	t.Helper()
+	c, err := nftables.New(nftables.WithNetNSFd(int(r.gw)))
+	check(t, err)
+	table := c.AddTable(&nftables.Table{Family: nftables.TableFamilyIPv4, Name: "gw"})
+	chain := func(name string, hook *nftables.ChainHook, prio *nftables.ChainPriority) *nftables.Chain {
+		return c.AddChain(&nftables.Chain{Name: name, Table: table, Type: nftables.ChainTypeNAT, Hooknum: hook, Priority: prio})
+	}
+	post := chain("post", nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
+	pre := chain("pre", nftables.ChainHookPrerouting, nftables.ChainPriorityNATDest)
+	via := func(key expr.MetaKey) []expr.Any {
+		name := make([]byte, 16)
+		copy(name, "wan0")
+		return []expr.Any{&expr.Meta{Key: key, Register: 1}, &expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: name}}
+	}
+	c.AddRule(&nftables.Rule{Table: table, Chain: post, Exprs: append(via(expr.MetaKeyOIFNAME), &expr.Masq{})})
+	to := append(via(expr.MetaKeyIIFNAME),
+		&expr.Meta{Key: expr.MetaKeyL4PROTO, Register: 1},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: []byte{unix.IPPROTO_TCP}},
+		&expr.Payload{DestRegister: 1, Base: expr.PayloadBaseTransportHeader, Offset: 2, Len: 2},
+		&expr.Cmp{Op: expr.CmpOpEq, Register: 1, Data: binaryutil.BigEndian.PutUint16(8080)},
+		&expr.Immediate{Register: 1, Data: r.host1.AsSlice()},
+		&expr.Immediate{Register: 2, Data: binaryutil.BigEndian.PutUint16(80)},
+		&expr.NAT{Type: expr.NATTypeDestNAT, Family: unix.NFPROTO_IPV4, RegAddrMin: 1, RegProtoMin: 2})
+	c.AddRule(&nftables.Rule{Table: table, Chain: pre, Exprs: to})
+	check(t, c.Flush())
+}
+
+func (r *router) open(t *testing.T) *Plane {
+	t.Helper()
+	return r.l.open(t, Options{
+		Interface: "lan0", Role: Inside, Also: []Attach{{"wan0", Outside}}, PinDir: r.l.pins,
+		Mode: dataplane.Enforce, SweepEvery: 20 * time.Millisecond,
+	})
+}
+
+// serve echoes at an address in a namespace.
+func (r *router) serve(t *testing.T, in netns.NsHandle, at netip.AddrPort) {
+	t.Helper()
+	var ln net.Listener
+	r.l.in(t, in, func() {
+		var err error
+		ln, err = net.Listen("tcp", at.String())
+		check(t, err)
+	})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			c, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			wg.Go(func() {
+				defer c.Close()
+				_, _ = io.Copy(c, c)
+			})
+		}
+	})
+	t.Cleanup(func() { ln.Close(); wg.Wait() })
+}
+
+const talked = 50000
+
+// talk connects from an address, sends, and expects it back.
+func (r *router) talk(t *testing.T, in netns.NsHandle, from netip.Addr, to netip.AddrPort, patience time.Duration) error {
+	t.Helper()
+	d := net.Dialer{Timeout: patience}
+	if from.IsValid() {
+		d.LocalAddr = net.TCPAddrFromAddrPort(netip.AddrPortFrom(from, 0))
+	}
+	var c net.Conn
+	var err error
+	r.l.in(t, in, func() { c, err = d.Dial("tcp", to.String()) })
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	check(t, c.SetDeadline(time.Now().Add(patience)))
+	if _, err := io.WriteString(c, strings.Repeat("x", talked)); err != nil {
+		return err
+	}
+	_, err = io.ReadFull(c, make([]byte, talked))
+	return err
+}
+
+// Real connections through masquerading, port forwarding and plain routing: each
+// is one flow, under the host's own address, both halves of it, counted once
+// although two interfaces see it.
+func TestFlowsThroughAGateway(t *testing.T) {
+	r := newRouter(t)
+	p := r.open(t)
+	events := collect(t, p)
+	at := netip.AddrPortFrom
+	r.serve(t, r.world, at(r.server, 443))
+	r.serve(t, r.world, at(r.server6, 443))
+	r.serve(t, r.hosts, at(r.host1, 80))
+	r.serve(t, r.hosts, at(r.host6, 80))
+	calls := []struct {
+		what       string
+		in         netns.NsHandle
+		from       netip.Addr
+		to         netip.AddrPort
+		init       netip.Addr     // as the inside sees it
+		resp       netip.AddrPort // likewise
+		initInside bool
+	}{
+		{"masqueraded", r.hosts, r.host1, at(r.server, 443), r.host1, at(r.server, 443), true},
+		{"masqueraded, another host", r.hosts, r.host2, at(r.server, 443), r.host2, at(r.server, 443), true},
+		{"forwarded port", r.world, r.server, at(r.wan, 8080), r.server, at(r.host1, 80), false},
+		{"IPv6 outwards", r.hosts, r.host6, at(r.server6, 443), r.host6, at(r.server6, 443), true},
+		{"IPv6 inwards", r.world, r.server6, at(r.host6, 80), r.server6, at(r.host6, 80), false},
+		{"the gateway's own", r.gw, r.wan, at(r.server, 443), r.wan, at(r.server, 443), true},
+	}
+	for _, c := range calls {
+		if err := r.talk(t, c.in, c.from, c.to, patience); err != nil {
+			t.Fatalf("%s: %v", c.what, err)
+		}
+		end := events.wait(t, "end of "+c.what, func(e *dataplane.Event) bool {
+			return e.Kind == dataplane.EventEnd && e.Record.Initiator().Addr() == c.init && e.Record.Responder() == c.resp
+		})
+		rec := end.Record
+		if rec.InitInside != c.initInside || rec.RespInside == c.initInside {
+			t.Errorf("%s: inside %v, %v", c.what, rec.InitInside, rec.RespInside)
+		}
+		if !rec.Validated[0] || !rec.Validated[1] {
+			t.Errorf("%s: validated %v: expected both ends", c.what, rec.Validated)
+		}
+		for e, d := range rec.Dir {
+			if d.Payload < talked || d.Payload > talked && d.Retrans == 0 {
+				t.Errorf("%s: direction %d: payload %d, %d sent again: expected %d once", c.what, e, d.Payload, d.Retrans, talked)
+			}
+		}
+	}
+	s, err := p.Stats()
+	check(t, err)
+	if got := tcpEnds(events); got != len(calls) {
+		t.Errorf("%d TCP flows ended: expected the %d connections, each once", got, len(calls))
+	}
+	t.Logf("%d packets sighted, %d flows", s.Packets, s.FlowsTotal)
+}
+
+func tcpEnds(c *collector) (n int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for i := range c.events {
+		if e := &c.events[i]; e.Kind == dataplane.EventEnd && e.Record.Key.Proto == flow.TCP {
+			n++
+		}
+	}
+	return n
+}
+
+// Rules hold for translated connections: on the world's address at the outside,
+// before translation, and on a host's own at the inside.
+func TestRulesThroughAGateway(t *testing.T) {
+	r := newRouter(t)
+	p := r.open(t)
+	at := netip.AddrPortFrom
+	r.serve(t, r.world, at(r.server, 443))
+	r.serve(t, r.hosts, at(r.host1, 80))
+	reach := func() string {
+		var got []string
+		for _, c := range []struct {
+			what string
+			in   netns.NsHandle
+			from netip.Addr
+			to   netip.AddrPort
+		}{
+			{"host1", r.hosts, r.host1, at(r.server, 443)}, {"host2", r.hosts, r.host2, at(r.server, 443)},
+			{"inwards", r.world, r.server, at(r.wan, 8080)},
+		} {
+			if r.talk(t, c.in, c.from, c.to, impatience*3) == nil {
+				got = append(got, c.what)
+			}
+		}
+		return fmt.Sprint(got)
+	}
+	block := func(target dataplane.Target) dataplane.Rule {
+		return dataplane.Rule{Target: target, Action: dataplane.Block, Expires: time.Now().Add(time.Hour)}
+	}
+	if got := reach(); got != "[host1 host2 inwards]" {
+		t.Fatalf("without rules: %s", got)
+	}
+	for _, c := range []struct {
+		target dataplane.Target
+		want   string
+	}{
+		{dataplane.Peer(r.host2), "[host1 inwards]"},
+		{dataplane.Peer(r.server), "[]"},
+		{dataplane.Target{Prefix: netip.PrefixFrom(r.host1, 32), Port: 80, Proto: flow.TCP}, "[host1 host2]"},
+	} {
+		check(t, p.Apply(block(c.target)))
+		if got := reach(); got != c.want {
+			t.Errorf("with %s blocked: %s: expected %s", c.target, got, c.want)
+		}
+		check(t, p.Remove(c.target))
+	}
+	if got := reach(); got != "[host1 host2 inwards]" {
+		t.Errorf("after the rules: %s", got)
+	}
+}
+
+// What begins a connection meets the budgets at the outside, once: forwarded, it
+// does not pay again at the inside.
+func TestBudgetsAreAskedAtTheOutside(t *testing.T) {
+	f := newFixture(t, Options{Role: Inside, Also: []Attach{{"outside", Outside}}, Mode: dataplane.Enforce})
+	check(t, f.SetFlood(dataplane.Flood{Source: 10}))
+	progs, err := f.programs(variant{role: Outside})
+	check(t, err)
+	passed, begun := 0, time.Now()
+	for i := range 40 {
+		client := netip.AddrPortFrom(world.Addr(), uint16(1000+i))
+		frame := session(client, insideHost2)[0].Frame
+		ok, err := runXDP(progs.HedgerowXdp, frame)
+		check(t, err)
+		if !ok {
+			continue
+		}
+		passed++
+		f.egressed(t, Inside, frame, 7)
+	}
+	s, err := f.Stats()
+	check(t, err)
+	if most := 11 + int(time.Since(begun)/(100*time.Millisecond)); passed < 10 || passed > most {
+		t.Errorf("%d of 40 passed a budget of 10 a second in %s", passed, time.Since(begun))
+	}
+	if n := s.Flood.BudgetDropped[dataplane.OverSource.String()]; n != uint64(40-passed) || s.Dropped != n || s.FlowsTotal != uint64(passed) {
+		t.Errorf("over budget %d, dropped %d, flows %d: expected %d, as many, and %d", n, s.Dropped, s.FlowsTotal, 40-passed, passed)
+	}
+}
