@@ -64,6 +64,7 @@ const (
 	EventFirstDrop                  // a rule dropped a flow's or peer's packet for the first time
 	EventFlood                      // a flood ran into Event.Flood; at most one a second and kind
 	EventProof                      // the initiator proved its address to one that nobody uses
+	EventAnswer                     // a resolver answered an inside host: only Event.Answer and At are set
 )
 
 // Event is what a plane tells the site of a flow.
@@ -77,6 +78,23 @@ type Event struct {
 	// For EventFlood: what it ran into. Record then holds no flow but the packet
 	// that showed it, whose source proves nothing.
 	Flood FloodKind
+	// For EventAnswer.
+	Answer *Answer
+}
+
+// Answer is a DNS message that answers a query which Client was seen to send:
+// the same two hosts, ports and message id, over UDP, within ten seconds, the
+// first such answer only. A long message is cut.
+type Answer struct {
+	Client, Resolver netip.Addr
+	Message          []byte // from the DNS header on, at most 1232 bytes; valid until handle returns
+}
+
+// Names is the part of a plane that shows DNS answers.
+type Names interface {
+	// WatchNames says whether answers are shown, as events of the kind
+	// EventAnswer. They are not at first.
+	WatchNames(on bool) error
 }
 
 // Hit is how often a rule matched.
@@ -99,6 +117,7 @@ type Stats struct {
 	FlowsEvicted     uint64            `json:"flows_evicted"`   // left for want of room before they ended
 	FlowsUntracked   uint64            `json:"flows_untracked"` // packets that no flow counted, for want of room or of a moment's quiet
 	EventsLost       uint64            `json:"events_lost"`     // ring full or over budget
+	AnswersLost      uint64            `json:"answers_lost"`    // DNS answers that were not shown: ring full or over budget
 	RulesIntended    uint64            `json:"rules_intended"`
 	RulesEnforced    uint64            `json:"rules_enforced"`
 	AttachMode       string            `json:"attach_mode"`        // "native", "generic", "software"

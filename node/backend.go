@@ -54,7 +54,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	}
 	n.mu.Lock()
 	mode, panicked, open := n.machine.Mode(), n.machine.Panicked(), n.machine.Open()
-	blocks, settled, alpha := len(n.machine.Rules()), n.sensor.Settled(), n.machine.Alpha()
+	blocks, settled, alpha := len(n.machine.Standing()), n.sensor.Settled(), n.machine.Alpha()
 	n.mu.Unlock()
 	p := n.learn.progress(settled)
 	s := api.Status{
@@ -173,9 +173,9 @@ func (n *Node) resolve(id string) (incident, target, reason string) {
 	if incident != "" {
 		return incident, "", ""
 	}
-	if t, err := enforce.ParseTarget(id); err == nil {
+	if name := nameOf(id); name != "" {
 		for _, b := range standing {
-			if b.Target == t.String() {
+			if b.Target == name {
 				return b.Incident, b.Target, b.Target + ": " + b.Reason
 			}
 		}
@@ -206,7 +206,7 @@ func (n *Node) gather(x *api.Explanation, e *event.Event, incident, target strin
 	case e.Incident != nil && incident != "" && e.ID == incident:
 		x.Incident = e
 	case e.Verdict != nil && (incident != "" && e.Verdict.Incident == incident || target != "" && e.Verdict.Target == target),
-		e.Block != nil && (incident != "" && e.Block.Incident == incident || target != "" && e.Block.Target == target):
+		e.Block != nil && (incident != "" && e.Block.Incident == incident || target != "" && (e.Block.Target == target || e.Block.Domain == target)):
 		x.Chain = append(x.Chain, e)
 	case e.Indicator != nil && target != "" && sameTarget(e.Indicator.Value, target):
 		x.Chain = append(x.Chain, e)
@@ -254,20 +254,32 @@ func (n *Node) Blocks(context.Context) ([]api.Block, error) {
 		by[h.Rule.Target.String()] = h
 	}
 	n.mu.Lock()
-	standing := n.machine.Standing()
+	standing, watching := n.machine.Standing(), n.watching
 	n.mu.Unlock()
 	out := make([]api.Block, 0, len(standing))
+	domains := map[string]int{} // where in out they are
 	for _, b := range standing {
+		if _, err := enforce.ParseTarget(b.Target); err != nil {
+			domains[b.Target] = len(out)
+			out = append(out, api.Block{Block: b, Enforced: watching})
+			continue
+		}
 		h, ok := by[b.Target]
 		b.Hits = h.Packets
+		if i, known := domains[b.Domain]; known {
+			out[i].Hits += h.Packets
+		}
 		out = append(out, api.Block{Block: b, Enforced: ok})
 	}
 	return out, nil
 }
 
 // Block is the operator's own.
-func (n *Node) Block(_ context.Context, target string, d time.Duration, reason string) error {
+func (n *Node) Block(ctx context.Context, target string, d time.Duration, reason string) error {
 	t, err := enforce.ParseTarget(target)
+	if err != nil && looksLikeDomain(target) {
+		return n.blockDomain(ctx, target, d, reason)
+	}
 	if err != nil {
 		return forAPI(err)
 	}
@@ -284,6 +296,9 @@ func (n *Node) Block(_ context.Context, target string, d time.Duration, reason s
 // Unblock undoes whatever blocks a target.
 func (n *Node) Unblock(_ context.Context, target string) error {
 	t, err := enforce.ParseTarget(target)
+	if err != nil && looksLikeDomain(target) {
+		return n.unblockDomain(target)
+	}
 	if err != nil {
 		return forAPI(err)
 	}

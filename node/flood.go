@@ -42,7 +42,8 @@ func (n *Node) toldFlood(now time.Time, ev *dataplane.Event) {
 		return
 	}
 	n.floodTold[k] = now
-	n.log.Warn(floodWords[k], telemetry.KeyTarget, ev.Record.Responder().String(), telemetry.KeyMode, ev.Mode.String())
+	n.log.Warn("a flood meets its bound", telemetry.KeyReason, floodWords[k],
+		telemetry.KeyTarget, ev.Record.Responder().String(), telemetry.KeyMode, ev.Mode.String())
 }
 
 var floodWords = [dataplane.FloodKinds]string{

@@ -110,9 +110,10 @@ func (n *Node) repair() {
 		n.log.Error("what is enforced was not read back", telemetry.KeyErr, err)
 		return
 	}
-	// The lists of what is spared cannot be read back: they are written anew.
-	if err := errors.Join(n.setNever(), n.o.Plane.SetRemediation(n.o.Policy.Remediation)); err != nil {
-		n.log.Error("never-block list was not written anew", telemetry.KeyErr, err)
+	// What cannot be read back is written anew: the lists of what is spared, and
+	// whether DNS answers are shown.
+	if err := errors.Join(n.setNever(), n.o.Plane.SetRemediation(n.o.Policy.Remediation), n.watchNames()); err != nil {
+		n.log.Error("lists of the plane were not written anew", telemetry.KeyErr, err)
 	}
 	if len(d.missing)+len(d.extra)+len(d.changed) == 0 {
 		return

@@ -97,13 +97,14 @@ type Node struct {
 	started time.Time
 	member  *federation.Member
 
-	mu      sync.Mutex // judgement: all of the following
-	machine *enforce.Machine
-	sensor  *enforce.Sensor
-	guard   *policy.Guard
-	buffer  exemplars
-	rate    rate
-	allowed []string // the operator's never-block entries, as written
+	mu       sync.Mutex // judgement: all of the following
+	machine  *enforce.Machine
+	sensor   *enforce.Sensor
+	guard    *policy.Guard
+	buffer   exemplars
+	rate     rate
+	allowed  []string // the operator's never-block entries, as written
+	watching bool     // the plane shows DNS answers
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
@@ -230,6 +231,9 @@ func (n *Node) restore() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.act(n.machine.Restore(n.now(), blocks))
+	if err := n.watchNames(); err != nil {
+		return fmt.Errorf("node: plane: %v", err)
+	}
 	return nil
 }
 
@@ -308,6 +312,7 @@ func (n *Node) ticker(ctx context.Context) error {
 			n.mu.Lock()
 			n.setBudget()
 			n.act(n.machine.Tick(n.now()))
+			n.tickNames()
 			n.mu.Unlock()
 		}
 	}
@@ -318,6 +323,10 @@ func (n *Node) handle(ev *dataplane.Event) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	now := n.now()
+	if ev.Kind == dataplane.EventAnswer {
+		n.resolved(now, ev.Answer)
+		return
+	}
 	if ev.Kind == dataplane.EventFlood {
 		n.toldFlood(now, ev)
 		return
@@ -376,6 +385,10 @@ func (n *Node) act(fx []enforce.Effect) {
 			n.learn.label(f.Label, vecs)
 		case f.Emit != nil:
 			n.outbox.put(job{emit: f.Emit})
+		case f.Keep != nil:
+			n.outbox.put(job{block: f.Keep})
+		case f.Forget != "":
+			n.outbox.put(job{remove: f.Forget})
 		case f.Ask != nil:
 			n.asking.Go(func() { n.ask(n.life, *f.Ask) })
 		default:
@@ -395,13 +408,14 @@ func (n *Node) apply(a *enforce.Apply) {
 	} else if a.Verdict != nil {
 		a.Verdict.Verdict.EnforcedNS = at
 	}
-	if a.Rule.Action == dataplane.Block && err == nil {
+	// What stands for a domain touches one host each, and has bounds of its own.
+	if a.Rule.Action == dataplane.Block && a.Rule.Target.Form() != dataplane.FormPair && err == nil {
 		n.guard.Blocked(n.now())
 	}
 	if a.Block != nil {
-		n.outbox.put(job{block: a.Block})
+		n.outbox.put(job{block: a.Block, quiet: a.Quiet})
 	}
-	if a.Verdict != nil {
+	if a.Verdict != nil && !a.Quiet {
 		n.outbox.put(job{emit: a.Verdict})
 	}
 }

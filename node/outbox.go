@@ -18,6 +18,7 @@ import (
 type job struct {
 	emit   *event.Event
 	block  *event.Event
+	quiet  bool // store the block, and do not tell
 	remove string
 	save   *kv
 	label  *labelJob
@@ -164,7 +165,7 @@ func (n *Node) do(j job) {
 	case j.emit != nil:
 		err = n.emit(j.emit)
 	case j.block != nil:
-		if err = n.o.Store.PutBlock(*j.block.Block); err == nil {
+		if err = n.o.Store.PutBlock(*j.block.Block); err == nil && !j.quiet {
 			err = n.emit(j.block)
 		}
 	case j.remove != "":

@@ -33,6 +33,8 @@
 //     then the source's, the service's and the destination's; one that refuses
 //     ends it, and what it refuses is its hits. A flow's budget is in bytes of IP
 //     packets; one packet passes a full bucket whatever its size.
+//   - EventAnswer comes for the first answer to a query that an inside host was
+//     seen to send, if neither was dropped, and only while somebody watches.
 //   - A rule whose expiry has passed is not enforced and not listed; applying
 //     one removes its predecessor. Read back, an expiry may be off by a clock
 //     tick (1.1 s).
@@ -91,7 +93,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), budgetCases(), bulkCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), budgetCases(), bulkCases()} {
 		all = append(all, group...)
 	}
 	return all

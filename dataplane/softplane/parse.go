@@ -47,6 +47,7 @@ type parsed struct {
 	window        uint16
 	ttl           uint8
 	head          [4]byte // first payload bytes
+	body          []byte  // payload of UDP, in the frame
 	hasHead       bool    // all four are there
 	at            uint8   // bit of the hook that saw it; 0: known by its addresses only
 }
@@ -181,6 +182,7 @@ func (q *parsed) transport(b []byte, rest int, first bool) {
 		ok = len(b) >= 8
 		if hdr = 8; ok {
 			q.SrcPort, q.DstPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+			q.body = b[8:]
 		} else {
 			q.bad = badUDP
 		}

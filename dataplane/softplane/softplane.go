@@ -104,6 +104,7 @@ type Plane struct {
 	broken [kinds]uint64
 	queue  []dataplane.Event
 	spare  []dataplane.Event
+	names  names
 	swept  int64
 	flood  flood
 	parsed parsed // scratch of the frame at hand
@@ -139,7 +140,11 @@ func (p *Plane) Frame(hook dataplane.Hook, link LinkType, frame []byte, origLen 
 	q.parse(link, frame, origLen, false)
 	q.at = 1 << (hook & 1)
 	inside := [2]bool{hook == dataplane.FromInside, hook == dataplane.ToInside}
-	return p.packet(q, inside, at.UnixNano())
+	passed := p.packet(q, inside, at.UnixNano())
+	if passed && p.names.on {
+		p.hear(q, inside, at.UnixNano())
+	}
+	return passed
 }
 
 // Captured is Frame for captures, which do not know of hooks: Options.Inside
@@ -157,7 +162,11 @@ func (p *Plane) Captured(link LinkType, frame []byte, origLen int, at time.Time)
 	if q.ip {
 		inside = [2]bool{p.inside(q.Src), p.inside(q.Dst)}
 	}
-	return p.packet(q, inside, at.UnixNano())
+	passed := p.packet(q, inside, at.UnixNano())
+	if passed && p.names.on {
+		p.hear(q, inside, at.UnixNano())
+	}
+	return passed
 }
 
 // HookFor is the hook of a gateway that would see the frame first: FromInside

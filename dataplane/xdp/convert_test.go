@@ -78,6 +78,27 @@ func FuzzDecodeEvent(f *testing.F) {
 	})
 }
 
+func FuzzDecodeAnswer(f *testing.F) {
+	f.Add([]byte{})
+	f.Add(make([]byte, unsafe.Sizeof(kernelDnsAnswer{})))
+	full := make([]byte, unsafe.Sizeof(kernelDnsAnswer{}))
+	for i := range full {
+		full[i] = 0xff
+	}
+	f.Add(full)
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var clock bootClock
+		var ev dataplane.Event
+		err := decodeAnswer(raw, &clock, &ev)
+		if len(raw) < int(unsafe.Sizeof(kernelDnsAnswer{})) && err == nil {
+			t.Fatalf("%d bytes were read", len(raw))
+		}
+		if err == nil && (ev.Kind != dataplane.EventAnswer || len(ev.Answer.Message) > len(kernelDnsAnswer{}.Message)) {
+			t.Fatalf("read as %+v", ev)
+		}
+	})
+}
+
 func TestFlattenCarriesWiderPrefixes(t *testing.T) {
 	pfx := netip.MustParsePrefix
 	m, err := flatten([]dataplane.Never{

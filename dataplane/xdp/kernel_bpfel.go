@@ -110,6 +110,18 @@ type kernelCounters struct {
 	Orphaned       uint64
 	Bad            [14]uint64
 	EventTat       uint64
+	AnswerTat      uint64
+	AnswersLost    uint64
+}
+
+type kernelDnsAnswer struct {
+	_        structs.HostLayout
+	Client   kernelAddr
+	Resolver kernelAddr
+	At       uint64
+	Size     uint32
+	Pad      uint32
+	Message  [1232]uint8
 }
 
 type kernelEgg struct {
@@ -332,6 +344,15 @@ type kernelProof struct {
 	Told  uint64
 }
 
+type kernelQueryKey struct {
+	_        structs.HostLayout
+	Client   kernelAddr
+	Resolver kernelAddr
+	Port     uint16
+	Id       uint16
+	Pad      uint32
+}
+
 type kernelRule struct {
 	_           structs.HostLayout
 	Word        uint64
@@ -395,6 +416,7 @@ const (
 	kernelMapPairs         = "pairs"
 	kernelMapPrefixes      = "prefixes"
 	kernelMapProofs        = "proofs"
+	kernelMapQueries       = "queries"
 	kernelMapRemedies      = "remedies"
 	kernelMapRuleMarks     = "rule_marks"
 	kernelMapScratch       = "scratch"
@@ -488,6 +510,7 @@ type kernelMapSpecs struct {
 	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
 	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
+	Queries     *ebpf.MapSpec `ebpf:"queries"`
 	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
 	RuleMarks   *ebpf.MapSpec `ebpf:"rule_marks"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
@@ -555,6 +578,7 @@ type kernelMaps struct {
 	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
 	Proofs      *ebpf.Map `ebpf:"proofs"`
+	Queries     *ebpf.Map `ebpf:"queries"`
 	Remedies    *ebpf.Map `ebpf:"remedies"`
 	RuleMarks   *ebpf.Map `ebpf:"rule_marks"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
@@ -588,6 +612,7 @@ func (m *kernelMaps) Close() error {
 		m.Pairs,
 		m.Prefixes,
 		m.Proofs,
+		m.Queries,
 		m.Remedies,
 		m.RuleMarks,
 		m.Scratch,

@@ -59,7 +59,11 @@ func (p *Plane) Run(ctx context.Context, handle func(*dataplane.Event)) error {
 func (p *Plane) wake() { _ = p.reader.Flush() }
 
 func (p *Plane) deliver(raw []byte, ev *dataplane.Event, handle func(*dataplane.Event)) {
-	if err := decodeEvent(raw, &p.clock, ev); err != nil {
+	decode := decodeEvent
+	if isAnswer(raw) {
+		decode = decodeAnswer
+	}
+	if err := decode(raw, &p.clock, ev); err != nil {
 		p.log.Warn("an event of the kernel is unreadable", "error", err)
 		return
 	}

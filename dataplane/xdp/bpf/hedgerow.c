@@ -7,6 +7,7 @@
 #include "rules.h"
 #include "flowtable.h"
 #include "prove.h"
+#include "dns.h"
 
 /* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
@@ -178,7 +179,11 @@ int hedgerow_xdp(struct xdp_md *ctx)
 			return XDP_TX;
 		what = refuse(&p);
 	}
-	return what == DROP ? XDP_DROP : XDP_PASS;
+	if (what == DROP)
+		return XDP_DROP;
+	if (unlikely(is_dns(&p)))
+		dns_xdp(ctx, &p);
+	return XDP_PASS;
 }
 
 __noinline int parse_skb(struct __sk_buff *skb, struct pkt *p)
@@ -254,7 +259,11 @@ int hedgerow_tcx(struct __sk_buff *skb)
 		parse_rest_skb(skb, &p);
 	segments(skb, &p);
 	place_egress(&p, skb->ingress_ifindex != 0);
-	return decide(&p) == DROP ? TCX_DROP : TCX_NEXT;
+	if (decide(&p) == DROP)
+		return TCX_DROP;
+	if (unlikely(is_dns(&p)))
+		dns_skb(skb, &p);
+	return TCX_NEXT;
 }
 
 char _license[] SEC("license") = "Apache-2.0";

@@ -186,6 +186,7 @@ struct counters {
 	__u64 orphaned;	/* new and unwatched, see orphaned(): dropped, or would have been */
 	__u64 bad[N_BAD];
 	__u64 event_tat;
+	__u64 answer_tat, answers_lost;
 };
 
 struct event {
@@ -194,6 +195,15 @@ struct event {
 	__u32 reason;
 	__u8 kind, mode, end, pad;
 	struct flow flow;
+};
+
+/* A DNS answer; told from an event by its size. */
+#define DNS_MAX 1232 /* what resolvers agree on as the longest that is not cut up */
+struct dns_answer {
+	struct addr client, resolver;
+	__u64 at;
+	__u32 size, pad;
+	__u8 message[DNS_MAX];
 };
 
 /* Where the rule that decided was found. */

@@ -283,8 +283,8 @@ func blockCommand() daily {
 	var d time.Duration
 	var reason string
 	return daily{
-		use: "block TARGET", short: "Block an address, a prefix or a service until it expires",
-		example: "  hedgerow block 203.0.113.9\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
+		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
+		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
 		args:    exactArgs(1, "one target"),
 		flags: func(c *cobra.Command) {
 			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
@@ -300,7 +300,7 @@ func blockCommand() daily {
 func unblockCommand() daily {
 	return daily{
 		use: "unblock TARGET", short: "Undo a block completely: lifted, withdrawn from the mesh, not made again",
-		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock 'to 10.0.0.5'\n  hedgerow unblock 203.0.113.9:443/tcp",
+		example: "  hedgerow unblock 203.0.113.9\n  hedgerow unblock evil.example\n  hedgerow unblock 'to 10.0.0.5'\n  hedgerow unblock 203.0.113.9:443/tcp",
 		args:    exactArgs(1, "one target"),
 		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
 			err := cl.Unblock(ctx, args[0])

@@ -66,6 +66,9 @@ type Effect struct {
 	Withdraw string
 	// Emit a record.
 	Emit *event.Event
+	// Keep a block that no rule of its own enforces, and tell of it; Forget one.
+	Keep   *event.Event
+	Forget string
 	// Label the exemplars of an incident.
 	Label *Label
 }
@@ -75,6 +78,7 @@ type Apply struct {
 	Rule    dataplane.Rule
 	Block   *event.Event
 	Verdict *event.Event
+	Quiet   bool // keep Block, and tell neither
 }
 
 // Ask is a question to the mesh.

@@ -8,6 +8,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/names"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
@@ -32,6 +33,10 @@ type Machine struct {
 	dismissed map[string]time.Time  // cause -> until: not raised again
 	standing  map[string]*standing  // by target
 	suspended map[string]*suspended // by flow key
+	names     names.Set             // what domains holds
+	domains   map[string]*domain    // by name
+	pairs     map[netip.Addr]int    // rules that stand for domains, by inside host
+	told      map[string]time.Time  // pairs that were told of
 	panicked  bool
 	nextID    uint32
 	newID     func(time.Time) string
@@ -56,6 +61,7 @@ func New(o Options) *Machine {
 		incidents: map[string]*incident{}, byID: map[string]*incident{},
 		dismissed: map[string]time.Time{}, standing: map[string]*standing{},
 		suspended: map[string]*suspended{}, newID: event.NewID,
+		domains: map[string]*domain{}, pairs: map[netip.Addr]int{}, told: map[string]time.Time{},
 	}
 }
 

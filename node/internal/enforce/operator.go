@@ -142,7 +142,11 @@ func (m *Machine) Withdrawn(now time.Time, author, value string) []Effect {
 
 func (m *Machine) lift(now time.Time, s *standing, state, why string) []Effect {
 	delete(m.standing, s.rule.Target.String())
+	m.released(s)
 	t := s.rule.Target
+	if s.block.Domain != "" && state == "expired" {
+		return []Effect{{Remove: &t}} // it comes and goes with what the host asks
+	}
 	b := s.block
 	b.State = state
 	if why != "" {
@@ -300,6 +304,7 @@ func (m *Machine) Tick(now time.Time) []Effect {
 		}
 		fx = append(fx, m.lift(now, s, "expired", "")...)
 	}
+	fx = append(fx, m.tickDomains(now)...)
 	for _, c := range append([]string(nil), m.order...) {
 		if in := m.incidents[c]; in != nil && now.Sub(in.last) > quiet && !in.blocked {
 			m.forget(c)
@@ -318,6 +323,9 @@ func (m *Machine) Tick(now time.Time) []Effect {
 func (m *Machine) Restore(now time.Time, blocks []event.Block) []Effect {
 	var fx []Effect
 	for _, b := range blocks {
+		if m.restoreDomain(now, b) {
+			continue
+		}
 		t, err := ParseTarget(b.Target)
 		if err != nil || !now.Before(b.Expires) || b.State != "active" {
 			continue
@@ -340,12 +348,36 @@ func (m *Machine) Restore(now time.Time, blocks []event.Block) []Effect {
 		m.standing[t.String()] = s
 		fx = append(fx, Effect{Apply: &Apply{Rule: r}})
 	}
-	return fx
+	return append(fx, m.recount(now)...)
 }
 
-// Standing lists the rules that the machine wants enforced, by target.
+// recount counts what stands for domains after a restart, and lifts what stands
+// for one that is no more.
+func (m *Machine) recount(now time.Time) []Effect {
+	for _, s := range m.standing {
+		if s.block.Domain == "" {
+			continue
+		}
+		m.pairs[s.rule.Target.Host]++
+		if d := m.domains[s.block.Domain]; d != nil {
+			d.pairs++
+		}
+	}
+	return m.LiftIf(now, func(t dataplane.Target) error {
+		if d := m.standing[t.String()].block.Domain; d != "" && m.domains[d] == nil {
+			return fmt.Errorf("%s is no longer looked for", d)
+		}
+		return nil
+	})
+}
+
+// Standing lists the domains that are looked for, and the rules that the
+// machine wants enforced, each by target.
 func (m *Machine) Standing() []event.Block {
-	out := make([]event.Block, 0, len(m.standing))
+	out := make([]event.Block, 0, len(m.standing)+len(m.domains))
+	for _, k := range sortedKeys(m.domains) {
+		out = append(out, m.domains[k].block)
+	}
 	for _, k := range sortedKeys(m.standing) {
 		out = append(out, m.standing[k].block)
 	}

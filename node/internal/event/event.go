@@ -145,6 +145,7 @@ type Block struct {
 	Created  time.Time `json:"created"`
 	Expires  time.Time `json:"expires"`
 	Incident string    `json:"incident,omitempty"`
+	Domain   string    `json:"domain,omitempty"` // for which a pair of hosts is blocked
 	Hits     uint64    `json:"hits"`
 }
 

@@ -117,10 +117,22 @@ func printable(s string) string {
 	if len(s) > maxValue {
 		s = s[:maxValue-3] + "..."
 	}
+	if plainText(s) {
+		return s
+	}
 	return strings.Map(func(r rune) rune {
 		if r < ' ' || r >= 0x7f && r < 0xa0 || r == '\uFFFD' {
 			return '?'
 		}
 		return r
 	}, s)
+}
+
+func plainText(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }

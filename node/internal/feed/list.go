@@ -120,10 +120,16 @@ func (c *collector) put(family int, b block, until uint32, into *[families][]ite
 }
 
 // maxGarbage lines that nobody can read end the reading, unless more than that
-// could be read.
-const maxGarbage = 10000
+// could be read; so do maxNames names without any address.
+const (
+	maxGarbage = 10_000
+	maxNames   = 1_000_000
+)
 
 func (c *collector) garbage() error {
+	if n := c.list.Counts[Name]; n > maxNames && c.list.Taken == 0 {
+		return fmt.Errorf("%d names and no address so far: this is a list of names, and only addresses can be listed", n)
+	}
 	if bad := c.list.Counts[Malformed]; bad > maxGarbage && bad > c.list.Taken {
 		return fmt.Errorf("%d lines hold no address or network, and %d do: this is no list of format %s", bad, c.list.Taken, c.list.Format)
 	}

@@ -133,6 +133,7 @@ func TestBadInputEndsWithAClearError(t *testing.T) {
 		most int64 // bytes that may be read
 	}{
 		"garbage in lines":         {&endless{text: "lorem ipsum\n"}, Options{}, "hold no address or network", 1 << 20},
+		"names without an end":     {&endless{text: "evil.example.org\n"}, Options{}, "names and no address", 20 << 20},
 		"garbage without an end":   {&endless{text: "lorem ipsum "}, Options{}, "line 1 is longer than 16 KiB", 1 << 20},
 		"zeros":                    {&endless{text: "\x00"}, Options{}, "binary file", 1 << 20},
 		"an endless list":          {&endless{text: "45.9.148.7\n"}, Options{MaxBytes: 1 << 20}, "larger than 1 MiB", 2 << 20},

@@ -215,13 +215,19 @@ func lineOf(b []byte, n int) string {
 	return string(lines[n-1])
 }
 
+var warnedLists map[string]*List // read once: nobody changes them
+
 // warnings reads all warning lists and returns them by folder.
 func warnings(t testing.TB) map[string]*List {
 	t.Helper()
+	if warnedLists != nil {
+		return warnedLists
+	}
 	lists := map[string]*List{}
 	for _, path := range jsonFiles(t, filepath.Join(realData(t), "misp-warninglists", "lists")) {
 		lists[filepath.Base(filepath.Dir(path))] = readFile(t, path, Options{Warning: true})
 	}
+	warnedLists = lists
 	return lists
 }
 

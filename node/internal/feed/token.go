@@ -37,11 +37,24 @@ func parseToken(tok []byte) parsed {
 			return p
 		}
 	}
+	if spelled(s) { // most lines of a list of names: not worth three parsers
+		return notAddress(s)
+	}
 	if a, mend, err := parseAddr(s); err == nil {
 		b, family := blockOf(netip.PrefixFrom(a, a.BitLen()))
 		return parsed{family: family, one: b, kind: mend, detail: asTaken(mend, a.String())}
 	}
 	return notAddress(s)
+}
+
+// spelled says whether a letter occurs that no address has.
+func spelled(s string) bool {
+	for i := range len(s) {
+		if c := s[i] | 0x20; c > 'f' && c <= 'z' {
+			return true
+		}
+	}
+	return false
 }
 
 // plain4 reads the common case, an IPv4 address or prefix without flaw, from
@@ -232,6 +245,9 @@ func notAddress(s string) parsed {
 
 // isService recognises 192.0.2.1:80, [2001:db8::1]:80 and ipset's 192.0.2.1,tcp:80.
 func isService(s string) bool {
+	if strings.IndexByte(s, ':') < 0 {
+		return false
+	}
 	if _, err := netip.ParseAddrPort(s); err == nil {
 		return true
 	}
@@ -251,15 +267,30 @@ func isService(s string) bool {
 func isName(s string) bool {
 	host, _, _ := strings.Cut(strings.TrimPrefix(s, "*."), "/")
 	host, _, _ = strings.Cut(host, ":")
-	labels := strings.Split(strings.TrimSuffix(host, "."), ".")
-	if len(labels) < 2 || len(host) > 253 {
+	host = strings.TrimSuffix(host, ".")
+	if len(host) > 253 {
 		return false
 	}
-	for _, l := range labels {
-		if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' || strings.Trim(l, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+	labels, letters := 0, false
+	for more := true; more; labels++ {
+		var l string
+		if l, host, more = strings.Cut(host, "."); !isLabel(l) {
+			return false
+		}
+		letters = strings.Trim(l, "0123456789") != ""
+	}
+	return labels > 1 && letters // the last label is no number
+}
+
+func isLabel(l string) bool {
+	if l == "" || len(l) > 63 || l[0] == '-' || l[len(l)-1] == '-' {
+		return false
+	}
+	for i := range len(l) {
+		c := l[i]
+		if (c|0x20 < 'a' || c|0x20 > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
 			return false
 		}
 	}
-	top := labels[len(labels)-1]
-	return strings.Trim(top, "0123456789") != ""
+	return true
 }
