@@ -33,6 +33,8 @@ type Plane struct {
 	reused map[string]bool // tables that are pinned in this version's folder already
 	ns     netns.NsHandle  // where the interfaces are
 
+	supersedes bool // an earlier process pinned tables of another version
+
 	running      atomic.Bool
 	linksChanged atomic.Bool
 
@@ -102,6 +104,10 @@ func Load(o Options) (*Plane, error) {
 	undo.release(o.Log)
 	return p, nil
 }
+
+// Supersedes says that Attach will replace programs that work on other tables:
+// what is not in this plane's by then is enforced no longer.
+func (p *Plane) Supersedes() bool { return p.supersedes }
 
 // Attach hooks the programs to every interface, or swaps them into the links
 // that an earlier process pinned: wholly or not at all. Only then do the
@@ -193,7 +199,8 @@ func (p *Plane) loadObjects(undo *undoStack) error {
 	for name := range reuse {
 		p.reused[name] = true
 	}
-	if len(reuse) == 0 {
+	if len(reuse) == 0 && p.pins.base != "" {
+		p.supersedes = len(p.pins.oldTables(p.o.all())) > 0
 		reuse = p.pins.carry(p.spec, p.o.all())
 	}
 	if err := p.spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{MapReplacements: reuse}); err != nil {
