@@ -47,6 +47,7 @@ type Plane struct {
 	more   map[variant]*kernelPrograms // beside those of the first interface
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
+	marks  marks
 	count  [tables]int
 	flood  kernelFloodConfig
 	epoch  uint64 // whose keys were drawn last
@@ -210,6 +211,9 @@ func (p *Plane) loadObjects(undo *undoStack) error {
 		return err
 	}
 	undo.add(p.bulk.close)
+	if err := p.marks.open(p.objs.RuleMarks); err != nil {
+		return err
+	}
 	if err := p.restore(len(reuse) > 0); err != nil {
 		return err
 	}
