@@ -44,7 +44,9 @@ func TestForeignWritesAreReadBack(t *testing.T) {
 	v := kernelRule{Word: word(dataplane.Block, f.clock.bootMicros(rule.Expires))}
 	check(t, f.Apply(dataplane.Rule{Target: dataplane.Peer(netip.MustParseAddr("203.0.113.10")), Action: dataplane.Block, Expires: rule.Expires}))
 	check(t, f.objs.Addrs.Put(k, &v))
-	enforced("put there by somebody", 2, true)
+	enforced("put there by somebody, but no mark leads to it", 1, false)
+	check(t, f.marks.set(tableAddr, rule.Target, true))
+	enforced("put there by somebody, marked", 2, true)
 	check(t, f.Remove(rule.Target))
 	enforced("removed", 1, false)
 }
