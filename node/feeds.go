@@ -232,11 +232,8 @@ func (f *feeds) due(s *feedState) bool {
 
 // refresh reads one feed and says whether the set has to be renewed.
 func (f *feeds) refresh(ctx context.Context, s *feedState) bool {
-	now := f.n.now()
-	o := feed.Options{
-		Format: feed.Format(s.Format), Column: s.Column, MinScore: s.MinScore, ScoreColumn: s.ScoreColumn,
-		Now: now, MaxBytes: 4 * s.MaxSize,
-	}
+	o := f.reading(s)
+	now := o.Now
 	var notes []feed.Note
 	l, err := s.src.Read(ctx, o, keepNotes(&notes))
 	if errors.Is(err, fetch.ErrUnchanged) {

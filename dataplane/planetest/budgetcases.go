@@ -1,6 +1,7 @@
 package planetest
 
 import (
+	"math/rand/v2"
 	"net/netip"
 	"testing"
 	"time"
@@ -22,6 +23,7 @@ func budgetCases() []testCase {
 		{"the breaker lets pass what it does not follow", dataplane.Enforce, breakerPasses},
 		{"the breaker drops when told so", dataplane.Enforce, breakerDrops},
 		{"a handshake forged from one side proves nothing", dataplane.Enforce, forgedHandshake},
+		{"forged sources of every protocol prove nothing", dataplane.Enforce, forgedSources},
 	}
 }
 
@@ -347,4 +349,46 @@ func forgedHandshake(t *testing.T, r *rig) {
 		same(t, f.name+": proved", one(t, r.events(), dataplane.EventEnd).Record.Validated, [2]bool{})
 	}
 	same(t, "proofs", r.stats().Flood.Proofs, 0)
+}
+
+// Whoever is forged, however: no flow says that he proved his address, nothing is
+// told of a proof, and he is on no list. Protected and dark addresses are among
+// those that the forger tries.
+func forgedSources(t *testing.T, r *rig) {
+	rng := rand.New(rand.NewPCG(4, 2))
+	for _, f := range families() {
+		bits := f.host.Addr().BitLen()
+		dark := netip.PrefixFrom(f.host2.Addr(), bits)
+		r.flood(dataplane.Flood{Source: 10000, Service: 5, Dark: []netip.Prefix{dark},
+			Protected: []dataplane.Guarded{{Prefix: netip.PrefixFrom(f.host.Addr(), bits)}}})
+		for range 40 {
+			for _, host := range []netip.Addr{f.host.Addr(), f.host2.Addr()} {
+				for _, s := range Forge(rng, f.peer.Addr(), host, []uint16{22, 80, 443}[rng.IntN(3)]) {
+					r.inject(s)
+				}
+			}
+		}
+		seen := 0
+		for _, e := range r.events() {
+			seen++
+			out, end, ok := e.Record.Outside()
+			if e.Kind == dataplane.EventProof || ok && out.Addr() == f.peer.Addr() && e.Record.Validated[end] {
+				t.Fatalf("%s: event %d says that %s proved its address", f.name, e.Kind, out)
+			}
+		}
+		if seen == 0 {
+			t.Errorf("%s: nothing was told of a hundred floods", f.name)
+		}
+	}
+	s := r.stats()
+	same(t, "proofs", s.Flood.Proofs, 0)
+	same(t, "rules", s.RulesEnforced, 0)
+	// The same addresses prove themselves by what a forger cannot do.
+	for _, f := range families() {
+		c := NewSession(port(f.peer, 50001), port(f.host, 8080))
+		c.ServerInside = true
+		r.flood(dataplane.Flood{Source: 10000})
+		r.play(c.Open()...)
+	}
+	same(t, "proofs", r.stats().Flood.Proofs, 2)
 }

@@ -262,6 +262,13 @@ type kernelGuarded struct {
 	Ports [16]uint16
 }
 
+type kernelMarks struct {
+	_     structs.HostLayout
+	Addrs [8192]uint64
+	Nets4 [1024]uint64
+	Nets6 [1024]uint64
+}
+
 type kernelNever struct {
 	_   structs.HostLayout
 	N   uint32
@@ -411,6 +418,7 @@ const (
 	kernelMapProofs        = "proofs"
 	kernelMapQueries       = "queries"
 	kernelMapRemedies      = "remedies"
+	kernelMapRuleMarks     = "rule_marks"
 	kernelMapScratch       = "scratch"
 	kernelMapScratchEgg    = "scratch_egg"
 	kernelMapScratchPkt    = "scratch_pkt"
@@ -504,6 +512,7 @@ type kernelMapSpecs struct {
 	Proofs      *ebpf.MapSpec `ebpf:"proofs"`
 	Queries     *ebpf.MapSpec `ebpf:"queries"`
 	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
+	RuleMarks   *ebpf.MapSpec `ebpf:"rule_marks"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
 	ScratchPkt  *ebpf.MapSpec `ebpf:"scratch_pkt"`
@@ -571,6 +580,7 @@ type kernelMaps struct {
 	Proofs      *ebpf.Map `ebpf:"proofs"`
 	Queries     *ebpf.Map `ebpf:"queries"`
 	Remedies    *ebpf.Map `ebpf:"remedies"`
+	RuleMarks   *ebpf.Map `ebpf:"rule_marks"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
 	ScratchPkt  *ebpf.Map `ebpf:"scratch_pkt"`
@@ -604,6 +614,7 @@ func (m *kernelMaps) Close() error {
 		m.Proofs,
 		m.Queries,
 		m.Remedies,
+		m.RuleMarks,
 		m.Scratch,
 		m.ScratchEgg,
 		m.ScratchPkt,

@@ -154,10 +154,15 @@ func (l *lab) tryOpen(t *testing.T, o Options) (p *Plane, err error) {
 // echo starts a TCP echo server on the host.
 func (l *lab) echo(t *testing.T) netip.AddrPort {
 	t.Helper()
+	return l.echoOn(t, hostAddr)
+}
+
+func (l *lab) echoOn(t *testing.T, a netip.Addr) netip.AddrPort {
+	t.Helper()
 	var ln net.Listener
 	l.in(t, l.host, func() {
 		var err error
-		ln, err = net.Listen("tcp4", netip.AddrPortFrom(hostAddr, 0).String())
+		ln, err = net.Listen("tcp4", netip.AddrPortFrom(a, 0).String())
 		check(t, err)
 	})
 	var wg sync.WaitGroup

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -224,6 +225,78 @@ func TestOffloadsDoNotChangeRecords(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// vxlan joins the two ends of the lab by a tunnel over their wire.
+func (l *lab) vxlan(t *testing.T) (inner netip.Addr) {
+	t.Helper()
+	inner = netip.MustParseAddr("10.99.0.2")
+	for _, end := range []struct {
+		ns            netns.NsHandle
+		iface         string
+		a, remote, in netip.Addr
+	}{{l.peer, peerIface, peerAddr, hostAddr, netip.MustParseAddr("10.99.0.1")}, {l.host, hostIface, hostAddr, peerAddr, inner}} {
+		l.in(t, end.ns, func() {
+			check(t, netlink.LinkAdd(&netlink.Vxlan{LinkAttrs: netlink.LinkAttrs{Name: "vx0"}, VxlanId: 7, Port: 4789,
+				VtepDevIndex: mustLink(t, end.iface).Attrs().Index, SrcAddr: end.a.AsSlice(), Group: end.remote.AsSlice()}))
+			bringUp(t, "vx0", end.in)
+		})
+	}
+	return inner
+}
+
+// tally adds up the ended flows of UDP to VXLAN's port that carried more than
+// so many bytes: others are what the ends of a new tunnel say by themselves.
+func (c *collector) tally(bytes uint64) map[flow.Key]flow.Dir {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[flow.Key]flow.Dir{}
+	for _, e := range c.events {
+		if e.Kind != dataplane.EventEnd || e.Record.Responder().Port() != 4789 {
+			continue
+		}
+		d, more := out[e.Record.Key], e.Record.Dir[0]
+		d.Packets += more.Packets
+		d.Bytes += more.Bytes
+		d.Payload += more.Payload
+		d.SizeSq += more.SizeSq
+		d.SizeMax = max(d.SizeMax, more.SizeMax)
+		out[e.Record.Key] = d
+	}
+	maps.DeleteFunc(out, func(_ flow.Key, d flow.Dir) bool { return d.Payload <= bytes })
+	return out
+}
+
+// What the kernel cuts up inside a tunnel repeats the inner headers in each
+// piece; both ends of the wire count the same.
+func TestTunnelledAggregatesCountAsOnTheWire(t *testing.T) {
+	l := newLab(t)
+	inner := l.vxlan(t)
+	o := Options{Interface: hostIface, Role: Host, SweepEvery: 20 * time.Millisecond, Idle: Idle{Other: 400 * time.Millisecond}}
+	host := collect(t, l.open(t, o))
+	o.Interface = peerIface
+	var p *Plane
+	l.in(t, l.peer, func() {
+		var err error
+		p, err = Open(o)
+		check(t, err)
+	})
+	t.Cleanup(func() { p.Close() })
+	peer := collect(t, p)
+	l.rally(t, l.echoOn(t, inner), 8, 40000)
+	var a, b map[flow.Key]flow.Dir
+	eventually(t, "both ends to end both directions of the tunnel", func() bool {
+		a, b = host.tally(8*40000), peer.tally(8*40000)
+		return len(a) == 2 && len(b) == 2
+	})
+	if !maps.Equal(a, b) {
+		t.Errorf("one tunnel at two ends:\n%+v\n%+v", a, b)
+	}
+	for k, d := range a {
+		if d.SizeMax != 1500 {
+			t.Errorf("%s: %+v: expected packets that fit the link", k, d)
+		}
 	}
 }
 

@@ -168,6 +168,19 @@ func TestFlowBetweenInsideHostsIsCountedOnce(t *testing.T) {
 	}
 }
 
+// On one arm what is forwarded enters and leaves by the same interface.
+func TestOneArmCountsOnce(t *testing.T) {
+	f := newFixture(t, Options{Role: Host})
+	for _, s := range session(insideHost, world) {
+		f.ingressed(t, Host, s.Frame)
+		f.egressed(t, Host, s.Frame, 3)
+	}
+	ends := f.ends(t)
+	if len(ends) != 1 || ends[0].Packets() != 8 || f.flows(t) != 0 || !ends[0].Validated[0] || !ends[0].Validated[1] {
+		t.Fatalf("flows %+v, %d left: expected one of 8 packets, validated", ends, f.flows(t))
+	}
+}
+
 // A mirrored port sees both directions at ingress; addresses tell them apart.
 func TestSensorTellsDirections(t *testing.T) {
 	networks := []netip.Prefix{netip.MustParsePrefix("10.1.0.0/16"), netip.MustParsePrefix("fd00:1::/32")}

@@ -33,6 +33,8 @@ type Plane struct {
 	reused map[string]bool // tables that are pinned in this version's folder already
 	ns     netns.NsHandle  // where the interfaces are
 
+	supersedes bool // an earlier process pinned tables of another version
+
 	running      atomic.Bool
 	linksChanged atomic.Bool
 
@@ -45,6 +47,7 @@ type Plane struct {
 	more   map[variant]*kernelPrograms // beside those of the first interface
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
+	marks  marks
 	count  [tables]int
 	flood  kernelFloodConfig
 	epoch  uint64 // whose keys were drawn last
@@ -101,6 +104,10 @@ func Load(o Options) (*Plane, error) {
 	undo.release(o.Log)
 	return p, nil
 }
+
+// Supersedes says that Attach will replace programs that work on other tables:
+// what is not in this plane's by then is enforced no longer.
+func (p *Plane) Supersedes() bool { return p.supersedes }
 
 // Attach hooks the programs to every interface, or swaps them into the links
 // that an earlier process pinned: wholly or not at all. Only then do the
@@ -192,7 +199,8 @@ func (p *Plane) loadObjects(undo *undoStack) error {
 	for name := range reuse {
 		p.reused[name] = true
 	}
-	if len(reuse) == 0 {
+	if len(reuse) == 0 && p.pins.base != "" {
+		p.supersedes = len(p.pins.oldTables(p.o.all())) > 0
 		reuse = p.pins.carry(p.spec, p.o.all())
 	}
 	if err := p.spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{MapReplacements: reuse}); err != nil {
@@ -203,6 +211,9 @@ func (p *Plane) loadObjects(undo *undoStack) error {
 		return err
 	}
 	undo.add(p.bulk.close)
+	if err := p.marks.open(p.objs.RuleMarks); err != nil {
+		return err
+	}
 	if err := p.restore(len(reuse) > 0); err != nil {
 		return err
 	}

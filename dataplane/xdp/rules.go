@@ -121,7 +121,7 @@ func (p *Plane) Rules() ([]dataplane.Hit, error) {
 			return nil, fmt.Errorf("rules: %w", err)
 		}
 		in := place(f.target, dataplane.Action(f.value.Word&0xff))
-		if f.value.Word>>8 <= now || *switchOf(&live, in) == 0 {
+		if f.value.Word>>8 <= now || *switchOf(&live, in) == 0 || !p.marks.shows(in, f.target) {
 			continue
 		}
 		hits = append(hits, dataplane.Hit{

@@ -103,7 +103,7 @@ func (p *Plane) countRules(s *dataplane.Stats) error {
 		if err != nil {
 			return fmt.Errorf("stats: %w", err)
 		}
-		if f.value.Word>>8 > now {
+		if f.value.Word>>8 > now && p.acts(&f) {
 			s.RulesEnforced++
 		}
 	}

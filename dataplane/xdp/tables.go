@@ -145,8 +145,12 @@ func (p *Plane) put(r dataplane.Rule) error {
 	if err := p.enable(in); err != nil {
 		return err
 	}
+	fresh := !had || place(t, old.action) != in
+	if err := p.marks.set(in, t, fresh); err != nil {
+		return err
+	}
 	if err := m.Put(k, &v); err != nil {
-		return errors.Join(fmt.Errorf("rule for %s: %w", t, full(err)), p.disable(in))
+		return errors.Join(fmt.Errorf("rule for %s: %w", t, full(err)), p.unmark(in, t, fresh), p.disable(in))
 	}
 	if had && place(t, old.action) != in {
 		if err := p.drop(t, old); err != nil {
@@ -181,7 +185,15 @@ func (p *Plane) drop(t dataplane.Target, e entry) error {
 	}
 	delete(p.rules, t)
 	p.count[in]--
-	return p.disable(in)
+	return errors.Join(p.marks.clear(in, t), p.disable(in))
+}
+
+// unmark takes back what a rule that could not be written has set.
+func (p *Plane) unmark(in table, t dataplane.Target, fresh bool) error {
+	if !fresh {
+		return nil
+	}
+	return p.marks.clear(in, t)
 }
 
 // full turns what the kernel says of a full map into ErrFull.
@@ -293,6 +305,12 @@ type found struct {
 	value  kernelRule
 }
 
+// acts says whether packets are led to a rule: one that is in its table, but
+// that no mark names, is not enforced.
+func (p *Plane) acts(f *found) bool {
+	return p.marks.shows(place(f.target, dataplane.Action(f.value.Word&0xff)), f.target)
+}
+
 // inKernel yields all rules of all tables, also those that expired. An error
 // ends the sequence.
 func (p *Plane) inKernel() iter.Seq2[found, error] {
@@ -379,10 +397,18 @@ func (p *Plane) adopt() error {
 			action: dataplane.Action(f.value.Word & 0xff), expires: f.value.Word >> 8, reason: f.value.Reason,
 			cover: f.value.Cover, coverReason: f.value.CoverReason,
 		}
-		if _, ok := p.rules[f.target]; !ok {
-			p.count[place(f.target, e.action)]++
+		in := place(f.target, e.action)
+		_, known := p.rules[f.target]
+		if !known {
+			p.count[in]++
+		}
+		if err := p.marks.set(in, f.target, !known); err != nil {
+			return err
 		}
 		p.rules[f.target] = e
+	}
+	if err := p.marks.tidy(); err != nil {
+		return err
 	}
 	for in := range tables {
 		if p.count[in] > 0 {

@@ -104,6 +104,9 @@ func TestUpgradeFromAnEarlierVersion(t *testing.T) {
 	l.in(t, l.host, func() { p, err = Load(o) })
 	check(t, err)
 	t.Cleanup(func() { p.Close() })
+	if !p.Supersedes() {
+		t.Error("the plane does not say that it replaces another version's")
+	}
 	rules, err := p.Rules()
 	check(t, err)
 	if len(rules) != 1 || rules[0].Rule.Target.Flow != held || rules[0].Rule.Reason != 8 {
@@ -216,6 +219,9 @@ func TestKilledProcessesLeaveNoGap(t *testing.T) {
 	}
 	t.Logf("%d datagrams sent over 5 processes that were killed, and 5 takeovers", sent.Load())
 	p := l.open(t, l.options(dataplane.Enforce))
+	if p.Supersedes() {
+		t.Error("the plane says that it replaces another version's tables, which are its own")
+	}
 	check(t, p.Remove(dataplane.Peer(peerAddr)))
 	eventually(t, "datagrams after removal", func() bool { return arrived.Load() > 0 })
 }

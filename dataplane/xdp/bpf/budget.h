@@ -143,14 +143,17 @@ static __always_inline void pay(__u64 *tat, __u64 step, __u64 now)
 	}
 }
 
+#define AND_HOLD 256	/* with a kind: leaves nothing in the budget, instead of asking it */
+
 /* Whether a key is over its budget; charges it when not. */
 __noinline int spend(struct flood_config *f, struct addr *a, __u32 what, __u32 kind, __u64 now)
 {
-	__u32 i, j;
+	__u32 i, j, hold;
 	__u64 h, step, *one, *two;
 
 	if (!f || !a)
 		return 0;
+	hold = kind & AND_HOLD;
 	kind = (kind - 1) & (N_BUDGETS - 1);
 	step = f->step[kind];
 	if (!step)
@@ -162,6 +165,11 @@ __noinline int spend(struct flood_config *f, struct addr *a, __u32 what, __u32 k
 	two = bpf_map_lookup_elem(&cells, &j);
 	if (!one || !two)
 		return 0;
+	if (hold) {
+		*(volatile __u64 *)one = now + SECOND;
+		*(volatile __u64 *)two = now + SECOND;
+		return 0;
+	}
 	if (*(volatile __u64 *)one + step > now + SECOND && *(volatile __u64 *)two + step > now + SECOND)
 		return 1;
 	pay(one, step, now);

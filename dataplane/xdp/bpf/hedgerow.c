@@ -81,7 +81,7 @@ static __always_inline int decide(struct pkt *p)
 		n->later_fragments++;
 	m.now = bpf_ktime_get_boot_ns();
 	m.now_us = m.now / 1000;
-	match_rules(&m, p);
+	match_rules(c, &m, p);
 	drop = m.action >= ACT_SUSPEND;
 	if (!drop && p->have & HAVE_L4) {
 		known = flow_known(p, &at);

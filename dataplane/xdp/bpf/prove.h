@@ -155,6 +155,12 @@ __noinline int challenge(struct pkt *p, __u32 kind, __u64 now)
 	p->number = cookie(f, p, now >> EPOCH_SHIFT, 0);
 	if (p->number == p->seq + 1)
 		return 0; /* the client would take it for a yes */
+	/*
+	 * As long as unknown SYNs come faster than the budget allows, none of them
+	 * passes: each that does takes a place in the server's queue for a minute,
+	 * and those that want in have another way.
+	 */
+	spend(f, &p->dst, kind == OVER_SERVICE ? p->dport | (__u32)p->proto << 16 : 0, kind | AND_HOLD, now);
 	p->answer = ANSWER_CHALLENGE;
 	n->challenges++;
 	tell_flood(p, CHALLENGED, now);

@@ -5,6 +5,7 @@
 
 #include "bulk.h"
 #include "maps.h"
+#include "marks.h"
 #include "parse.h"
 
 /* ::/16 must not cover all of IPv4, so prefixes are kept by family. */
@@ -137,41 +138,66 @@ static __always_inline struct rule *pair_rule(const struct pkt *p)
 			consider(r_, m, p, (by));  \
 	} while (0)
 
-/* Fills m with the strongest rule that would drop p, and the budgets it falls under. */
-__noinline int match_rules(struct match *m, struct pkt *p)
+/* Of the tables by address. A flow or a pair is named by both its ends. */
+__noinline int match_named(struct match *m, struct pkt *p)
 {
 	__u32 zero = 0;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct marks *k = bpf_map_lookup_elem(&rule_marks, &zero);
+	int src, dst;
 
-	if (!c || !m || !p)
+	if (!c || !k || !m || !p)
 		return 0;
-	if (c->flow_rules && p->have & HAVE_L4)
+	src = named(k, &p->src);
+	dst = named(k, &p->dst);
+	if (src && dst && c->flow_rules && p->have & HAVE_L4)
 		TRY(flow_rule(&p->key), BY_FLOW);
-	if (c->service_rules && p->have & HAVE_L4) {
-		if (p->sport)
-			TRY(addr_rule(&p->src, p->sport, p->proto), BY_SERVICE_SRC);
-		if (p->dport)
-			TRY(addr_rule(&p->dst, p->dport, p->proto), BY_SERVICE_DST);
-	}
-	if (c->pair_rules)
+	if (src && c->service_rules && p->have & HAVE_L4 && p->sport)
+		TRY(addr_rule(&p->src, p->sport, p->proto), BY_SERVICE_SRC);
+	if (dst && c->service_rules && p->have & HAVE_L4 && p->dport)
+		TRY(addr_rule(&p->dst, p->dport, p->proto), BY_SERVICE_DST);
+	if (src && dst && c->pair_rules)
 		TRY(pair_rule(p), BY_PAIR);
-	if (c->addr_rules) {
+	if (src && c->addr_rules)
 		TRY(addr_rule(&p->src, 0, 0), BY_SRC);
+	if (dst && c->addr_rules)
 		TRY(addr_rule(&p->dst, 0, 0), BY_DST);
-	}
-	if (c->block_prefixes) {
-		TRY(prefix_rule(&p->src, CLASS_BLOCK), BY_SRC_PREFIX);
-		TRY(prefix_rule(&p->dst, CLASS_BLOCK), BY_DST_PREFIX);
-	}
-	if (c->observe_prefixes) {
-		TRY(prefix_rule(&p->src, CLASS_OBSERVE), BY_SRC_PREFIX);
-		TRY(prefix_rule(&p->dst, CLASS_OBSERVE), BY_DST_PREFIX);
-	}
-	if (c->bulk && m->action < ACT_BLOCK)
-		match_bulk(m, p, c->bulk - 1);
-	if (c->toward_rules)
+	if (dst && c->toward_rules)
 		m->budgets |= 1U << BY_TOWARD;
 	return 0;
+}
+
+__noinline int match_nets(struct match *m, struct pkt *p)
+{
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct marks *k = bpf_map_lookup_elem(&rule_marks, &zero);
+	int src, dst;
+
+	if (!c || !k || !m || !p)
+		return 0;
+	src = in_net(k, &p->src);
+	dst = in_net(k, &p->dst);
+	if (src && c->block_prefixes)
+		TRY(prefix_rule(&p->src, CLASS_BLOCK), BY_SRC_PREFIX);
+	if (dst && c->block_prefixes)
+		TRY(prefix_rule(&p->dst, CLASS_BLOCK), BY_DST_PREFIX);
+	if (src && c->observe_prefixes)
+		TRY(prefix_rule(&p->src, CLASS_OBSERVE), BY_SRC_PREFIX);
+	if (dst && c->observe_prefixes)
+		TRY(prefix_rule(&p->dst, CLASS_OBSERVE), BY_DST_PREFIX);
+	return 0;
+}
+
+/* Fills m with the strongest rule that would drop p, and the budgets it falls under. */
+static __always_inline void match_rules(const struct config *c, struct match *m, struct pkt *p)
+{
+	if (c->flow_rules | c->service_rules | c->pair_rules | c->addr_rules | c->toward_rules)
+		match_named(m, p);
+	if (c->block_prefixes | c->observe_prefixes)
+		match_nets(m, p);
+	if (c->bulk && m->action < ACT_BLOCK)
+		match_bulk(m, p, c->bulk - 1);
 }
 
 /* The rule that match_rules found at by, looked up again: only rarely needed. */

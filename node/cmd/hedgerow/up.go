@@ -179,6 +179,9 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	if err != nil {
 		return err
 	}
+	if plane.Supersedes() {
+		n.Prime(ctx)
+	}
 	// What the site decided before stands in the tables now: packets may meet it.
 	if err := plane.Attach(); err != nil {
 		return err

@@ -19,6 +19,7 @@ import (
 type Options struct {
 	Only   []string // rows; empty: all
 	Rounds int      // 0: 7, or 3 when quick
+	Sizes  []int    // of the lists on a link, 1000 to 1000000; empty: 1k, 10k, 100k, 1M
 	Quick  bool     // few packets and small tables: for seeing that it works, not for figures
 	// Gateway starts a process that is the gateway of package forwarding.
 	Gateway []string
@@ -66,6 +67,11 @@ func (o Options) validate() error {
 	for _, n := range o.Only {
 		if !slices.Contains(names, n) {
 			return fmt.Errorf("row %q: expected one of %s", n, strings.Join(names, ", "))
+		}
+	}
+	for _, n := range o.Sizes {
+		if n < 1000 || n > 1000000 {
+			return fmt.Errorf("size %d: expected 1000 to 1000000", n)
 		}
 	}
 	if o.Rounds < 0 || o.Rounds > 100 {

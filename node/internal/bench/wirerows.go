@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp/xdpbench"
@@ -49,6 +50,9 @@ func (r *runner) wireRows() error {
 	sizes := []int{1000, 10000, 100000, 1000000}
 	if r.Quick {
 		sizes = []int{1000, 5000}
+	}
+	if len(r.Sizes) > 0 {
+		sizes = slices.Sorted(slices.Values(r.Sizes))
 	}
 	var done []Row
 	for _, c := range wireCases {
