@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 	"unsafe"
@@ -50,7 +51,9 @@ func sizeFlowTable(spec *ebpf.CollectionSpec, maxFlows uint32, lru bool) error {
 	if lru {
 		use = 1
 	}
-	err := errors.Join(spec.Variables[kernelVarN_buckets].Set(n), spec.Variables[kernelVarUseLru].Set(use))
+	inOrder := runtime.GOARCH == "amd64"
+	err := errors.Join(spec.Variables[kernelVarN_buckets].Set(n), spec.Variables[kernelVarUseLru].Set(use),
+		spec.Variables[kernelVarStoresInOrder].Set(inOrder))
 	if err != nil {
 		return fmt.Errorf("set size of the flow table: %w", err)
 	}
@@ -60,6 +63,7 @@ func sizeFlowTable(spec *ebpf.CollectionSpec, maxFlows uint32, lru bool) error {
 // flowRef is a flow as a sweep found it.
 type flowRef struct {
 	key kernelFlowKey
+	id  uint64
 	at  uint32 // index of its slot or egg
 	egg bool
 }
@@ -206,7 +210,7 @@ func (t *flowTable) idle(now, least int64, quiet quietFor) ([]flowRef, error) {
 				at := i*eggsOfBucket + way - waysOfBucket
 				if steady(&b.Seq, &t.eggs[at], &egg) {
 					if f := hatched(&egg); isQuiet(&egg.Key, &f, now, quiet) {
-						idle = append(idle, flowRef{key: egg.Key, at: uint32(at), egg: true})
+						idle = append(idle, flowRef{key: egg.Key, id: egg.Id, at: uint32(at), egg: true})
 					}
 				}
 				continue
@@ -216,7 +220,7 @@ func (t *flowTable) idle(now, least int64, quiet quietFor) ([]flowRef, error) {
 			}
 			at := i*waysOfBucket + way
 			if steady(&t.slots[at].Seq, &t.slots[at], &slot) && slot.Live != 0 && isQuiet(&slot.Key, &slot.Flow, now, quiet) {
-				idle = append(idle, flowRef{key: slot.Key, at: uint32(at)})
+				idle = append(idle, flowRef{key: slot.Key, id: slot.Flow.Id, at: uint32(at)})
 			}
 		}
 	}
@@ -394,7 +398,7 @@ func (t *lruTable) idle(now, _ int64, quiet quietFor) ([]flowRef, error) {
 			return nil, fmt.Errorf("sweep flows: %w", v.err)
 		}
 		if isQuiet(&k, &v.value.Flow, now, quiet) {
-			idle = append(idle, flowRef{key: k})
+			idle = append(idle, flowRef{key: k, id: v.value.Flow.Id})
 		}
 	}
 	return idle, nil

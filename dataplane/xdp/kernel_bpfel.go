@@ -421,6 +421,7 @@ const (
 	kernelMapRuleMarks     = "rule_marks"
 	kernelMapScratch       = "scratch"
 	kernelMapScratchEgg    = "scratch_egg"
+	kernelMapScratchNow    = "scratch_now"
 	kernelMapScratchPkt    = "scratch_pkt"
 	kernelMapSettings      = "settings"
 	kernelMapTotals        = "totals"
@@ -434,6 +435,7 @@ const (
 	kernelVarN_buckets     = "n_buckets"
 	kernelVarOutside       = "outside"
 	kernelVarRole          = "role"
+	kernelVarStoresInOrder = "stores_in_order"
 	kernelVarTcxHook       = "tcx_hook"
 	kernelVarUseLru        = "use_lru"
 	kernelVarXdpHook       = "xdp_hook"
@@ -515,6 +517,7 @@ type kernelMapSpecs struct {
 	RuleMarks   *ebpf.MapSpec `ebpf:"rule_marks"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
+	ScratchNow  *ebpf.MapSpec `ebpf:"scratch_now"`
 	ScratchPkt  *ebpf.MapSpec `ebpf:"scratch_pkt"`
 	Settings    *ebpf.MapSpec `ebpf:"settings"`
 	Totals      *ebpf.MapSpec `ebpf:"totals"`
@@ -532,6 +535,7 @@ type kernelVariableSpecs struct {
 	N_buckets     *ebpf.VariableSpec `ebpf:"n_buckets"`
 	Outside       *ebpf.VariableSpec `ebpf:"outside"`
 	Role          *ebpf.VariableSpec `ebpf:"role"`
+	StoresInOrder *ebpf.VariableSpec `ebpf:"stores_in_order"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	UseLru        *ebpf.VariableSpec `ebpf:"use_lru"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
@@ -583,6 +587,7 @@ type kernelMaps struct {
 	RuleMarks   *ebpf.Map `ebpf:"rule_marks"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
+	ScratchNow  *ebpf.Map `ebpf:"scratch_now"`
 	ScratchPkt  *ebpf.Map `ebpf:"scratch_pkt"`
 	Settings    *ebpf.Map `ebpf:"settings"`
 	Totals      *ebpf.Map `ebpf:"totals"`
@@ -617,6 +622,7 @@ func (m *kernelMaps) Close() error {
 		m.RuleMarks,
 		m.Scratch,
 		m.ScratchEgg,
+		m.ScratchNow,
 		m.ScratchPkt,
 		m.Settings,
 		m.Totals,
@@ -635,6 +641,7 @@ type kernelVariables struct {
 	N_buckets     *ebpf.Variable `ebpf:"n_buckets"`
 	Outside       *ebpf.Variable `ebpf:"outside"`
 	Role          *ebpf.Variable `ebpf:"role"`
+	StoresInOrder *ebpf.Variable `ebpf:"stores_in_order"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
 	UseLru        *ebpf.Variable `ebpf:"use_lru"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`

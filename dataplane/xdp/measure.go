@@ -10,6 +10,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 )
 
 // Measured is a plane that is hooked nowhere: a measurement runs its program by
@@ -28,6 +30,29 @@ func LoadMeasured(o Options, maxRules uint32) (*Measured, error) {
 		return nil, fmt.Errorf("load for measuring: %w", err)
 	}
 	return &Measured{d}, nil
+}
+
+// LoadMeasuredLRU is LoadMeasured with the flows in the kernel's LRU_HASH: the
+// same program on the table that the plane's own is measured against.
+func LoadMeasuredLRU(o Options, maxRules uint32) (*Measured, error) {
+	o.lruFlows = true
+	return LoadMeasured(o, maxRules)
+}
+
+// FlowIDs reads the flow table out. A flow that was pushed out and came again
+// has another id.
+func (m *Measured) FlowIDs() (map[flow.Key]uint64, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	refs, err := m.store.idle(0, 0, func(*kernelFlowKey, *kernelFlow) (limit, last int64) { return -1, 0 })
+	if err != nil {
+		return nil, err
+	}
+	ids := make(map[flow.Key]uint64, len(refs))
+	for i := range refs {
+		ids[fromFlowKey(&refs[i].key)] = refs[i].id
+	}
+	return ids, nil
 }
 
 // ObjectHash is the start of the SHA-256 of the embedded object, in hex: two

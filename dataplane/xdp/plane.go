@@ -390,7 +390,7 @@ func (p *Plane) longest() (most uint32) {
 // maps are those that outlive the process, by name.
 func (p *Plane) maps() map[string]*ebpf.Map {
 	all := p.shared()
-	for _, name := range []string{kernelMapScratch, kernelMapScratchEgg, kernelMapScratchPkt} {
+	for _, name := range []string{kernelMapScratch, kernelMapScratchEgg, kernelMapScratchNow, kernelMapScratchPkt} {
 		delete(all, name)
 	}
 	return all

@@ -83,6 +83,14 @@ struct {
 
 const volatile __u32 n_buckets = 64;	/* as large as the maps are */
 const volatile __u8 use_lru = 0;
+const volatile __u8 stores_in_order = 0; /* x86 */
+
+/* Begins to fetch a cache line that will be needed, while others are on their way. */
+#define TOUCH(x)                                   \
+	do {                                       \
+		__u32 touched_ = *(volatile __u32 *)&(x); \
+		KNOWN(touched_);                   \
+	} while (0)
 
 enum { NOWHERE, IN_EGG, IN_SLOT };
 
@@ -117,10 +125,20 @@ static __always_inline int lock(__u32 *seq)
 	return wait_for(seq);
 }
 
-/* An exchange, not a store: nothing before it may be seen after it. */
+/*
+ * Nothing before it may be seen after it. Where processors keep stores in
+ * order that is a store; elsewhere an exchange, which waits for them.
+ */
 static __always_inline void unlock(__u32 *seq)
 {
-	(void)__sync_lock_test_and_set(seq, *seq + 1);
+	__u32 next = *seq + 1;
+
+	if (stores_in_order) {
+		asm volatile("" ::: "memory");
+		*(volatile __u32 *)seq = next;
+	} else {
+		(void)__sync_lock_test_and_set(seq, next);
+	}
 }
 
 static __always_inline struct bucket *bucket_at(__u32 i)
@@ -200,7 +218,10 @@ __noinline int seek_slots(struct pkt *p, struct spot *s, __u32 found)
 		__u32 way = lowest(found), at = s->bucket[s->side & 1] * WAYS + way;
 		struct slot *slot = slot_at(at);
 
-		if (slot && slot->live && same_key(&slot->key, &p->key)) {
+		if (!slot)
+			return NOWHERE;
+		TOUCH(slot->flow.d[p->from_b & 1].packets);
+		if (slot->live && same_key(&slot->key, &p->key)) {
 			s->at = at;
 			s->way = way;
 			return IN_SLOT;
@@ -242,6 +263,7 @@ __noinline int look(struct pkt *p, struct spot *s)
 	other = bucket_at(s->bucket[1]);
 	if (!b || !other)
 		return NOWHERE;
+	TOUCH(other->seq);
 	tags = s->tag * 0x0001000100010001ULL;
 	w = (const __u64 *)b->tags;
 	found = lanes(w[0], tags) | lanes(w[1], tags) << 4 | lanes(w[2], tags) << 8;

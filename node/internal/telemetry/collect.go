@@ -50,6 +50,7 @@ func planeDescs() []figure[dataplane.Stats] {
 		{desc("flows", "Flows in the table."), g, func(s s) float64 { return float64(s.Flows) }},
 		{desc("flows_total", "Flows seen."), c, func(s s) float64 { return float64(s.FlowsTotal) }},
 		{desc("evicted_flows_total", "Flows that the table let go for want of room."), c, func(s s) float64 { return float64(s.FlowsEvicted) }},
+		{desc("untracked_packets_total", "Packets that no flow counted, for want of room in the table."), c, func(s s) float64 { return float64(s.FlowsUntracked) }},
 		{desc("lost_plane_events_total", "Events of the plane lost to a full ring or over budget."), c, func(s s) float64 { return float64(s.EventsLost) }},
 		{desc("lost_dns_answers_total", "DNS answers that were not shown to the site: ring full or over budget."), c, func(s s) float64 { return float64(s.AnswersLost) }},
 		{desc("flood_untracked_packets_total", "Packets that passed without a flow while the breaker was open."), c, func(s s) float64 { return float64(s.Flood.Untracked) }},
