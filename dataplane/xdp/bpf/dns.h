@@ -91,7 +91,7 @@ static __always_inline void hear_dns(void *ctx, int where, __u32 full, struct pk
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
 	struct counters *k = bpf_map_lookup_elem(&totals, &zero);
 	struct dns_answer *a;
-	__u64 now;
+	__u64 now, size;
 
 	if (!c || !k || !c->names || take(ctx, where, p->body, &head, sizeof(head)))
 		return;
@@ -110,11 +110,14 @@ static __always_inline void hear_dns(void *ctx, int where, __u32 full, struct pk
 		return;
 	}
 	address(a, p, now);
-	asm volatile("" : "+r"(n));
-	if (n > DNS_MAX)
-		n = DNS_MAX;
-	if (n >= DNS_HEAD && !take(ctx, where, p->body, a->message, n))
-		a->size = n;
+	/* Linux 6.1 follows each bound by itself, on 64 bits, and not a range in one. */
+	size = n;
+	asm volatile("" : "+r"(size));
+	if (size > DNS_MAX)
+		size = DNS_MAX;
+	asm volatile("" : "+r"(size));
+	if (size >= DNS_HEAD && !take(ctx, where, p->body, a->message, size))
+		a->size = size;
 	bpf_ringbuf_submit(a, 0);
 }
 
