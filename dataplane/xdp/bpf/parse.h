@@ -195,7 +195,7 @@ static __always_inline void parse_ip6(const struct view *v, __u32 off, __u32 lef
 {
 	struct ip6 buf, *ip = head(v, off, sizeof(buf), &buf);
 	__u32 len, used = sizeof(*ip), more = 0;
-	__u8 next;
+	__u8 next, ends = 0;
 
 	p->bad = BAD_IPV6;
 	if (!ip || (*(__u8 *)ip >> 4) != 6)
@@ -215,16 +215,16 @@ static __always_inline void parse_ip6(const struct view *v, __u32 off, __u32 lef
 	p->have |= HAVE_IP;
 	next = ip->next;
 	off += sizeof(*ip);
+	/* Unrolled, since Linux 6.1 refuses a loop that the compiler closes without a jump. */
+#pragma unroll
 	for (int i = 0; i <= MAX_EXT; i++) {
 		struct ext ebuf, *e;
 		__u32 n;
 
 		p->proto = next;
 		if (next != 0 && next != 43 && next != 44 && next != 51 && next != 60) {
-			parse_l4(v, off, len - used, p);
-			if (p->bad && more)
-				p->bad = BAD_FRAG;
-			return;
+			ends = 1;
+			break;
 		}
 		e = head(v, off, sizeof(ebuf), &ebuf);
 		if (i == MAX_EXT || !e)
@@ -249,6 +249,12 @@ static __always_inline void parse_ip6(const struct view *v, __u32 off, __u32 lef
 		}
 		next = e->next;
 		off += n;
+	}
+	if (ends) {
+		parse_l4(v, off, len - used, p);
+		if (p->bad && more)
+			p->bad = BAD_FRAG;
+		return;
 	}
 	p->bad = BAD_EXT;
 }
