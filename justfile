@@ -62,6 +62,7 @@ demo *args: build
 [group('check')]
 verify: build
     HEDGEROW_LONG=1 go test -count=1 -timeout 60m ./node/internal/store ./node/internal/demo/...
+    HEDGEROW_LONG=1 HEDGEROW_KERNEL_TESTS=1 go test -count=1 -timeout 60m -run 'Conformance|Bulk|Goodput' ./dataplane/xdp
     for seed in 1 2 3 4 5; do bin/hedgerow demo --seed $seed; done
     bin/hedgerow demo --attack none
     bin/hedgerow demo --learner off
