@@ -58,7 +58,7 @@ func TestBothStatesAreMeasured(t *testing.T) {
 	if r.Seen < uint64(2*trips) {
 		t.Errorf("the packet path saw %d packets of %d round trips: they went past it", r.Seen, trips)
 	}
-	if r.Work.Rounds == 0 {
+	if r.Work.Trainings+r.Work.Rounds+r.Work.Reloads == 0 { // which of them ends first is the machine's affair
 		t.Errorf("work %+v: the gateway was never busy", r.Work)
 	}
 	var out bytes.Buffer
