@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -152,6 +153,10 @@ func holdPlane(pins string) error {
 		return err
 	}
 	fmt.Println("ready", len(rules))
+	go func() { // the end of input is the end of the test that started this, however it ended
+		_, _ = io.Copy(io.Discard, os.Stdin)
+		os.Exit(0)
+	}()
 	return p.Run(context.Background(), func(*dataplane.Event) {})
 }
 
@@ -163,6 +168,8 @@ func (l *lab) process(t *testing.T) *exec.Cmd {
 	cmd.Env = append(os.Environ(), asPlane+"="+l.pins)
 	cmd.Stderr = os.Stderr
 	out, err := cmd.StdoutPipe()
+	check(t, err)
+	_, err = cmd.StdinPipe()
 	check(t, err)
 	started := make(chan error)
 	go func() {
