@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -100,16 +101,32 @@ func TestBadFiles(t *testing.T) {
 // server answers with what a test sets, and remembers the last request.
 type server struct {
 	*httptest.Server
-	answer func(http.ResponseWriter, *http.Request)
+	mu     sync.Mutex // a request may still be served when its client has given up
+	answer http.HandlerFunc
 	asked  http.Header
+}
+
+func (s *server) will(answer http.HandlerFunc) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+func (s *server) lastAsked() http.Header {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked
 }
 
 func serve(t *testing.T) *server {
 	t.Helper()
 	s := &server{}
 	s.Server = httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.mu.Lock()
 		s.asked = r.Header.Clone()
-		s.answer(w, r)
+		answer := s.answer
+		s.mu.Unlock()
+		answer(w, r)
 	}))
 	t.Cleanup(s.Close)
 	return s
@@ -127,20 +144,20 @@ func TestDownload(t *testing.T) {
 	srv := serve(t)
 	keep := filepath.Join(t.TempDir(), "kept")
 	s := srv.source(t, Options{Keep: keep})
-	srv.answer = func(w http.ResponseWriter, _ *http.Request) {
+	srv.will(func(w http.ResponseWriter, _ *http.Request) {
 		w.Header().Set("ETag", `"v1"`)
 		w.Header().Set("Last-Modified", "Mon, 23 Nov 2026 00:00:00 GMT")
 		_, _ = w.Write([]byte("45.9.148.7\n"))
-	}
+	})
 	if l, err := s.Read(t.Context(), feed.Options{}, nil); err != nil || l.Len() != 1 {
 		t.Fatalf("%v, %v", l, err)
 	}
-	srv.answer = func(w http.ResponseWriter, r *http.Request) { w.WriteHeader(http.StatusNotModified) }
+	srv.will(func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotModified) })
 	if _, err := s.Read(t.Context(), feed.Options{}, nil); !errors.Is(err, ErrUnchanged) {
 		t.Errorf("not modified: %v", err)
 	}
-	if srv.asked.Get("If-None-Match") != `"v1"` || srv.asked.Get("If-Modified-Since") == "" {
-		t.Errorf("asked with %v", srv.asked)
+	if srv.lastAsked().Get("If-None-Match") != `"v1"` || srv.lastAsked().Get("If-Modified-Since") == "" {
+		t.Errorf("asked with %v", srv.lastAsked())
 	}
 	if _, err := srv.source(t, Options{}).Read(t.Context(), feed.Options{}, nil); err == nil || !strings.Contains(err.Error(), "304") {
 		t.Errorf("not modified, without having asked: %v", err)
@@ -181,7 +198,7 @@ func TestBadServers(t *testing.T) {
 			}
 		}, "deadline"},
 	} {
-		srv.answer = c.answer
+		srv.will(c.answer)
 		keep := filepath.Join(t.TempDir(), "kept")
 		o := Options{MaxBytes: 1 << 20, Keep: keep}
 		if name == "silence" {
