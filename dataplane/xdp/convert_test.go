@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"bytes"
 	"errors"
 	"math/rand/v2"
 	"net/netip"
@@ -57,14 +58,15 @@ func TestRecordFollowsTheInitiator(t *testing.T) {
 	}
 }
 
-func FuzzDecodeEvent(f *testing.F) {
+// addSized seeds a decoder with nothing, and with n bytes of zeros and of ones.
+func addSized(f *testing.F, n int) {
 	f.Add([]byte{})
-	f.Add(make([]byte, unsafe.Sizeof(kernelEvent{})))
-	full := make([]byte, unsafe.Sizeof(kernelEvent{}))
-	for i := range full {
-		full[i] = 0xff
-	}
-	f.Add(full)
+	f.Add(make([]byte, n))
+	f.Add(bytes.Repeat([]byte{0xff}, n))
+}
+
+func FuzzDecodeEvent(f *testing.F) {
+	addSized(f, int(unsafe.Sizeof(kernelEvent{})))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var clock bootClock
 		var ev dataplane.Event
@@ -79,13 +81,7 @@ func FuzzDecodeEvent(f *testing.F) {
 }
 
 func FuzzDecodeAnswer(f *testing.F) {
-	f.Add([]byte{})
-	f.Add(make([]byte, unsafe.Sizeof(kernelDnsAnswer{})))
-	full := make([]byte, unsafe.Sizeof(kernelDnsAnswer{}))
-	for i := range full {
-		full[i] = 0xff
-	}
-	f.Add(full)
+	addSized(f, int(unsafe.Sizeof(kernelDnsAnswer{})))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		var clock bootClock
 		var ev dataplane.Event

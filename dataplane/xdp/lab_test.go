@@ -159,10 +159,16 @@ func (l *lab) echo(t *testing.T) netip.AddrPort {
 
 func (l *lab) echoOn(t *testing.T, a netip.Addr) netip.AddrPort {
 	t.Helper()
+	return l.echoIn(t, l.host, netip.AddrPortFrom(a, 0))
+}
+
+// echoIn echoes in a namespace; port 0 takes a free one.
+func (l *lab) echoIn(t *testing.T, ns netns.NsHandle, at netip.AddrPort) netip.AddrPort {
+	t.Helper()
 	var ln net.Listener
-	l.in(t, l.host, func() {
+	l.in(t, ns, func() {
 		var err error
-		ln, err = net.Listen("tcp4", netip.AddrPortFrom(a, 0).String())
+		ln, err = net.Listen("tcp", at.String())
 		check(t, err)
 	})
 	var wg sync.WaitGroup

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -124,26 +123,7 @@ func (r *router) open(t *testing.T) *Plane {
 // serve echoes at an address in a namespace.
 func (r *router) serve(t *testing.T, in netns.NsHandle, at netip.AddrPort) {
 	t.Helper()
-	var ln net.Listener
-	r.l.in(t, in, func() {
-		var err error
-		ln, err = net.Listen("tcp", at.String())
-		check(t, err)
-	})
-	var wg sync.WaitGroup
-	wg.Go(func() {
-		for {
-			c, err := ln.Accept()
-			if err != nil {
-				return
-			}
-			wg.Go(func() {
-				defer c.Close()
-				_, _ = io.Copy(c, c)
-			})
-		}
-	})
-	t.Cleanup(func() { ln.Close(); wg.Wait() })
+	r.l.echoIn(t, in, at)
 }
 
 const talked = 50000

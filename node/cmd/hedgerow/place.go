@@ -39,6 +39,11 @@ func (p placed) names() string {
 }
 
 func placement(cfg *config.Config) (placed, error) {
+	switch cfg.Dataplane.Plane {
+	case config.PlaneAuto, config.PlaneXDP:
+	default:
+		return placed{}, fmt.Errorf("dataplane.plane: %q sees no packets of this machine: expected auto or xdp (`hedgerow replay` reads captures)", cfg.Dataplane.Plane)
+	}
 	v, err := machine.Look(machine.Options{StateDir: cfg.Site.StateDir})
 	if err != nil {
 		return placed{}, err
@@ -109,11 +114,6 @@ func privateNetworks() []netip.Prefix {
 
 // loadPlane brings the kernel path in without hooking it.
 func loadPlane(cfg *config.Config, p placed, log *slog.Logger) (*xdp.Plane, error) {
-	switch cfg.Dataplane.Plane {
-	case config.PlaneAuto, config.PlaneXDP:
-	default:
-		return nil, fmt.Errorf("dataplane.plane: %q sees no packets of this machine: expected auto or xdp (`hedgerow replay` reads captures)", cfg.Dataplane.Plane)
-	}
 	o := xdp.Options{
 		Interface: p.Attach[0].Interface, Role: p.Attach[0].Role, Also: p.Attach[1:], Networks: p.Inside,
 		PinDir: cfg.Dataplane.PinDir, Mode: cfg.Dataplane.Mode, MaxFlows: cfg.Dataplane.MaxFlows,

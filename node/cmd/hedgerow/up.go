@@ -160,22 +160,10 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	if err != nil {
 		return err
 	}
-	n, err := node.New(node.Options{
-		Site: cfg.Site.Name, Version: versionString(), Interface: place.names(), Plane: plane, Mode: cfg.Dataplane.Mode,
-		Store: st, Key: key, Never: append(place.Never, cfg.Dataplane.NeverBlock...), Own: place.Own, Inside: place.Inside, Warnings: place.Warnings,
-		Away: away(cfg), Stop: func(r bool) { remove.Store(r); stop() },
-		Learner: node.LearnerOptions{
-			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
-			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: cfg.Learner.IncidentsPerDay,
-			Seed: seed, Context: feature.ContextOptions{Settle: cfg.Learner.Settle, Seed: seed},
-		},
-		Policy: node.PolicyOptions{
-			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
-			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules, Remediation: cfg.Policy.Remediation,
-		},
-		Flood: cfg.Flood,
-		Mesh:  mesh, Feeds: feedOptions(cfg), Metrics: metrics, Log: log,
-	})
+	o := siteOptions(cfg, place, seed)
+	o.Plane, o.Store, o.Key, o.Mesh, o.Metrics, o.Log = plane, st, key, mesh, metrics, log
+	o.Stop = func(r bool) { remove.Store(r); stop() }
+	n, err := node.New(o)
 	if err != nil {
 		return err
 	}
@@ -222,6 +210,25 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	}
 	_, _ = fmt.Fprintln(out, "stopped; what is pinned goes on enforcing until it expires (`hedgerow detach` ends it)")
 	return nil
+}
+
+// siteOptions is what the configuration and the machine say of the site, without
+// the parts that are opened or started.
+func siteOptions(cfg *config.Config, place placed, seed uint64) node.Options {
+	return node.Options{
+		Site: cfg.Site.Name, Version: versionString(), Interface: place.names(), Mode: cfg.Dataplane.Mode,
+		Never: append(place.Never, cfg.Dataplane.NeverBlock...), Own: place.Own, Inside: place.Inside,
+		Warnings: place.Warnings, Away: away(cfg), Flood: cfg.Flood, Feeds: feedOptions(cfg),
+		Learner: node.LearnerOptions{
+			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
+			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: cfg.Learner.IncidentsPerDay,
+			Seed: seed, Context: feature.ContextOptions{Settle: cfg.Learner.Settle, Seed: seed},
+		},
+		Policy: node.PolicyOptions{
+			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
+			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules, Remediation: cfg.Policy.Remediation,
+		},
+	}
 }
 
 // greet says in five lines what runs and what to do next.

@@ -15,9 +15,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"log/slog"
-	"slices"
 	"time"
 )
 
@@ -27,7 +24,6 @@ type Options struct {
 	Command []string
 	Rounds  int           // idle and busy in turn; default 7
 	Window  time.Duration // of each figure; default 2 s
-	Log     *slog.Logger  // nil discards
 	// Progress is told what is being done, and how far it is.
 	Progress func(done, of int, what string)
 }
@@ -48,37 +44,13 @@ type Work struct {
 	Listed    int `json:"listed"`
 }
 
-// Report is a whole measurement. Idle and Busy belong together by index.
+// Report is a whole measurement. Idle and Busy belong together by index, so that
+// ratios are taken within a round.
 type Report struct {
 	Idle []Figures `json:"idle"`
 	Busy []Figures `json:"busy"`
 	Work Work      `json:"work"`
 	Seen uint64    `json:"packets_seen"` // by the gateway's packet path
-}
-
-// Latency is the median over the rounds of busy p99 over idle p99.
-func (r *Report) Latency() float64 {
-	return r.ratio(func(f Figures) float64 { return float64(f.P99) })
-}
-
-// Throughput is the median over the rounds of busy over idle throughput.
-func (r *Report) Throughput() float64 {
-	return r.ratio(func(f Figures) float64 { return f.Bytes })
-}
-
-func (r *Report) ratio(of func(Figures) float64) float64 {
-	if len(r.Idle) == 0 {
-		return 0
-	}
-	all := make([]float64, len(r.Idle))
-	for i := range r.Idle {
-		all[i] = of(r.Busy[i]) / of(r.Idle[i])
-	}
-	slices.Sort(all)
-	if n := len(all); n%2 == 0 {
-		return (all[n/2-1] + all[n/2]) / 2
-	}
-	return all[len(all)/2]
 }
 
 func (o Options) withDefaults() Options {
@@ -87,9 +59,6 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Window == 0 {
 		o.Window = 2 * time.Second
-	}
-	if o.Log == nil {
-		o.Log = slog.New(slog.DiscardHandler)
 	}
 	if o.Progress == nil {
 		o.Progress = func(int, int, string) {}
@@ -168,28 +137,4 @@ func boolInt(b bool) int {
 		return 1
 	}
 	return 0
-}
-
-// Print writes the report as a table.
-func (r *Report) Print(w io.Writer) error {
-	line := func(name string, fs []Figures) error {
-		var p50, p99, b []float64
-		for _, f := range fs {
-			p50, p99, b = append(p50, f.P50.Seconds()*1e6), append(p99, f.P99.Seconds()*1e6), append(b, f.Bytes/1e6)
-		}
-		_, err := fmt.Fprintf(w, "%-5s round trip p50 %6.0f us, p99 %6.0f us; %7.0f MB/s (medians of %d rounds)\n",
-			name, middle(p50), middle(p99), middle(b), len(fs))
-		return err
-	}
-	if err := errors.Join(line("idle", r.Idle), line("busy", r.Busy)); err != nil {
-		return err
-	}
-	_, err := fmt.Fprintf(w, "busy/idle: p99 %.2f, throughput %.2f; meanwhile %d trainings, %d rounds of the mesh, %d reloads of %d entries\n",
-		r.Latency(), r.Throughput(), r.Work.Trainings, r.Work.Rounds, r.Work.Reloads, r.Work.Listed)
-	return err
-}
-
-func middle(x []float64) float64 {
-	slices.Sort(x)
-	return x[len(x)/2]
 }

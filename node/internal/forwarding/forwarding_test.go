@@ -3,7 +3,6 @@
 package forwarding
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"os"
@@ -34,8 +33,11 @@ func open(iface string) (dataplane.Plane, error) {
 // Both states give figures, the packet path saw the traffic of them, and the
 // gateway was really busy. How fast all that was is for the bench to say.
 func TestBothStatesAreMeasured(t *testing.T) {
-	if os.Geteuid() != 0 || os.Getenv("HEDGEROW_KERNEL_TESTS") == "" {
-		t.Skip("needs root, and HEDGEROW_KERNEL_TESTS=1")
+	if os.Geteuid() != 0 {
+		if os.Getenv("HEDGEROW_KERNEL_TESTS") == "1" {
+			t.Fatal("HEDGEROW_KERNEL_TESTS=1 but not root")
+		}
+		t.Skip("needs root: it loads programs and makes network namespaces")
 	}
 	var steps int
 	r, err := Measure(t.Context(), Options{
@@ -61,10 +63,6 @@ func TestBothStatesAreMeasured(t *testing.T) {
 	if r.Work.Trainings+r.Work.Rounds+r.Work.Reloads == 0 { // which of them ends first is the machine's affair
 		t.Errorf("work %+v: the gateway was never busy", r.Work)
 	}
-	var out bytes.Buffer
-	if err := r.Print(&out); err != nil || !strings.Contains(out.String(), "busy/idle: p99") {
-		t.Errorf("printed %q, %v", &out, err)
-	}
 }
 
 func TestOptionsNameTheField(t *testing.T) {
@@ -76,15 +74,5 @@ func TestOptionsNameTheField(t *testing.T) {
 		if _, err := Measure(t.Context(), o); err == nil || !strings.Contains(err.Error(), want+":") {
 			t.Errorf("%+v: error %v: expected it to name %s", o, err, want)
 		}
-	}
-}
-
-func TestRatiosPairRounds(t *testing.T) {
-	r := Report{
-		Idle: []Figures{{P99: 10, Bytes: 100}, {P99: 20, Bytes: 100}, {P99: 40, Bytes: 50}},
-		Busy: []Figures{{P99: 11, Bytes: 90}, {P99: 30, Bytes: 100}, {P99: 48, Bytes: 60}},
-	}
-	if l, b := r.Latency(), r.Throughput(); l != 1.2 || b != 1 {
-		t.Errorf("latency %g, throughput %g: expected medians of 1.1, 1.5, 1.2 and 0.9, 1, 1.2", l, b)
 	}
 }

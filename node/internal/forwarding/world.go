@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -17,11 +18,14 @@ import (
 )
 
 // Addresses of the world: a client behind the gateway, a server before it.
+var (
+	clientAddr, insideAddr  = netip.MustParsePrefix("10.77.0.2/24"), netip.MustParsePrefix("10.77.0.1/24")
+	serverAddr, outsideAddr = netip.MustParsePrefix("198.18.77.2/24"), netip.MustParsePrefix("198.18.77.1/24")
+)
+
 const (
-	clientAddr, insideAddr  = "10.77.0.2/24", "10.77.0.1/24"
-	serverAddr, outsideAddr = "198.18.77.2/24", "198.18.77.1/24"
-	inside, outside         = "lan0", "wan0" // the gateway's interfaces
-	udpPort, tcpPort        = 7007, 7008
+	inside, outside  = "lan0", "wan0" // the gateway's interfaces
+	udpPort, tcpPort = 7007, 7008
 )
 
 type world struct {
@@ -64,42 +68,24 @@ func (w *world) build() error {
 }
 
 // plug makes a cable from the calling thread's network to eth0 of another.
-func plug(name string, to *netspace.Space, addr string) error {
-	v := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(to.FD())}
-	if err := netlink.LinkAdd(v); err != nil {
-		return fmt.Errorf("veth %s: %w", name, err)
-	}
-	return address(name, addr)
-}
-
-func address(name, addr string) error {
-	link, err := netlink.LinkByName(name)
-	if err != nil {
-		return fmt.Errorf("link %s: %w", name, err)
-	}
-	a, err := netlink.ParseAddr(addr)
+func plug(name string, to *netspace.Space, addr netip.Prefix) error {
+	link, err := netspace.Cable(name, "eth0", to)
 	if err != nil {
 		return err
 	}
-	if err := netlink.AddrAdd(link, a); err != nil {
-		return fmt.Errorf("address %s of %s: %w", addr, name, err)
-	}
-	return netlink.LinkSetUp(link)
+	return errors.Join(netspace.AddAddr(link, addr), netlink.LinkSetUp(link))
 }
 
 // join sets up a host's only link, with its route.
-func join(addr, gateway string) error {
-	if err := address("eth0", addr); err != nil {
-		return err
-	}
-	via, _, err := net.ParseCIDR(gateway)
+func join(addr, gateway netip.Prefix) error {
+	link, err := netlink.LinkByName("eth0")
 	if err != nil {
+		return fmt.Errorf("link eth0: %w", err)
+	}
+	if err := errors.Join(netspace.AddAddr(link, addr), netlink.LinkSetUp(link)); err != nil {
 		return err
 	}
-	if err := netlink.RouteAdd(&netlink.Route{Gw: via}); err != nil {
-		return fmt.Errorf("default route by %s: %w", via, err)
-	}
-	return nil
+	return netspace.AddRoute(link, netip.PrefixFrom(netip.IPv4Unspecified(), 0), gateway.Addr())
 }
 
 // serve answers datagrams and swallows streams in the server's network, until
@@ -177,13 +163,9 @@ func (w *world) measure(ctx context.Context, window time.Duration) (Figures, err
 	return f, err
 }
 
-func (w *world) dial(network string, port int) (c net.Conn, err error) {
-	host, _, err := net.ParseCIDR(serverAddr)
-	if err != nil {
-		return nil, err
-	}
+func (w *world) dial(network string, port uint16) (c net.Conn, err error) {
 	err = w.client.Visit(func() (err error) {
-		c, err = net.DialTimeout(network, fmt.Sprintf("%s:%d", host, port), 5*time.Second)
+		c, err = net.DialTimeout(network, netip.AddrPortFrom(serverAddr.Addr(), port).String(), 5*time.Second)
 		return err
 	})
 	return c, err

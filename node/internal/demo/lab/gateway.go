@@ -78,7 +78,7 @@ func (gw *Gateway) setUp(sc *scenario.Scenario) error {
 		if err := netlink.LinkSetUp(lo); err != nil {
 			return fmt.Errorf("loopback: %w", err)
 		}
-		if err := addRoute(wan, netip.PrefixFrom(netip.IPv4Unspecified(), 0), sc.WANRouter); err != nil {
+		if err := netspace.AddRoute(wan, netip.PrefixFrom(netip.IPv4Unspecified(), 0), sc.WANRouter); err != nil {
 			return err
 		}
 		if gw.Site.NAT {
@@ -97,7 +97,7 @@ func setAddr(name string, p netip.Prefix) (netlink.Link, error) {
 	if err != nil {
 		return nil, fmt.Errorf("link %s: %w", name, err)
 	}
-	if err := addAddr(link, p); err != nil {
+	if err := netspace.AddAddr(link, p); err != nil {
 		return nil, err
 	}
 	if err := netlink.LinkSetUp(link); err != nil {

@@ -125,7 +125,7 @@ func (l *Lab) buildOutside() error {
 			return fmt.Errorf("loopback: %w", err)
 		}
 		for _, a := range l.sc.Outside() {
-			if err := addAddr(lo, netip.PrefixFrom(a, 32)); err != nil {
+			if err := netspace.AddAddr(lo, netip.PrefixFrom(a, 32)); err != nil {
 				return err
 			}
 		}
@@ -133,7 +133,7 @@ func (l *Lab) buildOutside() error {
 		if err := netlink.LinkAdd(br); err != nil {
 			return fmt.Errorf("bridge: %w", err)
 		}
-		if err := addAddr(br, netip.PrefixFrom(l.sc.WANRouter, l.sc.WANNet.Bits())); err != nil {
+		if err := netspace.AddAddr(br, netip.PrefixFrom(l.sc.WANRouter, l.sc.WANNet.Bits())); err != nil {
 			return err
 		}
 		return netlink.LinkSetUp(br)
@@ -167,7 +167,7 @@ func (l *Lab) buildSite(i int, site *scenario.Site) error {
 // plugWAN joins the gateway to the outside bridge and routes its inside
 // addresses to it, unless it masquerades.
 func (l *Lab) plugWAN(gw *Gateway, port string, site *scenario.Site) error {
-	link, err := veth(port, InterfaceWAN, gw.space)
+	link, err := netspace.Cable(port, InterfaceWAN, gw.space)
 	if err != nil {
 		return err
 	}
@@ -184,54 +184,23 @@ func (l *Lab) plugWAN(gw *Gateway, port string, site *scenario.Site) error {
 	if site.NAT {
 		return nil
 	}
-	return addRoute(br, site.LAN, site.WAN)
+	return netspace.AddRoute(br, site.LAN, site.WAN)
 }
 
 func plugLAN(gw *Gateway, site *scenario.Site) error {
-	link, err := veth("eth0", InterfaceLAN, gw.space)
+	link, err := netspace.Cable("eth0", InterfaceLAN, gw.space)
 	if err != nil {
 		return err
 	}
 	for _, h := range append([]scenario.Host{site.Server}, site.Hosts...) {
-		if err := addAddr(link, netip.PrefixFrom(h.Addr, site.LAN.Bits())); err != nil {
+		if err := netspace.AddAddr(link, netip.PrefixFrom(h.Addr, site.LAN.Bits())); err != nil {
 			return err
 		}
 	}
 	if err := netlink.LinkSetUp(link); err != nil {
 		return fmt.Errorf("link eth0: %w", err)
 	}
-	return addRoute(link, netip.PrefixFrom(netip.IPv4Unspecified(), 0), site.Gateway)
-}
-
-// veth makes a pair from the calling thread's network to another's.
-func veth(name, peer string, to *netspace.Space) (netlink.Link, error) {
-	v := &netlink.Veth{
-		LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: peer, PeerNamespace: netlink.NsFd(to.FD()),
-	}
-	if err := netlink.LinkAdd(v); err != nil {
-		return nil, fmt.Errorf("veth %s to %s: %w", name, peer, err)
-	}
-	return netlink.LinkByName(name)
-}
-
-func addAddr(link netlink.Link, p netip.Prefix) error {
-	a := &netlink.Addr{IPNet: ipNet(p)}
-	if err := netlink.AddrAdd(link, a); err != nil {
-		return fmt.Errorf("address %s: %w", p, err)
-	}
-	return nil
-}
-
-func addRoute(link netlink.Link, to netip.Prefix, via netip.Addr) error {
-	r := &netlink.Route{LinkIndex: link.Attrs().Index, Dst: ipNet(to), Gw: via.AsSlice()}
-	if err := netlink.RouteAdd(r); err != nil {
-		return fmt.Errorf("route to %s via %s: %w", to, via, err)
-	}
-	return nil
-}
-
-func ipNet(p netip.Prefix) *net.IPNet {
-	return &net.IPNet{IP: p.Addr().AsSlice(), Mask: net.CIDRMask(p.Bits(), p.Addr().BitLen())}
+	return netspace.AddRoute(link, netip.PrefixFrom(netip.IPv4Unspecified(), 0), site.Gateway)
 }
 
 func (l *Lab) listen(s scenario.Service) error {
