@@ -55,6 +55,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	n.mu.Lock()
 	mode, panicked, open := n.machine.Mode(), n.machine.Panicked(), n.machine.Open()
 	blocks, settled, alpha := len(n.machine.Standing()), n.sensor.Settled(), n.machine.Alpha()
+	waiting := n.reloadWarnings()
 	n.mu.Unlock()
 	p := n.learn.progress(settled)
 	s := api.Status{
@@ -71,7 +72,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 		return api.Status{}, err
 	}
 	s.Feeds = fs.FeedsSummary
-	s.Warnings = append(slices.Clone(s.Warnings), fs.Warnings()...)
+	s.Warnings = slices.Concat(s.Warnings, waiting, fs.Warnings())
 	ss := n.o.Store.Stats()
 	s.Store = api.StoreStatus{Dir: n.o.Store.Dir(), Bytes: ss.DiskBytes, Events: int64(ss.Events), Flows: int64(ss.Flows)}
 	if ss.Missing.Any() {
@@ -396,6 +397,9 @@ func (n *Node) Allow(_ context.Context, entry string, remove bool) ([]string, er
 		n.outbox.put(job{save: &kv{keyAllowed, b}})
 	}
 	out := append([]string(nil), n.allowed...)
+	for _, e := range n.o.Spared {
+		out = append(out, neverWords(e)+"  (configuration)")
+	}
 	for _, e := range n.o.Never {
 		out = append(out, neverWords(e)+"  (system)")
 	}
@@ -426,7 +430,7 @@ func (n *Node) loadAllowed() error {
 
 // setNever hands the whole never-block list to the plane and the guard.
 func (n *Node) setNever() error {
-	all := append([]dataplane.Never(nil), n.o.Never...)
+	all := slices.Concat(n.o.Never, n.o.Spared)
 	for _, a := range n.allowed {
 		e, err := config.ParseNever(a)
 		if err != nil {

@@ -13,23 +13,18 @@ import (
 const floodEvery = time.Minute
 
 // setFlood hands the bounds for floods to the plane.
-func (n *Node) setFlood() error {
-	f := &n.o.Flood
+func (n *Node) setFlood(f *dataplane.Flood) error {
 	for _, d := range f.Dark {
 		for _, a := range n.o.Own {
 			if d.Contains(a) {
-				return fmt.Errorf("node: flood.dark: %s holds %s, an address of this machine: name only addresses that nobody uses", d, a)
+				return fmt.Errorf("flood.dark: %s holds %s, an address of this machine: name only addresses that nobody uses", d, a)
 			}
 		}
 	}
-	g, ok := n.o.Plane.(dataplane.FloodGuard)
-	switch {
-	case ok:
+	if g, ok := n.o.Plane.(dataplane.FloodGuard); ok {
 		if err := g.SetFlood(*f); err != nil {
-			return fmt.Errorf("node: plane: %v", err)
+			return fmt.Errorf("plane: %v", err)
 		}
-	case f.Active():
-		n.o.Warnings = append(n.o.Warnings, "this plane stands no floods: [flood] has no effect")
 	}
 	return nil
 }

@@ -19,15 +19,15 @@ import (
 
 // daily is a command that talks to the running daemon.
 type daily struct {
-	use, short, example string
-	args                cobra.PositionalArgs
-	flags               func(*cobra.Command)
+	use, short, long, example string
+	args                      cobra.PositionalArgs
+	flags                     func(*cobra.Command)
 	// ask returns what --json prints, and how a person reads it.
 	ask func(ctx context.Context, cl *api.Client, c *cobra.Command, args []string) (any, func(io.Writer), error)
 }
 
 func (d daily) command() *cobra.Command {
-	c := &cobra.Command{Use: d.use, Short: d.short, Example: d.example, Args: d.args, GroupID: "daily"}
+	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: d.args, GroupID: "daily"}
 	if c.Args == nil {
 		c.Args = noArgs
 	}
