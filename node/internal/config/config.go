@@ -54,12 +54,12 @@ type Dataplane struct {
 	Attach     []Attach       // further interfaces; without Interface, all of them
 	Fail       string         // FailOpen or FailClosed
 	DeadAfter  time.Duration  // how long the daemon may be away before Fail holds, 5 s to 1 h
-	KeepGRO    bool           // leave GRO on where XDP is generic
 	Mode       dataplane.Mode // monitor or enforce
 	Inside     []netip.Prefix // networks of the protected side; empty means: those of the interface
 	PinDir     string         // absolute path inside a bpffs; "" pins nothing
 	MaxFlows   uint32         // 1024 to 16777216
 	NeverBlock []dataplane.Never
+	KeepGRO    bool // leave GRO on where XDP is generic
 }
 
 // Learner is what the site learns and when.
