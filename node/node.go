@@ -123,7 +123,7 @@ type Node struct {
 	life   context.Context // of Run; questions to the mesh end with it
 	asking sync.WaitGroup
 
-	floodTold [dataplane.FloodKinds]time.Time
+	floods floodWatch // guarded by mu
 
 	shared sync.Map // share key -> indicator id, for withdrawal
 }
@@ -140,7 +140,7 @@ func New(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background()}
+	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background(), floods: floodWatch{site: o.Site}}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
 	}
@@ -228,6 +228,9 @@ func (n *Node) restore() error {
 	}
 	if _, ok := n.o.Plane.(dataplane.FloodGuard); !ok && n.o.Flood.Active() {
 		n.o.Warnings = append(n.o.Warnings, "this plane stands no floods: [flood] has no effect")
+	}
+	if err := n.beginFloods(); err != nil {
+		return err
 	}
 	if err := n.learn.restore(); err != nil {
 		return err
@@ -317,6 +320,7 @@ func (n *Node) ticker(ctx context.Context) error {
 			if s := clock.look(n.now()); s != "" {
 				n.log.Warn("clock jumped", telemetry.KeyReason, s)
 			}
+			n.lookAtFloods()
 			n.mu.Lock()
 			n.setBudget()
 			n.act(n.machine.Tick(n.now()))
@@ -336,7 +340,7 @@ func (n *Node) handle(ev *dataplane.Event) {
 		return
 	}
 	if ev.Kind == dataplane.EventFlood {
-		n.toldFlood(now, ev)
+		n.floods.seen(now, ev)
 		return
 	}
 	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
