@@ -25,6 +25,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
 	"github.com/hedgerow-mesh/hedgerow/federation"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
@@ -40,7 +41,8 @@ type Options struct {
 	Store     *store.Store
 	Key       *identity.Key
 
-	Never    []dataplane.Never // of the system and the configuration
+	Never    []dataplane.Never // of the system
+	Spared   []dataplane.Never // never-block entries of the configuration
 	Own      []netip.Addr      // this machine's addresses: never a target
 	Inside   []netip.Prefix    // the protected networks; empty means private addresses
 	Learner  LearnerOptions
@@ -52,6 +54,9 @@ type Options struct {
 	Away     string   // what the plane does while no daemon is there, for status
 	// Stop is asked to end the daemon, from a request's goroutine; nil refuses.
 	Stop func(remove bool)
+	// Reread is asked to read the configuration anew and to Tune the node by it;
+	// on an error nothing has changed. nil: this site has no file.
+	Reread func() (api.Reloaded, error)
 
 	Metrics *telemetry.Metrics // nil: none are kept
 	Log     *slog.Logger
@@ -73,7 +78,7 @@ type LearnerOptions struct {
 // PolicyOptions bound what decisions may do.
 type PolicyOptions struct {
 	Suspend, Block   time.Duration
-	MaxBlocksPerHour int
+	MaxBlocksPerHour int // below 0: none
 	MaxShare         float64
 	Rules            bool
 	Remediation      []dataplane.Never // what a quarantined host may still reach
@@ -105,6 +110,8 @@ type Node struct {
 	rate     rate
 	allowed  []string // the operator's never-block entries, as written
 	watching bool     // the plane shows DNS answers
+	restart  []string // keys of the configuration that wait for a restart
+	misread  string   // why the configuration was not taken over last, "" when it was
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
@@ -116,7 +123,7 @@ type Node struct {
 	life   context.Context // of Run; questions to the mesh end with it
 	asking sync.WaitGroup
 
-	floodTold [dataplane.FloodKinds]time.Time
+	floods floodWatch // guarded by mu
 
 	shared sync.Map // share key -> indicator id, for withdrawal
 }
@@ -133,7 +140,7 @@ func New(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background()}
+	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background(), floods: floodWatch{site: o.Site}}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
 	}
@@ -154,9 +161,7 @@ func New(o Options) (*Node, error) {
 
 func (n *Node) makeJudgement() error {
 	var err error
-	if n.guard, err = policy.NewGuard(policy.Caps{
-		PerHour: n.o.Policy.MaxBlocksPerHour, Share: n.o.Policy.MaxShare,
-	}); err != nil {
+	if n.guard, err = policy.NewGuard(n.o.Policy.caps()); err != nil {
 		return fmt.Errorf("node: %v", err)
 	}
 	n.machine = enforce.New(enforce.Options{
@@ -218,7 +223,13 @@ func (n *Node) restore() error {
 	if err := n.restoreMode(); err != nil {
 		return err
 	}
-	if err := n.setFlood(); err != nil {
+	if err := n.setFlood(&n.o.Flood); err != nil {
+		return fmt.Errorf("node: %v", err)
+	}
+	if _, ok := n.o.Plane.(dataplane.FloodGuard); !ok && n.o.Flood.Active() {
+		n.o.Warnings = append(n.o.Warnings, "this plane stands no floods: [flood] has no effect")
+	}
+	if err := n.beginFloods(); err != nil {
 		return err
 	}
 	if err := n.learn.restore(); err != nil {
@@ -309,6 +320,7 @@ func (n *Node) ticker(ctx context.Context) error {
 			if s := clock.look(n.now()); s != "" {
 				n.log.Warn("clock jumped", telemetry.KeyReason, s)
 			}
+			n.lookAtFloods()
 			n.mu.Lock()
 			n.setBudget()
 			n.act(n.machine.Tick(n.now()))
@@ -328,7 +340,7 @@ func (n *Node) handle(ev *dataplane.Event) {
 		return
 	}
 	if ev.Kind == dataplane.EventFlood {
-		n.toldFlood(now, ev)
+		n.floods.seen(now, ev)
 		return
 	}
 	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {

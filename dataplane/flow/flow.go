@@ -168,6 +168,14 @@ type Record struct {
 // Packets is the number of accounted packets of both directions.
 func (r *Record) Packets() uint32 { return r.Dir[0].Packets + r.Dir[1].Packets }
 
+// OnlyResets says that the flow is nothing but TCP resets: what came after the
+// end of another flow, or without one. They are traffic, but tell nothing of
+// how anybody behaves.
+func (r *Record) OnlyResets() bool {
+	n := r.Packets()
+	return r.Key.Proto == TCP && n > 0 && n == uint32(r.Dir[0].RST)+uint32(r.Dir[1].RST)
+}
+
 // Initiator is the endpoint that opened the flow.
 func (r *Record) Initiator() netip.AddrPort {
 	if r.InitB {

@@ -59,6 +59,7 @@ type Dataplane struct {
 	PinDir     string         // absolute path inside a bpffs; "" pins nothing
 	MaxFlows   uint32         // 1024 to 16777216
 	NeverBlock []dataplane.Never
+	KeepGRO    bool // leave GRO on where XDP is generic
 }
 
 // Learner is what the site learns and when.

@@ -33,6 +33,7 @@ func fields() []field[Config] {
 		text("dataplane.role", func(c *Config) *string { return &c.Dataplane.Role }, anyRole),
 		text("dataplane.fail", func(c *Config) *string { return &c.Dataplane.Fail }, oneOf(FailOpen, FailClosed)),
 		duration("dataplane.dead_after", func(c *Config) *time.Duration { return &c.Dataplane.DeadAfter }, minDead, maxDead),
+		flag("dataplane.keep_gro", func(c *Config) *bool { return &c.Dataplane.KeepGRO }),
 		{"dataplane.mode", "a string", setMode},
 		list("dataplane.inside", func(c *Config) *[]netip.Prefix { return &c.Dataplane.Inside }, parsePrefix),
 		text("dataplane.pin_dir", func(c *Config) *string { return &c.Dataplane.PinDir }, orEmpty(checkPath)),

@@ -89,7 +89,7 @@ func (s *Sensor) Settled() bool { return s.context.Settled() }
 // Judge counts the report and scores the flow. The vector is valid until the
 // next call.
 func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
-	if ev.Kind != dataplane.EventMilestone && ev.Kind != dataplane.EventEnd {
+	if ev.Kind != dataplane.EventMilestone && ev.Kind != dataplane.EventEnd || ev.Record.OnlyResets() {
 		return Judgement{}, nil // not of a flow, or not of its behaviour
 	}
 	s.context.Update(&ev.Record, ev.Kind == dataplane.EventEnd)
