@@ -292,24 +292,6 @@ func labelCommand(name, short string, attack bool) daily {
 	}
 }
 
-func blockCommand() daily {
-	var d time.Duration
-	var reason string
-	return daily{
-		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
-		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
-		args:    exactArgs(1, "one target"),
-		flags: func(c *cobra.Command) {
-			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
-			c.Flags().StringVar(&reason, "reason", "", "why, for those who read it later")
-		},
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
-			err := cl.Block(ctx, args[0], d, reason)
-			return map[string]string{"blocked": args[0]}, done("blocked " + args[0] + "; undo: hedgerow unblock '" + args[0] + "'"), err
-		},
-	}
-}
-
 func unblockCommand() daily {
 	return daily{
 		use: "unblock TARGET", short: "Undo a block completely: lifted, withdrawn from the mesh, not made again",

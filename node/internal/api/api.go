@@ -87,6 +87,7 @@ type Order struct {
 	Seconds float64 `json:"seconds,omitempty"` // 0 is the configured length of a block
 	Rate    uint32  `json:"rate,omitempty"`
 	Reason  string  `json:"reason,omitempty"`
+	Share   bool    `json:"share,omitempty"` // hand a block to the organisation's other sites
 }
 
 // Difference is what the plane enforces against what the site intends.
