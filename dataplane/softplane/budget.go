@@ -65,6 +65,15 @@ func (p *Plane) SetFlood(f dataplane.Flood) error {
 	})
 }
 
+// FloodTotals implements dataplane.FloodGuard.
+func (p *Plane) FloodTotals() (s dataplane.FloodStats, err error) {
+	err = p.locked(func() error {
+		s = p.flood.total(p.opts.Now().UnixNano())
+		return nil
+	})
+	return s, err
+}
+
 func (g *flood) set(f *dataplane.Flood) {
 	g.on = f.Active()
 	for i, rate := range f.Rates() {
