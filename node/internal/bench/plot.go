@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"html"
@@ -140,7 +141,7 @@ func (c *canvas) axes(row *Row, lo, hi float64, x, y func(float64) float64) {
 	}
 	c.line(plotLeft, plotBottom, plotRight, plotBottom, `stroke="black"`)
 	c.line(plotLeft, plotTop, plotLeft, plotBottom, `stroke="black"`)
-	c.text((plotLeft+plotRight)/2, plotBottom+44, middle, none, "addresses in the list")
+	c.text((plotLeft+plotRight)/2, plotBottom+44, middle, none, cmp.Or(row.Axis, "addresses in the list"))
 	mid := (plotTop + plotBottom) / 2
 	c.text(24, mid, middle, fmt.Sprintf(` transform="rotate(-90 24 %.1f)"`, mid), row.Unit)
 }
