@@ -13,6 +13,7 @@ type state struct {
 	side         [2]side // as rec.Dir
 	payloadAt    int64   // of the latest payload-carrying packet
 	sawSYN       bool    // without ACK
+	resets       bool    // nothing but resets, see resets.go
 	class        class
 	newer, elder *state // neighbours in the class's list
 }

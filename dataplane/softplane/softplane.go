@@ -205,10 +205,12 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 	if q.later {
 		p.stats.NotAccountedFrag++
 	}
-	var s *state
+	var s, past *state
 	if !q.NoPorts {
-		s = p.lookup(q, t)
-		q.New = s == nil && !(q.Proto == flow.TCP && q.flags&flow.RST != 0)
+		if s = p.lookup(q, t); s != nil && s.resets {
+			s, past = nil, s
+		}
+		q.New = s == nil && !q.reset()
 	}
 	v := p.rules.Decide(&q.Packet, t, p.mode)
 	switch {
@@ -217,10 +219,13 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 	case v.Saved:
 		p.stats.NeverSaved++
 	}
-	if q.NoPorts || s == nil && !q.New {
+	switch {
+	case q.NoPorts:
 		return true
-	}
-	if s == nil {
+	case s == nil && !q.New:
+		p.leftover(past, q, inside, t)
+		return true
+	case s == nil:
 		var how fate
 		if !v.Saved {
 			how = p.admit(q, inside, t)
@@ -233,6 +238,9 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 		case how.bare:
 			p.flood.stats.Untracked++
 			return true
+		}
+		if past != nil {
+			p.finish(past, flow.EndRST)
 		}
 		s = p.create(q, inside, t)
 	}
@@ -324,6 +332,9 @@ func (p *Plane) create(q *parsed, inside [2]bool, t int64) *state {
 }
 
 func (p *Plane) finish(s *state, why flow.End) {
+	if s.resets {
+		why = flow.EndRST
+	}
 	s.rec.End = why
 	p.emit(dataplane.Event{Kind: dataplane.EventEnd, Record: s.rec, At: s.rec.Last, Mode: p.mode})
 	p.flows.remove(s)

@@ -298,7 +298,7 @@ func TestSeveralInterfaces(t *testing.T) {
 	p := l.open(t, o)
 	s, err := p.Stats()
 	check(t, err)
-	if got := fmt.Sprint(s.Attached); got != "[{hr0 host native TCX } {wan0 outside native TCX }]" {
+	if got := fmt.Sprint(s.Attached); got != "[{hr0 host native false TCX } {wan0 outside native false TCX }]" {
 		t.Errorf("attached: %s", got)
 	}
 	check(t, p.Close())

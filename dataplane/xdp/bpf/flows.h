@@ -283,24 +283,29 @@ static __always_inline __u32 milestone(__u32 n)
 	return 1U << (e & 31);
 }
 
+/* Adds p to its flow. Says how the flow ended, if it did. */
+static __always_inline __u32 enter(struct flow *f, struct pkt *p, __u64 now)
+{
+	f->packets += p->segs;
+	count(p->from_b ? &f->d[1] : &f->d[0], p->from_b ? &f->r[1] : &f->r[0], p, now);
+	*marks_of(f, p->from_b) |= side_mark(p);
+	if (p->payload && f->n_first < FIRST)
+		first_payloads(f, p, now);
+	return p->proto == P_TCP ? track_tcp(f, p, now) : END_OPEN;
+}
+
 /*
  * Adds p to its flow and reports it when that is due. Says whether the flow
  * ended. The caller has the flow for himself.
  */
 __noinline int account(struct flow *f, struct pkt *p, __u64 now)
 {
-	__u32 at, before, end = END_OPEN;
+	__u32 at, before, end;
 
 	if (!f || !p)
 		return 0;
 	before = f->packets;
-	f->packets += p->segs;
-	count(p->from_b ? &f->d[1] : &f->d[0], p->from_b ? &f->r[1] : &f->r[0], p, now);
-	*marks_of(f, p->from_b) |= side_mark(p);
-	if (p->payload && f->n_first < FIRST)
-		first_payloads(f, p, now);
-	if (p->proto == P_TCP)
-		end = track_tcp(f, p, now);
+	end = enter(f, p, now);
 	if (end) {
 		f->ended = 1;
 		emit(p, f, now, WHAT(EV_END, end, 0));

@@ -116,7 +116,7 @@ static __always_inline int decide(struct pkt *p)
 	}
 	if (born && fate == ADMIT_BARE)
 		pass_untracked(p);
-	else if ((known || born) && flow_track(p, &at, known, m.now))
+	else if ((known || born || (p->have & HAVE_L4 && leftover(p))) && flow_track(p, &at, known, m.now))
 		n->flows_ended++;
 	if (p->have & PROVED && p->hook == TO_INSIDE)
 		remember(&p->src, m.now);

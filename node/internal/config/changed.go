@@ -43,13 +43,15 @@ func keyOf(section, field string) string {
 	return section + "." + snake(field)
 }
 
-// snake is StateDir as state_dir.
+// snake is StateDir as state_dir, and KeepGRO as keep_gro.
 func snake(s string) string {
 	var b strings.Builder
-	for i, r := range s {
-		if unicode.IsUpper(r) && i > 0 {
+	lower := false // the letter before was
+	for _, r := range s {
+		if unicode.IsUpper(r) && lower {
 			b.WriteByte('_')
 		}
+		lower = unicode.IsLower(r)
 		b.WriteRune(unicode.ToLower(r))
 	}
 	return b.String()

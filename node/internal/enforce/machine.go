@@ -112,6 +112,9 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 	case dataplane.EventProof:
 		return m.dark(now, ev)
 	}
+	if rec.OnlyResets() {
+		return nil, "" // what is left of a connection, or an answer to somebody else's
+	}
 	cause := CauseOf(rec)
 	in := m.incidents[cause]
 	var hit *finding
