@@ -112,6 +112,9 @@ func printStatus(w io.Writer, s api.Status) {
 		row("daemon away", "%s", s.Plane.Away)
 	}
 	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
+	if words := listRow(s.Lists); words != "" {
+		row("lists", "%s", words)
+	}
 	if words := floodRow(&s.Plane.Flood); words != "" {
 		row("floods", "%s", words)
 	}
@@ -410,6 +413,22 @@ func roundCommand() daily {
 			return map[string]uint64{"round": n}, done(fmt.Sprintf("round %d has begun", n)), err
 		},
 	}
+}
+
+// listRow says of each list that is not empty how much of it is enforced.
+func listRow(lists []dataplane.ListState) string {
+	var words []string
+	for _, l := range lists {
+		if l.Intended+l.Enforced == 0 {
+			continue
+		}
+		w := fmt.Sprintf("%s %d of %d", l.List, l.Enforced, l.Intended)
+		if !l.Fits() {
+			w += " (NOT as intended: `hedgerow blocks --verify`)"
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, ", ")
 }
 
 // floodRow says what floods did, "" when there was none.

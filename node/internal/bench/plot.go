@@ -3,6 +3,7 @@
 package bench
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io"
@@ -98,7 +99,7 @@ func axes(c *plot.Canvas, row *Row, lo, hi float64, x, y func(float64) float64) 
 			c.Text(plot.Left-8, at+4, plot.End, plot.None, fmt.Sprintf("%g", v))
 		}
 	}
-	c.Axes("addresses in the list", row.Unit)
+	c.Axes(cmp.Or(row.Axis, "addresses in the list"), row.Unit)
 }
 
 func short(n int) string {
