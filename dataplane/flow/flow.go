@@ -161,6 +161,8 @@ type Record struct {
 	// Dropped counts this flow's packets that were dropped (in monitor mode:
 	// would have been dropped). They are not counted in Dir.
 	Dropped uint32
+	// Lacks says which fields the record's source could not give; none, for a plane.
+	Lacks Lack
 }
 
 // Packets is the number of accounted packets of both directions.

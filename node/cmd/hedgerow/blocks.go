@@ -26,7 +26,7 @@ func blocksCommand() daily {
 				if err == nil && !d.None() {
 					err = differenceError(d)
 				}
-				return d, done(fmt.Sprintf("verified: %d rules are intended, the plane lists these %d and no other", d.Intended, d.Enforced)), err
+				return d, func(w io.Writer) { printVerified(w, &d) }, err
 			}
 			bs, err := cl.Blocks(ctx)
 			return bs, func(w io.Writer) { printBlocks(w, bs) }, err
@@ -34,16 +34,29 @@ func blocksCommand() daily {
 	}
 }
 
+func printVerified(w io.Writer, d *api.Difference) {
+	_, _ = fmt.Fprintf(w, "verified: %d rules are intended, the plane lists these %d and no other\n", d.Intended, d.Enforced)
+	for _, l := range d.Lists {
+		_, _ = fmt.Fprintf(w, "verified: %s: %d entries are intended, and exactly these are in the plane's tables\n", l.List, l.Intended)
+	}
+}
+
 // differenceError names what differs, the first of each kind in full.
 func differenceError(d api.Difference) error {
 	var parts []string
-	for _, k := range []struct {
-		what string
-		list []string
-	}{{"not enforced", d.Missing}, {"enforced otherwise", d.Changed}, {"enforced without being intended", d.Extra}} {
-		if len(k.list) > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s (%s)", len(k.list), k.what, strings.Join(k.list[:min(5, len(k.list))], ", ")))
+	add := func(list string, missing, changed, extra []string) {
+		for _, k := range []struct {
+			what  string
+			names []string
+		}{{"not enforced", missing}, {"enforced otherwise", changed}, {"enforced without being intended", extra}} {
+			if len(k.names) > 0 {
+				parts = append(parts, fmt.Sprintf("%s%d %s (%s)", list, len(k.names), k.what, strings.Join(k.names[:min(5, len(k.names))], ", ")))
+			}
 		}
+	}
+	add("", d.Missing, d.Changed, d.Extra)
+	for _, l := range d.Lists {
+		add(l.List+": ", l.Missing, l.Changed, l.Extra)
 	}
 	return fmt.Errorf("what is enforced is not what is intended: %s: the daemon puts it right within seconds; look for who else writes to its maps", strings.Join(parts, "; "))
 }

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 )
 
@@ -63,6 +64,14 @@ func TestVerifyFailsOnADifference(t *testing.T) {
 	s := &site{d: api.Difference{Intended: 3, Enforced: 3}}
 	if out, err := s.run(t, "blocks", "--verify"); err != nil || !strings.Contains(out, "3 rules are intended") {
 		t.Errorf("no difference: %q, %v", out, err)
+	}
+	s.d.Lists = []dataplane.ListState{{List: "never-block", Intended: 4, Enforced: 4}}
+	if out, err := s.run(t, "blocks", "--verify"); err != nil || !strings.Contains(out, "never-block: 4 entries are intended, and exactly these") {
+		t.Errorf("no difference: %q, %v", out, err)
+	}
+	s.d.Lists[0].Missing = []string{"192.0.2.1/32"}
+	if _, err := s.run(t, "blocks", "--verify"); err == nil || !strings.Contains(err.Error(), "never-block: 1 not enforced (192.0.2.1/32)") {
+		t.Errorf("a list that differs: %v", err)
 	}
 	s.d.Missing, s.d.Extra = []string{"block of 203.0.113.1"}, []string{"block of 203.0.113.4"}
 	_, err := s.run(t, "blocks", "--verify")

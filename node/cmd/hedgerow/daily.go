@@ -72,7 +72,7 @@ func dailyCommands() []*cobra.Command {
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
 		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
-		modeCommand(), panicCommand(), stopCommand(), peersCommand(), modelsCommand(), roundCommand(),
+		modeCommand(), panicCommand(), stopCommand(), peersCommand(), roundCommand(),
 	} {
 		out = append(out, d.command())
 	}
@@ -112,6 +112,9 @@ func printStatus(w io.Writer, s api.Status) {
 		row("daemon away", "%s", s.Plane.Away)
 	}
 	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
+	if words := listRow(s.Lists); words != "" {
+		row("lists", "%s", words)
+	}
 	if words := floodRow(&s.Plane.Flood); words != "" {
 		row("floods", "%s", words)
 	}
@@ -401,28 +404,6 @@ func peersCommand() daily {
 	}
 }
 
-func modelsCommand() daily {
-	return daily{
-		use: "models", short: "The models of this site: where they come from, what decided about them",
-		example: "  hedgerow models\n  hedgerow models --json",
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
-			ms, err := cl.Models(ctx)
-			return ms, func(w io.Writer) {
-				if len(ms) == 0 {
-					_, _ = fmt.Fprintln(w, "none yet (`hedgerow status` tells how long until the first)")
-				}
-				for _, m := range ms {
-					mark := " "
-					if m.Active {
-						mark = "*"
-					}
-					_, _ = fmt.Fprintf(w, "%s %.12s  %s  %s, %s, %d flows, %d attack examples\n    %s\n", mark, m.Hash, clock(m.Created), m.Origin, m.State, m.Flows, m.Attacks, m.Why)
-				}
-			}, err
-		},
-	}
-}
-
 func roundCommand() daily {
 	return daily{
 		use: "round", short: "Begin the mesh's next model round now instead of at its time",
@@ -432,6 +413,22 @@ func roundCommand() daily {
 			return map[string]uint64{"round": n}, done(fmt.Sprintf("round %d has begun", n)), err
 		},
 	}
+}
+
+// listRow says of each list that is not empty how much of it is enforced.
+func listRow(lists []dataplane.ListState) string {
+	var words []string
+	for _, l := range lists {
+		if l.Intended+l.Enforced == 0 {
+			continue
+		}
+		w := fmt.Sprintf("%s %d of %d", l.List, l.Enforced, l.Intended)
+		if !l.Fits() {
+			w += " (NOT as intended: `hedgerow blocks --verify`)"
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, ", ")
 }
 
 // floodRow says what floods did, "" when there was none.

@@ -6,6 +6,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -14,21 +15,22 @@ import (
 
 // Status is the site at a glance.
 type Status struct {
-	Site     string         `json:"site"`
-	Version  string         `json:"version"`
-	Started  time.Time      `json:"started"`
-	Mode     string         `json:"mode"`
-	Panic    bool           `json:"panic"`
-	Plane    PlaneStatus    `json:"plane"`
-	Learning Learning       `json:"learning"`
-	Mesh     Mesh           `json:"mesh"`
-	Feeds    FeedsSummary   `json:"feeds"`
-	Open     int            `json:"open_incidents"`
-	Blocks   int            `json:"blocks"`
-	Store    StoreStatus    `json:"store"`
-	Warnings []string       `json:"warnings,omitempty"`
-	Floods   []*event.Event `json:"floods,omitempty"` // that have not ended
-	Uptime   time.Duration  `json:"uptime_ns"`
+	Site     string                `json:"site"`
+	Version  string                `json:"version"`
+	Started  time.Time             `json:"started"`
+	Mode     string                `json:"mode"`
+	Panic    bool                  `json:"panic"`
+	Plane    PlaneStatus           `json:"plane"`
+	Learning Learning              `json:"learning"`
+	Mesh     Mesh                  `json:"mesh"`
+	Feeds    FeedsSummary          `json:"feeds"`
+	Open     int                   `json:"open_incidents"`
+	Blocks   int                   `json:"blocks"`
+	Store    StoreStatus           `json:"store"`
+	Warnings []string              `json:"warnings,omitempty"`
+	Lists    []dataplane.ListState `json:"lists"`            // what is spared, as the plane's own read-back finds it
+	Floods   []*event.Event        `json:"floods,omitempty"` // that have not ended
+	Uptime   time.Duration         `json:"uptime_ns"`
 }
 
 // PlaneStatus is the packet path.
@@ -94,10 +96,15 @@ type Difference struct {
 	Missing  []string `json:"missing"` // intended, and not enforced
 	Extra    []string `json:"extra"`   // enforced, and not intended
 	Changed  []string `json:"changed"` // enforced otherwise than intended
+	// Lists are what is spared and what floods are held to, read back likewise.
+	Lists []dataplane.ListState `json:"lists"`
 }
 
 // None says that everything intended is enforced, and nothing else.
-func (d Difference) None() bool { return len(d.Missing)+len(d.Extra)+len(d.Changed) == 0 }
+func (d Difference) None() bool {
+	return len(d.Missing)+len(d.Extra)+len(d.Changed) == 0 &&
+		!slices.ContainsFunc(d.Lists, func(s dataplane.ListState) bool { return !s.Fits() })
+}
 
 // Peer is another site.
 type Peer struct {
@@ -107,13 +114,6 @@ type Peer struct {
 	LatencyMS float64   `json:"latency_ms"`
 	LastHeard time.Time `json:"last_heard,omitzero"`
 	Words     string    `json:"words"`
-}
-
-// Model is one model of the registry.
-type Model struct {
-	event.Model
-	Created time.Time `json:"created"`
-	Active  bool      `json:"active"`
 }
 
 // Explanation is everything that is known of an alert, incident or block.
@@ -154,7 +154,7 @@ type Backend interface {
 	// Stop ends the daemon after it has answered; remove also ends enforcement.
 	Stop(ctx context.Context, remove bool) error
 	Peers(ctx context.Context) ([]Peer, error)
-	Models(ctx context.Context) ([]Model, error)
+	ModelBackend
 	StartRound(ctx context.Context) (uint64, error)
 	Feeds(ctx context.Context) (Feeds, error)
 	Refused(ctx context.Context, name string) ([]FeedNote, error)
