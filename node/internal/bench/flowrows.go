@@ -126,7 +126,7 @@ func (r *runner) flowSize(row *Row, n, rounds int) (err error) {
 		return err
 	}
 	known := firstClients(n)
-	list := make([]xdpbench.Source, r.size(1<<21, 1<<15))
+	list := make([]xdpbench.Source, r.size(1<<20, 1<<15))
 	f, err := newFlowTables(max(n, 65536), max(len(list), n))
 	if err != nil {
 		return err
@@ -181,7 +181,7 @@ func (r *runner) floodRow() error {
 }
 
 func (r *runner) floodSize(row *Row, n int) (err error) {
-	packets := r.size(1<<21, 1<<15)
+	packets := r.size(1<<20, 1<<15)
 	f, err := newFlowTables(n, packets)
 	if err != nil {
 		return err
@@ -266,7 +266,7 @@ func (r *runner) survival(row *Row) error {
 // surviveOne is how many clients had a flow in each table, and how many had the
 // same one after the flood.
 func (r *runner) surviveOne(row *Row, a attack) (had, has [2]int, err error) {
-	packets := r.size(1<<21, 1<<15)
+	packets := r.size(1<<20, 1<<15)
 	f, err := newFlowTables(r.size(65536, 2048), packets)
 	if err != nil {
 		return had, has, err
