@@ -21,21 +21,27 @@ const filterSource = 1
 
 // OpenFilter opens the tables that are pinned in a folder and puts addresses
 // into them, each of which is then looked for as a source.
-func OpenFilter(dir string, addrs []netip.Addr) (f *Filter, err error) {
+func OpenFilter(dir string, addrs []netip.Addr) (*Filter, error) {
 	if len(addrs) > FilterMost {
 		return nil, fmt.Errorf("xdp-filter: %d addresses: expected at most %d", len(addrs), FilterMost)
 	}
-	f = new(Filter)
-	defer func() {
-		if err != nil {
-			err = errors.Join(fmt.Errorf("xdp-filter: %w", err), f.Close())
-		}
-	}()
-	if f.addrs, err = ebpf.LoadPinnedMap(filepath.Join(dir, "filter_ipv4"), nil); err != nil {
-		return f, err
+	f := new(Filter)
+	if err := errors.Join(open(&f.addrs, dir, "filter_ipv4"), open(&f.stats, dir, "xdp_stats_map"), f.list(addrs)); err != nil {
+		return nil, errors.Join(fmt.Errorf("xdp-filter: %w", err), f.Close())
 	}
-	if f.stats, err = ebpf.LoadPinnedMap(filepath.Join(dir, "xdp_stats_map"), nil); err != nil {
-		return f, err
+	return f, nil
+}
+
+func open(to **ebpf.Map, dir, name string) (err error) {
+	if *to, err = ebpf.LoadPinnedMap(filepath.Join(dir, name), nil); err != nil {
+		return fmt.Errorf("open table %s: %w", name, err)
+	}
+	return nil
+}
+
+func (f *Filter) list(addrs []netip.Addr) error {
+	if f.addrs == nil {
+		return nil // said already
 	}
 	each := make([]uint64, ebpf.MustPossibleCPU())
 	for i := range each {
@@ -43,10 +49,10 @@ func OpenFilter(dir string, addrs []netip.Addr) (f *Filter, err error) {
 	}
 	for _, a := range addrs {
 		if err := f.addrs.Put(a.As4(), each); err != nil {
-			return f, fmt.Errorf("list %s: %w", a, err)
+			return fmt.Errorf("list %s: %w", a, err)
 		}
 	}
-	return f, nil
+	return nil
 }
 
 // Verdicts reads xdp-filter's own counters, which are by what it told XDP.

@@ -126,8 +126,12 @@ func (r *runner) flowSize(row *Row, n, rounds int) (err error) {
 		return err
 	}
 	known := firstClients(n)
+	fill := make([]xdpbench.Source, 0, 3*n) // the second packet makes a flow what it stays
+	for _, c := range known {
+		fill = append(fill, c, c, c)
+	}
 	list := make([]xdpbench.Source, r.size(1<<20, 1<<15))
-	f, err := newFlowTables(max(n, 65536), max(len(list), n))
+	f, err := newFlowTables(max(n, 65536), max(len(list), len(fill)))
 	if err != nil {
 		return err
 	}
@@ -138,10 +142,8 @@ func (r *runner) flowSize(row *Row, n, rounds int) (err error) {
 	}
 	var kept [2]int
 	for i, t := range f.tables {
-		for range 3 { // the second packet makes the flow what it stays
-			if _, err := f.play(t, known, row); err != nil {
-				return err
-			}
+		if _, err := f.play(t, fill, row); err != nil {
+			return err
 		}
 		ids, err := t.Known(known)
 		if err != nil {
