@@ -473,20 +473,3 @@ func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 	}
 	return out, nil
 }
-
-// Models lists the models of this site, the oldest first.
-func (n *Node) Models(context.Context) ([]api.Model, error) {
-	ms, err := n.o.Store.Models()
-	if err != nil {
-		return nil, err
-	}
-	out := make([]api.Model, 0, len(ms))
-	for _, m := range ms {
-		x := api.Model{Model: m.Model, Created: m.Stored}
-		for _, s := range m.Slots {
-			x.Active = x.Active || s == slotActive
-		}
-		out = append(out, x)
-	}
-	return out, nil
-}

@@ -22,8 +22,10 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
 	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
@@ -71,8 +73,14 @@ type LearnerOptions struct {
 	Wait            time.Duration // age at which traffic may teach a later model
 	RetrainEvery    time.Duration
 	IncidentsPerDay float64
-	Seed            uint64
-	Context         feature.ContextOptions
+	// Shadow and Canary are how long a new model scores beside, and decides for
+	// CanaryShare of the hosts, at least, and TrialReports how many reports
+	// either takes as well. Zero values take the defaults of lifecycle.Options.
+	Shadow, Canary time.Duration
+	CanaryShare    float64
+	TrialReports   int
+	Seed           uint64
+	Context        feature.ContextOptions
 }
 
 // PolicyOptions bound what decisions may do.
@@ -110,6 +118,7 @@ type Node struct {
 	rate     rate
 	allowed  []string // the operator's never-block entries, as written
 	watching bool     // the plane shows DNS answers
+	beside   beside   // what watched models make of reports
 	restart  []string // keys of the configuration that wait for a restart
 	misread  string   // why the configuration was not taken over last, "" when it was
 	// Suspensions that an earlier process left in the plane.
@@ -117,6 +126,7 @@ type Node struct {
 
 	feeds  *feeds
 	learn  *learning
+	models *life
 	outbox *queue[job]            // for the disk
 	toMesh *queue[enforce.Effect] // shares and withdrawals
 	flows  archive
@@ -183,6 +193,7 @@ func (n *Node) makeJudgement() error {
 	if n.learn, err = newLearning(n); err != nil {
 		return err
 	}
+	n.models = newLife(n)
 	n.sensor, err = enforce.NewSensor(n.o.Learner.Context)
 	if err != nil {
 		return fmt.Errorf("node: %v", err)
@@ -233,6 +244,9 @@ func (n *Node) restore() error {
 		return err
 	}
 	if err := n.learn.restore(); err != nil {
+		return err
+	}
+	if err := n.models.restore(); err != nil {
 		return err
 	}
 	blocks, err := n.o.Store.Blocks()
@@ -293,6 +307,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.ticker(ctx) })
 	g.Go(func() error { return n.repairer(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
+	g.Go(func() error { return n.models.run(ctx) })
 	g.Go(func() error { return n.feeds.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
 	if n.member != nil {
@@ -368,10 +383,22 @@ func (n *Node) handle(ev *dataplane.Event) {
 			n.buffer.odd(enforce.CauseOf(&ev.Record), vec)
 		}
 		n.learn.observe(now, ev, vec)
+		if pairs := n.sensor.Pairs(); len(pairs) > 0 {
+			n.beside.count(pairs, causeHash(&ev.Record), gateLevel)
+		}
 	}
 	if ev.Kind == dataplane.EventEnd {
 		n.flows.add(enforce.FlowBody(&ev.Record, j.P), vec)
 	}
+}
+
+// causeHash is a report's cause for those who count by it.
+func causeHash(r *flow.Record) uint64 {
+	peer, _, ok := r.Outside()
+	if !ok {
+		peer = r.Responder()
+	}
+	return learner.Cause(ownersOf(r, peer))
 }
 
 // act carries effects out: rules now, under the lock, the rest by the outbox.
@@ -437,7 +464,7 @@ func (n *Node) apply(a *enforce.Apply) {
 func (n *Node) setBudget() {
 	if m := n.learn.active(); m != nil {
 		share := n.o.Learner.IncidentsPerDay / max(1, n.rate.perDay(n.now()))
-		n.machine.SetBudget(min(share, 1e-2), m.Floor())
+		n.machine.SetBudget(min(share, 1e-2), max(m.Floor(), n.sensor.Floor()))
 	}
 }
 

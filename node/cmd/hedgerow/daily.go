@@ -72,7 +72,7 @@ func dailyCommands() []*cobra.Command {
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
 		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
-		modeCommand(), panicCommand(), stopCommand(), peersCommand(), modelsCommand(), roundCommand(),
+		modeCommand(), panicCommand(), stopCommand(), peersCommand(), roundCommand(),
 	} {
 		out = append(out, d.command())
 	}
@@ -395,28 +395,6 @@ func peersCommand() daily {
 						state = fmt.Sprintf("connected, %.1f ms", p.LatencyMS)
 					}
 					_, _ = fmt.Fprintf(w, "%s  %s  %s\n    %s\n", p.Name, state, p.ID, p.Words)
-				}
-			}, err
-		},
-	}
-}
-
-func modelsCommand() daily {
-	return daily{
-		use: "models", short: "The models of this site: where they come from, what decided about them",
-		example: "  hedgerow models\n  hedgerow models --json",
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
-			ms, err := cl.Models(ctx)
-			return ms, func(w io.Writer) {
-				if len(ms) == 0 {
-					_, _ = fmt.Fprintln(w, "none yet (`hedgerow status` tells how long until the first)")
-				}
-				for _, m := range ms {
-					mark := " "
-					if m.Active {
-						mark = "*"
-					}
-					_, _ = fmt.Fprintf(w, "%s %.12s  %s  %s, %s, %d flows, %d attack examples\n    %s\n", mark, m.Hash, clock(m.Created), m.Origin, m.State, m.Flows, m.Attacks, m.Why)
 				}
 			}, err
 		},

@@ -243,9 +243,19 @@ func siteOptions(cfg *config.Config, place placed, seed uint64) node.Options {
 		Learner: node.LearnerOptions{
 			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
 			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: t.IncidentsPerDay,
+			Shadow: stageLength(cfg.Learner.Shadow), Canary: stageLength(cfg.Learner.Canary),
+			CanaryShare: cfg.Learner.CanaryShare, TrialReports: cfg.Learner.TrialReports,
 			Seed: seed, Context: feature.ContextOptions{Settle: cfg.Learner.Settle, Seed: seed},
 		},
 	}
+}
+
+// stageLength is a length of the configuration, where 0 skips the stage.
+func stageLength(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // greet says in five lines what runs and what to do next.

@@ -109,13 +109,6 @@ type Peer struct {
 	Words     string    `json:"words"`
 }
 
-// Model is one model of the registry.
-type Model struct {
-	event.Model
-	Created time.Time `json:"created"`
-	Active  bool      `json:"active"`
-}
-
 // Explanation is everything that is known of an alert, incident or block.
 type Explanation struct {
 	ID       string         `json:"id"`
@@ -154,7 +147,7 @@ type Backend interface {
 	// Stop ends the daemon after it has answered; remove also ends enforcement.
 	Stop(ctx context.Context, remove bool) error
 	Peers(ctx context.Context) ([]Peer, error)
-	Models(ctx context.Context) ([]Model, error)
+	ModelBackend
 	StartRound(ctx context.Context) (uint64, error)
 	Feeds(ctx context.Context) (Feeds, error)
 	Refused(ctx context.Context, name string) ([]FeedNote, error)

@@ -175,7 +175,7 @@ type Model struct {
 	Parent  string             `json:"parent,omitempty"`
 	Origin  string             `json:"origin"` // local, round
 	Round   uint64             `json:"round,omitempty"`
-	State   string             `json:"state"` // trained, candidate, active, refused, retired
+	State   string             `json:"state"` // candidate, shadow, canary, active, refused, rolled-back, retired
 	Flows   int                `json:"flows"` // normal flows in training
 	Attacks int                `json:"attacks"`
 	Metrics map[string]float64 `json:"metrics,omitempty"`
