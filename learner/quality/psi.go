@@ -9,6 +9,9 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 )
 
+// Enough is how many reports a window needs to be compared with.
+const Enough = 50
+
 const (
 	deciles = 10
 	// large is the index from which a shift is called large.

@@ -2,6 +2,7 @@ package quality
 
 import (
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
@@ -48,7 +49,7 @@ func (r *Report) Teaches() bool { return r.Verdict != Bad }
 func (r *Report) Words() string {
 	s := fmt.Sprintf("%s: %d of %d reports kept", r.Verdict, r.Kept, r.Offered)
 	if len(r.Reasons) > 0 {
-		s += "; " + join(r.Reasons)
+		s += "; " + strings.Join(r.Reasons, "; ")
 	}
 	return s
 }
@@ -107,7 +108,7 @@ func (w *Window) against(r *Report) {
 // drift compares the inputs with what the model was trained on.
 func (w *Window) drift(r *Report, ref, before *Reference) {
 	vecs := w.vectors()
-	if ref == nil || len(vecs) < w.l.Least {
+	if ref == nil || len(vecs) < Enough {
 		return
 	}
 	r.Drifted, r.Compared, r.Torn = ref.compare(vecs, w.count.blind)
@@ -115,7 +116,7 @@ func (w *Window) drift(r *Report, ref, before *Reference) {
 		return
 	}
 	words := fmt.Sprintf("%d of %d inputs are not distributed as in training, most of all: %s", len(r.Drifted), r.Compared, r.Drifted[0].Words)
-	if float64(r.Torn) <= w.l.Torn*float64(r.Compared) || settled(before, vecs, w.count.blind) {
+	if float64(r.Torn) <= w.l.Torn*float64(r.Compared) || w.settled(before, vecs) {
 		if r.Verdict == Good {
 			r.Verdict = Changed
 		}
@@ -126,10 +127,10 @@ func (w *Window) drift(r *Report, ref, before *Reference) {
 }
 
 // settled says that the window before was about like this one.
-func settled(before *Reference, vecs []feature.Vector, blind uint64) bool {
+func (w *Window) settled(before *Reference, vecs []feature.Vector) bool {
 	if before == nil {
 		return false
 	}
-	_, compared, torn := before.compare(vecs, blind)
-	return compared > 0 && torn*10 <= compared
+	_, compared, torn := before.compare(vecs, w.count.blind)
+	return float64(torn) <= w.l.Torn/4*float64(compared)
 }

@@ -3,7 +3,6 @@ package quality
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
@@ -22,6 +21,7 @@ const (
 // Item is one report of a flow.
 type Item struct {
 	At                  time.Time // of the flow's last packet
+	Seen                time.Time // when the report came, for whoever keeps it
 	Key                 uint64    // names flow and report; 0 for none. Equal keys are duplicates
 	Host, Peer, Service uint64
 	Class               Class
@@ -36,8 +36,8 @@ type Item struct {
 type Limits struct {
 	// Size is how many reports a window takes; default 1024, at most 16384.
 	Size int
-	// Slack is how far back or ahead a clock may go without a word; default one
-	// minute.
+	// Slack is how far back or ahead a clock may go without a word; default five
+	// minutes, for a flow is told ended that long after its last packet.
 	Slack time.Duration
 	// Shares of a window from which it is bad: reports that the schema does not
 	// allow (default 0.01), duplicates (0.2), reports with a wrong time (0.02),
@@ -54,7 +54,7 @@ func (l Limits) withDefaults() (Limits, error) {
 		l.Size = 1024
 	}
 	if l.Slack == 0 {
-		l.Slack = time.Minute
+		l.Slack = 5 * time.Minute
 	}
 	if l.Least == 0 {
 		l.Least = 50
@@ -77,15 +77,16 @@ func (l Limits) withDefaults() (Limits, error) {
 }
 
 // Window gathers reports up to a bound. It is for one goroutine. What it knows of
-// clocks and of keys outlasts Reset, so that the second of two windows knows what
+// clocks and of keys goes on to Next, so that the second of two windows knows what
 // the first one saw.
 type Window struct {
-	l     Limits
-	items []Item
-	count counts
-	seen  [2]map[uint64]struct{} // keys, two generations
-	last  time.Time
-	hosts map[uint64]int
+	l      Limits
+	items  []Item
+	count  counts
+	seen   [2]map[uint64]struct{} // keys, two generations
+	last   time.Time
+	hosts  map[uint64]int
+	closed bool
 }
 
 // counts are what a report is made of.
@@ -107,27 +108,29 @@ func NewWindow(l Limits) (*Window, error) {
 	if err != nil {
 		return nil, err
 	}
-	w := &Window{l: l, seen: [2]map[uint64]struct{}{{}, {}}}
-	w.Reset()
-	return w, nil
+	return &Window{l: l, seen: [2]map[uint64]struct{}{{}, {}}, hosts: map[uint64]int{}}, nil
 }
 
-// Reset empties the window for the next.
-func (w *Window) Reset() {
-	w.items, w.count, w.hosts = w.items[:0], counts{}, map[uint64]int{}
+// Next is an empty window that goes on where this one ends; this one takes no
+// more.
+func (w *Window) Next() *Window {
+	n := &Window{l: w.l, seen: w.seen, last: w.last, hosts: map[uint64]int{}}
+	w.seen = [2]map[uint64]struct{}{}
+	w.closed = true
+	return n
 }
 
 // Full says that the window takes no more.
-func (w *Window) Full() bool { return len(w.items) >= w.l.Size }
+func (w *Window) Full() bool { return w.closed || len(w.items) >= w.l.Size }
 
 // Len is how many reports it holds.
 func (w *Window) Len() int { return len(w.items) }
 
-// Offered is how many reports were offered to it since Reset.
+// Offered is how many reports were offered to it.
 func (w *Window) Offered() int { return w.count.offered }
 
-// Items are the reports that it holds, valid until Reset. Those that were
-// refused one by one are not among them.
+// Items are the reports that it holds. Those that were refused one by one are not
+// among them.
 func (w *Window) Items() []Item { return w.items }
 
 // Drop removes reports, because their host or peer was indicted meanwhile.
@@ -231,6 +234,3 @@ func (w *Window) vectors() []feature.Vector {
 
 // Reference is how the window's inputs are distributed, attacks left out.
 func (w *Window) Reference() *Reference { return NewReference(w.vectors()) }
-
-// join lists words with semicolons.
-func join(words []string) string { return strings.Join(words, "; ") }
