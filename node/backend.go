@@ -55,12 +55,16 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	n.mu.Lock()
 	mode, panicked, open := n.machine.Mode(), n.machine.Panicked(), n.machine.Open()
 	blocks, settled, alpha := len(n.machine.Standing()), n.sensor.Settled(), n.machine.Alpha()
+	lists, err := n.audit()
 	waiting, floods := n.reloadWarnings(), n.floods.open(n.now(), &n.o.Flood)
 	n.mu.Unlock()
+	if err != nil {
+		return api.Status{}, err
+	}
 	p := n.learn.progress(settled)
 	s := api.Status{
 		Site: n.o.Site, Version: n.o.Version, Started: n.started, Uptime: n.now().Sub(n.started),
-		Mode: mode.String(), Panic: panicked, Open: open, Blocks: blocks, Warnings: n.o.Warnings, Floods: floods,
+		Mode: mode.String(), Panic: panicked, Open: open, Blocks: blocks, Warnings: n.o.Warnings, Floods: floods, Lists: lists,
 		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Away: n.o.Away, Stats: st},
 		Learning: api.Learning{
 			Enabled: p.enabled, Seen: p.seen, Needed: p.needed, Judging: p.judging, WaitS: p.wait.Seconds(),
@@ -431,15 +435,25 @@ func (n *Node) loadAllowed() error {
 	return json.Unmarshal(b, &n.allowed)
 }
 
-// setNever hands the whole never-block list to the plane and the guard.
-func (n *Node) setNever() error {
+// spared is the whole never-block list: the system's, the configuration's and the
+// operator's.
+func (n *Node) spared() ([]dataplane.Never, error) {
 	all := slices.Concat(n.o.Never, n.o.Spared)
 	for _, a := range n.allowed {
 		e, err := config.ParseNever(a)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all = append(all, e)
+	}
+	return all, nil
+}
+
+// setNever hands the never-block list to the plane and the guard.
+func (n *Node) setNever() error {
+	all, err := n.spared()
+	if err != nil {
+		return err
 	}
 	if err := n.guard.SetNever(all); err != nil {
 		return err
