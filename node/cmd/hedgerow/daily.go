@@ -122,6 +122,9 @@ func printStatus(w io.Writer, s api.Status) {
 		row("flood now", "%s (hedgerow explain %s)", e.Flood.Sentence, e.ID)
 	}
 	row("learning", "%s", s.Learning.Words)
+	if q := s.Learning.Quality; q != nil {
+		row("quality", "%s", qualityWords(q))
+	}
 	if s.Mesh.Enabled {
 		row("mesh", "%s; connected to %s; round %d (adopted %d)", s.Mesh.Preset, orNone(strings.Join(s.Mesh.Connected, ", ")), s.Mesh.Round, s.Mesh.Adopted)
 	} else {
@@ -426,6 +429,15 @@ func floodRow(f *dataplane.FloodStats) string {
 		refused, f.Challenges, f.Proofs, f.BreakerTrips, f.Untracked+f.BreakerDropped)
 	if f.BreakerOpen[dataplane.FromInside] || f.BreakerOpen[dataplane.ToInside] {
 		s += ", OPEN NOW"
+	}
+	return s
+}
+
+// qualityWords says what became of the last window that was to teach.
+func qualityWords(q *event.Quality) string {
+	s := fmt.Sprintf("last window %s: %d of %d reports kept", q.Verdict, q.Kept, q.Reports)
+	if q.Why != "" {
+		s += "; " + q.Why
 	}
 	return s
 }

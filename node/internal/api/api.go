@@ -53,6 +53,8 @@ type Learning struct {
 	TrainedAt time.Time `json:"trained_at,omitzero"`
 	Alpha     float64   `json:"alpha"`
 	Words     string    `json:"words"`
+	// Quality is of the last window of traffic that was to teach; none before it.
+	Quality *event.Quality `json:"quality,omitempty"`
 }
 
 // Mesh is the consortium as this site sees it.
