@@ -55,6 +55,7 @@ type Proposal struct {
 	Origin string // Local or Round
 	Round  uint64 // whose shared part is inside, 0 for none
 	Data   Window
+	Why    string // it was made ahead of its time, "" when it was not
 }
 
 // Step is one change of a model's stage, and why.

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/learner/budget"
+	"github.com/hedgerow-mesh/hedgerow/learner/drift"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
@@ -51,6 +53,20 @@ type Learning struct {
 	TrainedAt time.Time `json:"trained_at,omitzero"`
 	Alpha     float64   `json:"alpha"`
 	Words     string    `json:"words"`
+	// Budget is what was false against what the operator accepts.
+	Budget budget.Report `json:"budget"`
+	// Drift is the last that was found since the model was made.
+	Drift *Drift `json:"drift,omitempty"`
+}
+
+// Drift says that traffic is otherwise than what the model learnt, and by whom.
+type Drift struct {
+	At       time.Time     `json:"at"`
+	Kind     string        `json:"kind"` // inputs, scores
+	Words    string        `json:"words"`
+	Features []drift.Moved `json:"features,omitempty"`
+	Hosts    []string      `json:"hosts,omitempty"`
+	Retrain  time.Time     `json:"retrain"` // when a new model is made for it
 }
 
 // Mesh is the consortium as this site sees it.
@@ -148,6 +164,7 @@ type Backend interface {
 	Stop(ctx context.Context, remove bool) error
 	Peers(ctx context.Context) ([]Peer, error)
 	ModelBackend
+	HuntBackend
 	StartRound(ctx context.Context) (uint64, error)
 	Feeds(ctx context.Context) (Feeds, error)
 	Refused(ctx context.Context, name string) ([]FeedNote, error)
