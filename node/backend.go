@@ -57,16 +57,20 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	blocks, settled, alpha := len(n.machine.Standing()), n.sensor.Settled(), n.machine.Alpha()
 	drifted := n.drifts.last
 	report := n.truth.account.Report(n.now(), n.askedFor())
+	lists, err := n.audit()
 	waiting, floods := n.reloadWarnings(), n.floods.open(n.now(), &n.o.Flood)
 	n.mu.Unlock()
+	if err != nil {
+		return api.Status{}, err
+	}
 	p := n.learn.progress(settled)
 	s := api.Status{
 		Site: n.o.Site, Version: n.o.Version, Started: n.started, Uptime: n.now().Sub(n.started),
-		Mode: mode.String(), Panic: panicked, Open: open, Blocks: blocks, Warnings: n.o.Warnings, Floods: floods,
+		Mode: mode.String(), Panic: panicked, Open: open, Blocks: blocks, Warnings: n.o.Warnings, Floods: floods, Lists: lists,
 		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Away: n.o.Away, Stats: st},
 		Learning: api.Learning{
 			Enabled: p.enabled, Seen: p.seen, Needed: p.needed, Judging: p.judging, WaitS: p.wait.Seconds(),
-			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted,
+			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(),
 		},
 	}
 	fs, err := n.feeds.view()
@@ -433,15 +437,25 @@ func (n *Node) loadAllowed() error {
 	return json.Unmarshal(b, &n.allowed)
 }
 
-// setNever hands the whole never-block list to the plane and the guard.
-func (n *Node) setNever() error {
+// spared is the whole never-block list: the system's, the configuration's and the
+// operator's.
+func (n *Node) spared() ([]dataplane.Never, error) {
 	all := slices.Concat(n.o.Never, n.o.Spared)
 	for _, a := range n.allowed {
 		e, err := config.ParseNever(a)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all = append(all, e)
+	}
+	return all, nil
+}
+
+// setNever hands the never-block list to the plane and the guard.
+func (n *Node) setNever() error {
+	all, err := n.spared()
+	if err != nil {
+		return err
 	}
 	if err := n.guard.SetNever(all); err != nil {
 		return err

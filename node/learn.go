@@ -47,6 +47,7 @@ type learning struct {
 	trainedAt time.Time
 	wanted    string    // why a new model is wanted before its time
 	began     time.Time // when training began last
+	fit       fitness
 	wake      chan struct{}
 }
 
@@ -84,9 +85,13 @@ func newLearning(n *Node) (*learning, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node: %v", err)
 	}
+	fit, err := newFitness()
+	if err != nil {
+		return nil, fmt.Errorf("node: %v", err)
+	}
 	return &learning{
 		n: n, cfg: learner.Config{Seed: n.o.Learner.Seed}, pool: pool, later: later,
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), fit: fit,
 	}, nil
 }
 
@@ -114,9 +119,7 @@ func (l *learning) observe(now time.Time, ev *dataplane.Event, v *feature.Vector
 	if ev.Kind == dataplane.EventEnd {
 		l.seen++
 	}
-	host, far, service := ownersOf(r, peer)
-	l.pool.Add(now, v, host, far, service)
-	l.later.Add(now, v, host, far, service)
+	l.offer(now, ev, v, peer)
 	if l.model == nil && l.due(now) {
 		l.poke()
 	}
@@ -131,6 +134,7 @@ func ownersOf(r *flow.Record, peer netip.AddrPort) (host, far, service uint64) {
 // exam gathers what a model is measured on: traffic later than a time, the
 // frozen and the forgiven normal, and the confirmed behaviours.
 func (l *learning) exam(after time.Time, level float64) *learner.Exam {
+	l.judgeAll()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x := &learner.Exam{Known: slices.Concat(l.known, l.forgiven), Attacks: examples(l.attacks), Level: level}
@@ -164,6 +168,7 @@ func (l *learning) label(lb *enforce.Label, vecs []feature.Vector) {
 		if lb.Peer.IsValid() {
 			l.pool.Forget(hashAddr(lb.Peer))
 			l.later.Forget(hashAddr(lb.Peer))
+			l.fit.forget(hashAddr(lb.Peer))
 		}
 		for i := range vecs[:min(len(vecs), maxAttacks-len(l.attacks))] {
 			x := learner.Example{V: vecs[i], Weight: float32(lb.Weight), Family: lb.Family}
@@ -215,6 +220,7 @@ func (l *learning) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
+			l.judgeFull()
 			if l.active() != nil && l.reason() == "" {
 				continue
 			}
@@ -259,6 +265,7 @@ func (l *learning) takeReason() string {
 // the newest, on which it is judged; later only what has waited and was not
 // indicted since.
 func (l *learning) snapshot() lesson {
+	l.judgeAll()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := lesson{from: l.first, until: l.n.now(), champion: l.champion, attacks: examples(l.attacks)}

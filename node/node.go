@@ -165,7 +165,7 @@ func New(o Options) (*Node, error) {
 		return nil, err
 	}
 	if o.Metrics != nil {
-		if err := o.Metrics.WatchFeeds(n.feeds.figures); err != nil {
+		if err := errors.Join(o.Metrics.WatchFeeds(n.feeds.figures), o.Metrics.WatchLists(n.Lists)); err != nil {
 			return nil, err
 		}
 	}

@@ -98,7 +98,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), budgetCases(), bulkCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), budgetCases(), bulkCases(), auditCases()} {
 		all = append(all, group...)
 	}
 	return all

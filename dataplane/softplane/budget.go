@@ -74,23 +74,29 @@ func (p *Plane) FloodTotals() (s dataplane.FloodStats, err error) {
 	return s, err
 }
 
-func (g *flood) set(f *dataplane.Flood) {
+// rates sets what f says, and nothing that is kept for it.
+func (g *flood) rates(f *dataplane.Flood) {
 	g.on = f.Active()
 	for i, rate := range f.Rates() {
 		g.step[i] = 0
-		if rate == 0 {
-			continue
-		}
-		g.step[i] = aSecond / int64(rate)
-		for r := range floodRows {
-			if g.cells[i][r] == nil {
-				g.cells[i][r] = make([]int64, floodCells)
-			}
+		if rate != 0 {
+			g.step[i] = aSecond / int64(rate)
 		}
 	}
 	g.breakerDrops, g.breakerLimit = f.BreakerDrops, 0
 	if f.Breaker != 0 {
 		g.breakerLimit = max(1, int64(f.Breaker)*breakerStep/aSecond)
+	}
+}
+
+func (g *flood) set(f *dataplane.Flood) {
+	g.rates(f)
+	for i := range g.step {
+		for r := range floodRows {
+			if g.step[i] != 0 && g.cells[i][r] == nil {
+				g.cells[i][r] = make([]int64, floodCells)
+			}
+		}
 	}
 	if g.proofs == nil {
 		g.proofs = map[netip.Addr]*proof{}

@@ -28,9 +28,9 @@ const (
 
 	// Page-Hinkley: what a mean may rise unnoticed, and how far the sum may
 	// climb, in standard deviations of the scores.
-	slack  = 0.3
-	climb  = 40
-	maxX   = 9.0 // -ln p beyond this says no more
+	slack  = 0.5
+	climb  = 60
+	maxX   = 6.0 // -ln p beyond this says no more
 	warmup = 500 // flows that tell what is usual
 	// Of so many counted flows at most so many are of one cause: together they
 	// stay below the slack, however strange they are.
@@ -191,10 +191,11 @@ func (d *Detector) Report(v *feature.Vector, host, cause uint64) *Drift {
 
 // compare holds the window against the reference.
 func (d *Detector) compare() *Drift {
-	n, causes := float64(len(d.rows)), max(len(d.per), 2)
+	n, causes, hosts := float64(len(d.rows)), max(len(d.per), 2), map[uint64]bool{}
 	var index [feature.Dim]float64
 	var now [feature.Dim][cells + 1]float64
 	for _, r := range d.rows {
+		hosts[r.host] = true
 		for i, c := range r.cell {
 			now[i][c] += 1 / n
 		}
@@ -203,8 +204,8 @@ func (d *Detector) compare() *Drift {
 	out := &Drift{Kind: Inputs, N: len(d.rows), Causes: causes}
 	for i := range index {
 		index[i] = stability(&d.ref[i], &now[i])
-		l := max(large, twice*d.usual[i], (1/d.m+1/float64(causes))*calibrate.ChiSquare(float64(len(d.edges[i])+1), 1-chance/feature.Dim))
-		if index[i] > l {
+		l := max(large, twice*d.usual[i], d.noise(i, causes, len(hosts)))
+		if index[i] > l && d.counts(i, &now[i]) {
 			out.Features = append(out.Features, Moved{Name: feature.Name(i), Index: index[i]})
 			limit = min(limit, l)
 		}
@@ -225,6 +226,31 @@ func (d *Detector) compare() *Drift {
 	}
 	out.Hosts = d.movers(feature.Index(out.Features[0].Name), &now)
 	return out
+}
+
+// noise is how large an index gets by chance. What is told of a host is the same
+// in all its reports, so of that there are as many observations as hosts.
+func (d *Detector) noise(i, causes, hosts int) float64 {
+	per := 1/d.m + 1/float64(causes)
+	if strings.HasPrefix(feature.Name(i), "host_") {
+		per = 2 / float64(max(hosts, 1))
+	}
+	return per * calibrate.ChiSquare(float64(len(d.edges[i])+1), 1-chance/feature.Dim)
+}
+
+// counts says whether a move matters. Of what is told of a flow's surroundings
+// only the suspicious side does: a site that has grown familiar with its peers
+// has not drifted.
+func (d *Detector) counts(i int, now *[cells + 1]float64) bool {
+	side := feature.Suspect(i)
+	if side == 0 {
+		return true
+	}
+	var moved float64
+	for c := range cells {
+		moved += float64(c) * (now[c]/max(1-now[absent], 1e-9) - d.ref[i][c]/max(1-d.ref[i][absent], 1e-9))
+	}
+	return moved*float64(side) > 0
 }
 
 // stability is the population stability index of two distributions; half an

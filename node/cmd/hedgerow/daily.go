@@ -112,6 +112,9 @@ func printStatus(w io.Writer, s api.Status) {
 		row("daemon away", "%s", s.Plane.Away)
 	}
 	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
+	if words := listRow(s.Lists); words != "" {
+		row("lists", "%s", words)
+	}
 	if words := floodRow(&s.Plane.Flood); words != "" {
 		row("floods", "%s", words)
 	}
@@ -123,6 +126,9 @@ func printStatus(w io.Writer, s api.Status) {
 	row("", "blocks: %s", s.Learning.Budget.Blocks.Words("a month"))
 	if d := s.Learning.Drift; d != nil {
 		row("drift", "%s (%s); a new model is made at %s", d.Words, clock(d.At), clock(d.Retrain))
+	}
+	if q := s.Learning.Quality; q != nil {
+		row("quality", "%s", qualityWords(q))
 	}
 	if s.Mesh.Enabled {
 		row("mesh", "%s; connected to %s; round %d (adopted %d)", s.Mesh.Preset, orNone(strings.Join(s.Mesh.Connected, ", ")), s.Mesh.Round, s.Mesh.Adopted)
@@ -294,24 +300,6 @@ func labelCommand(name, short string, attack bool) daily {
 	}
 }
 
-func blockCommand() daily {
-	var d time.Duration
-	var reason string
-	return daily{
-		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
-		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
-		args:    exactArgs(1, "one target"),
-		flags: func(c *cobra.Command) {
-			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
-			c.Flags().StringVar(&reason, "reason", "", "why, for those who read it later")
-		},
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
-			err := cl.Block(ctx, args[0], d, reason)
-			return map[string]string{"blocked": args[0]}, done("blocked " + args[0] + "; undo: hedgerow unblock '" + args[0] + "'"), err
-		},
-	}
-}
-
 func unblockCommand() daily {
 	return daily{
 		use: "unblock TARGET", short: "Undo a block completely: lifted, withdrawn from the mesh, not made again",
@@ -417,6 +405,22 @@ func roundCommand() daily {
 	}
 }
 
+// listRow says of each list that is not empty how much of it is enforced.
+func listRow(lists []dataplane.ListState) string {
+	var words []string
+	for _, l := range lists {
+		if l.Intended+l.Enforced == 0 {
+			continue
+		}
+		w := fmt.Sprintf("%s %d of %d", l.List, l.Enforced, l.Intended)
+		if !l.Fits() {
+			w += " (NOT as intended: `hedgerow blocks --verify`)"
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, ", ")
+}
+
 // floodRow says what floods did, "" when there was none.
 func floodRow(f *dataplane.FloodStats) string {
 	var refused uint64
@@ -430,6 +434,15 @@ func floodRow(f *dataplane.FloodStats) string {
 		refused, f.Challenges, f.Proofs, f.BreakerTrips, f.Untracked+f.BreakerDropped)
 	if f.BreakerOpen[dataplane.FromInside] || f.BreakerOpen[dataplane.ToInside] {
 		s += ", OPEN NOW"
+	}
+	return s
+}
+
+// qualityWords says what became of the last window that was to teach.
+func qualityWords(q *event.Quality) string {
+	s := fmt.Sprintf("last window %s: %d of %d reports kept", q.Verdict, q.Kept, q.Reports)
+	if q.Why != "" {
+		s += "; " + q.Why
 	}
 	return s
 }

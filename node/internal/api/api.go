@@ -6,6 +6,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -16,21 +17,22 @@ import (
 
 // Status is the site at a glance.
 type Status struct {
-	Site     string         `json:"site"`
-	Version  string         `json:"version"`
-	Started  time.Time      `json:"started"`
-	Mode     string         `json:"mode"`
-	Panic    bool           `json:"panic"`
-	Plane    PlaneStatus    `json:"plane"`
-	Learning Learning       `json:"learning"`
-	Mesh     Mesh           `json:"mesh"`
-	Feeds    FeedsSummary   `json:"feeds"`
-	Open     int            `json:"open_incidents"`
-	Blocks   int            `json:"blocks"`
-	Store    StoreStatus    `json:"store"`
-	Warnings []string       `json:"warnings,omitempty"`
-	Floods   []*event.Event `json:"floods,omitempty"` // that have not ended
-	Uptime   time.Duration  `json:"uptime_ns"`
+	Site     string                `json:"site"`
+	Version  string                `json:"version"`
+	Started  time.Time             `json:"started"`
+	Mode     string                `json:"mode"`
+	Panic    bool                  `json:"panic"`
+	Plane    PlaneStatus           `json:"plane"`
+	Learning Learning              `json:"learning"`
+	Mesh     Mesh                  `json:"mesh"`
+	Feeds    FeedsSummary          `json:"feeds"`
+	Open     int                   `json:"open_incidents"`
+	Blocks   int                   `json:"blocks"`
+	Store    StoreStatus           `json:"store"`
+	Warnings []string              `json:"warnings,omitempty"`
+	Lists    []dataplane.ListState `json:"lists"`            // what is spared, as the plane's own read-back finds it
+	Floods   []*event.Event        `json:"floods,omitempty"` // that have not ended
+	Uptime   time.Duration         `json:"uptime_ns"`
 }
 
 // PlaneStatus is the packet path.
@@ -53,6 +55,8 @@ type Learning struct {
 	TrainedAt time.Time `json:"trained_at,omitzero"`
 	Alpha     float64   `json:"alpha"`
 	Words     string    `json:"words"`
+	// Quality is of the last window of traffic that was to teach; none before it.
+	Quality *event.Quality `json:"quality,omitempty"`
 	// Budget is what was false against what the operator accepts.
 	Budget budget.Report `json:"budget"`
 	// Drift is the last that was found since the model was made.
@@ -101,6 +105,7 @@ type Order struct {
 	Seconds float64 `json:"seconds,omitempty"` // 0 is the configured length of a block
 	Rate    uint32  `json:"rate,omitempty"`
 	Reason  string  `json:"reason,omitempty"`
+	Share   bool    `json:"share,omitempty"` // hand a block to the organisation's other sites
 }
 
 // Difference is what the plane enforces against what the site intends.
@@ -110,10 +115,15 @@ type Difference struct {
 	Missing  []string `json:"missing"` // intended, and not enforced
 	Extra    []string `json:"extra"`   // enforced, and not intended
 	Changed  []string `json:"changed"` // enforced otherwise than intended
+	// Lists are what is spared and what floods are held to, read back likewise.
+	Lists []dataplane.ListState `json:"lists"`
 }
 
 // None says that everything intended is enforced, and nothing else.
-func (d Difference) None() bool { return len(d.Missing)+len(d.Extra)+len(d.Changed) == 0 }
+func (d Difference) None() bool {
+	return len(d.Missing)+len(d.Extra)+len(d.Changed) == 0 &&
+		!slices.ContainsFunc(d.Lists, func(s dataplane.ListState) bool { return !s.Fits() })
+}
 
 // Peer is another site.
 type Peer struct {
