@@ -292,32 +292,3 @@ func rulesThroughAGateway(t *testing.T, r *router) {
 		t.Errorf("after the rules: %s", got)
 	}
 }
-
-// What begins a connection meets the budgets at the outside, once: forwarded, it
-// does not pay again at the inside.
-func TestBudgetsAreAskedAtTheOutside(t *testing.T) {
-	f := newFixture(t, Options{Role: Inside, Also: []Attach{{"outside", Outside}}, Mode: dataplane.Enforce})
-	check(t, f.SetFlood(dataplane.Flood{Source: 10}))
-	progs, err := f.programs(variant{role: Outside})
-	check(t, err)
-	passed, begun := 0, time.Now()
-	for i := range 40 {
-		client := netip.AddrPortFrom(world.Addr(), uint16(1000+i))
-		frame := session(client, insideHost2)[0].Frame
-		ok, err := runXDP(progs.HedgerowXdp, frame)
-		check(t, err)
-		if !ok {
-			continue
-		}
-		passed++
-		f.egressed(t, Inside, frame, 7)
-	}
-	s, err := f.Stats()
-	check(t, err)
-	if most := 11 + int(time.Since(begun)/(100*time.Millisecond)); passed < 10 || passed > most {
-		t.Errorf("%d of 40 passed a budget of 10 a second in %s", passed, time.Since(begun))
-	}
-	if n := s.Flood.BudgetDropped[dataplane.OverSource.String()]; n != uint64(40-passed) || s.Dropped != n || s.FlowsTotal != uint64(passed) {
-		t.Errorf("over budget %d, dropped %d, flows %d: expected %d, as many, and %d", n, s.Dropped, s.FlowsTotal, 40-passed, passed)
-	}
-}
