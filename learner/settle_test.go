@@ -26,10 +26,14 @@ type changed struct {
 	made  int // models after the first
 
 	flows int // that ended since the change
-	level float64
+	track *calibrate.Track
+	level float64 // of single flows, as the site finds it
 }
 
-const settleWait = 2 * time.Minute
+const (
+	settleWait = 2 * time.Minute
+	asked      = 0.005 // share of flows that may be odd
+)
 
 func newChanged(t *testing.T, seed uint64) *changed {
 	t.Helper()
@@ -37,7 +41,7 @@ func newChanged(t *testing.T, seed uint64) *changed {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &changed{t: t, s: newStream(t, seed), pool: pool, d: drift.New(drift.Options{})}
+	return &changed{t: t, s: newStream(t, seed), pool: pool, d: drift.New(drift.Options{}), track: calibrate.NewTrack(8000)}
 }
 
 func (c *changed) train(before time.Time) {
@@ -48,6 +52,7 @@ func (c *changed) train(before time.Time) {
 		c.t.Fatal(err)
 	}
 	c.m = m
+	c.track.Reset()
 	_, causes := c.pool.Later(time.Time{})
 	slices.Sort(causes)
 	c.d.Reference(normal, len(slices.Compact(causes)))
@@ -72,7 +77,7 @@ func (c *changed) keep(r *flowgen.Report, v *feature.Vector) {
 }
 
 // live judges d of traffic; told is asked for each flow under the level.
-func (c *changed) live(d time.Duration, odd func(n int, at time.Time, r *flowgen.Report, p float64)) {
+func (c *changed) live(d time.Duration, odd func(n int, at time.Time, r *flowgen.Report)) {
 	scratch := learner.NewScratch()
 	c.s.play(d, func(r *flowgen.Report, v *feature.Vector) {
 		at := time.Unix(0, r.At)
@@ -89,7 +94,11 @@ func (c *changed) live(d time.Duration, odd func(n int, at time.Time, r *flowgen
 			c.flows++
 			c.heed(c.d.Score(p, host, cause), at)
 			if p < c.level {
-				odd(c.flows, at, r, p)
+				odd(c.flows, at, r)
+			}
+			c.track.Add(p, cause)
+			if c.flows%250 == 0 {
+				c.level, _ = c.track.Level(asked)
 			}
 		}
 		if !c.due.IsZero() && at.After(c.due) {
@@ -112,19 +121,6 @@ func (c *changed) heed(d *drift.Drift, at time.Time) {
 	}
 }
 
-// calm finds the level of single flows, with the detector watching.
-func (c *changed) calm(d time.Duration) {
-	c.t.Helper()
-	track := calibrate.NewTrack(8000)
-	c.level = 2
-	c.live(d, func(_ int, _ time.Time, r *flowgen.Report, p float64) { track.Add(p, causeHash(r)) })
-	level, ok := track.Level(0.005)
-	if !ok {
-		c.t.Fatal("no level")
-	}
-	c.level, c.flows = level, 0
-}
-
 // An abrupt change that is no attack settles: it is found, with what moved and
 // who moved it, a new model is made when the new traffic has waited, and after
 // settledWithin flows the new traffic raises no more alarms than the old. Until
@@ -140,7 +136,8 @@ func TestAbruptChangeSettles(t *testing.T) {
 	} {
 		c := newChanged(t, 41)
 		c.learn(4 * time.Minute)
-		c.calm(4 * time.Minute)
+		c.live(4*time.Minute, func(int, time.Time, *flowgen.Report) {})
+		c.flows = 0
 		// Without a change nothing drifts: the control.
 		for _, d := range c.found {
 			t.Errorf("%s: before it: %s", name, d.Words())
@@ -150,7 +147,7 @@ func TestAbruptChangeSettles(t *testing.T) {
 		damper := drift.Damper{Burst: 8, Every: 24 * time.Hour / 5}
 		causes := map[string]bool{}
 		told, early, late, lateFlows := 0, 0, 0, 0
-		c.live(14*time.Minute, func(n int, at time.Time, r *flowgen.Report, _ float64) {
+		c.live(14*time.Minute, func(n int, at time.Time, r *flowgen.Report) {
 			if n > settledWithin {
 				late++
 			} else {
@@ -165,14 +162,14 @@ func TestAbruptChangeSettles(t *testing.T) {
 		})
 		lateFlows = c.flows - settledWithin
 		t.Logf("%s: %d drifts, %d new models; %d of the first %d flows were odd, of the last %d %d (asked for %.0f); %d causes, %d told alone",
-			name, len(c.found)-before, c.made, early, settledWithin, lateFlows, late, 0.005*float64(lateFlows), len(causes), told)
+			name, len(c.found)-before, c.made, early, settledWithin, lateFlows, late, asked*float64(lateFlows), len(causes), told)
 		for _, d := range c.found {
 			t.Logf("  %s: %s; first host has %.0f %%", d.Kind, d.Words(), 100*d.Hosts[0].Share)
 		}
 		if lateFlows < 3000 || len(c.found) == before || c.made == 0 {
 			t.Errorf("%s: %d flows after it should have settled, %d drifts, %d new models", name, lateFlows, len(c.found)-before, c.made)
 		}
-		if float64(late) > 2*0.005*float64(lateFlows) {
+		if float64(late) > 2*asked*float64(lateFlows) {
 			t.Errorf("%s: %d of %d flows are odd after it should have settled", name, late, lateFlows)
 		}
 		if told > 8 {

@@ -221,7 +221,7 @@ func (l *learning) run(ctx context.Context) error {
 			return nil
 		case <-l.wake:
 			l.judgeFull()
-			if l.active() != nil && l.reason() == "" {
+			if !l.called() {
 				continue
 			}
 		case <-t.C:
@@ -231,6 +231,17 @@ func (l *learning) run(ctx context.Context) error {
 			l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
 		}
 	}
+}
+
+// called says that there is reason to train now: for a first model enough was
+// seen, or a later one is wanted. A full window alone is none.
+func (l *learning) called() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.model == nil {
+		return l.due(l.n.now())
+	}
+	return l.wanted != ""
 }
 
 // want asks for a new model ahead of its time, but not again and again.
