@@ -27,9 +27,9 @@ func (x *learned) reported(n, others int) {
 		dst := netip.AddrPortFrom(netip.AddrFrom4([4]byte{198, 51, 100, byte(i % 200)}), 443)
 		k, fromB := flow.NewKey(src, dst, flow.TCP)
 		ev := &dataplane.Event{Kind: dataplane.EventMilestone, Record: flow.Record{Key: k, InitB: fromB, ID: uint64(i), InitInside: true}}
-		x.Node.mu.Lock()
+		x.mu.Lock()
 		x.drifted(x.now, ev, enforce.Judgement{Judged: true, P: 0.5}, &v, 0.5, "")
-		x.Node.mu.Unlock()
+		x.mu.Unlock()
 	}
 }
 

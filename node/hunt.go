@@ -139,7 +139,7 @@ func (h *hunts) enqueue(x *hunt) api.Hunt {
 	defer h.mu.Unlock()
 	h.next++
 	x.ID, x.State, x.Until, x.Incidents = h.next, "waiting", h.n.now(), []string{}
-	x.Of = int(h.n.o.Store.Stats().Flows)
+	x.Of = h.n.o.Store.Stats().Flows
 	h.list = append(h.list, x)
 	if len(h.list) > maxHunts {
 		// The oldest that is over goes, or else the oldest that waits.

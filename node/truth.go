@@ -24,7 +24,6 @@ type truth struct {
 	share   float64 // for which it was told
 	asked   time.Time
 	looked  time.Time
-	saved   time.Time
 }
 
 const (

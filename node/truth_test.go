@@ -13,15 +13,15 @@ import (
 
 // raised is what an incident of the learner's that led to a block looks like.
 func (x *learned) raised(id, detector string) {
-	x.Node.mu.Lock()
-	defer x.Node.mu.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.account(x.now, &enforce.Effect{Emit: &event.Event{Alert: &event.Alert{Incident: id, Detector: detector}}})
 	x.account(x.now, &enforce.Effect{Apply: &enforce.Apply{Rule: dataplane.Rule{Action: dataplane.Block}, Block: &event.Event{Block: &event.Block{Incident: id}}}})
 }
 
 func (x *learned) dismissed(id string) {
-	x.Node.mu.Lock()
-	defer x.Node.mu.Unlock()
+	x.mu.Lock()
+	defer x.mu.Unlock()
 	x.account(x.now, &enforce.Effect{Label: &enforce.Label{Incident: id, Weight: 1}})
 }
 

@@ -89,13 +89,13 @@ type Model struct {
 	History []Step `json:"history"`
 }
 
-func (m *Model) copy() Model {
-	c := *m
-	if m.Trial != nil {
-		t := *m.Trial
+func (x *Model) copy() Model {
+	c := *x
+	if x.Trial != nil {
+		t := *x.Trial
 		c.Trial = &t
 	}
-	c.History = append([]Step(nil), m.History...)
+	c.History = append([]Step(nil), x.History...)
 	return c
 }
 
