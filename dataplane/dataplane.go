@@ -130,10 +130,11 @@ type Stats struct {
 // Attached is one interface of a plane.
 type Attached struct {
 	Interface string `json:"interface"`
-	Role      string `json:"role"`             // inside, host, outside, bridge, sensor
-	Mode      string `json:"mode"`             // as Stats.AttachMode
-	Egress    string `json:"egress,omitempty"` // the hook for what leaves: "TCX", "clsact", "" where there is none
-	Down      string `json:"down,omitempty"`   // why its packets are not filtered now; "" when they are
+	Role      string `json:"role"`              // inside, host, outside, bridge, sensor
+	Mode      string `json:"mode"`              // as Stats.AttachMode
+	GROOff    bool   `json:"gro_off,omitempty"` // aggregation of received packets is off because the mode is generic
+	Egress    string `json:"egress,omitempty"`  // the hook for what leaves: "TCX", "clsact", "" where there is none
+	Down      string `json:"down,omitempty"`    // why its packets are not filtered now; "" when they are
 }
 
 // Sentinels that callers test.

@@ -83,6 +83,8 @@ type Guarded struct {
 // of it at once; flows and proofs that are known stay.
 type FloodGuard interface {
 	SetFlood(Flood) error
+	// FloodTotals are those of Stats, at a fraction of its cost.
+	FloodTotals() (FloodStats, error)
 }
 
 // FloodStats are running totals. Packets over a budget are counted in

@@ -123,35 +123,6 @@ func FuzzUnmarshal(f *testing.F) {
 	})
 }
 
-func TestGate(t *testing.T) {
-	d := someDay(t)
-	fresh, own := vectors(d.after, "normal")[:600], examples(d.after, "scan")
-	if r := learner.Gate(d.model, d.model, fresh, own, learner.GateLimits{}); !r.Pass || r.Metrics["candidate_detected"] == 0 {
-		t.Errorf("a model against itself: %+v", r)
-	}
-	if r := learner.Gate(d.model, d.model, fresh[:20], own, learner.GateLimits{}); r.Pass {
-		t.Errorf("20 normals: %+v", r)
-	}
-	// A candidate that was taught that scans are normal misses them.
-	var soiled []feature.Vector
-	scans := vectors(d.after, "scan")
-	for i, v := range d.normal {
-		soiled = append(soiled, v)
-		if i%4 == 0 {
-			soiled = append(soiled, scans[i/4%len(scans)])
-		}
-	}
-	bad, err := learner.Train(t.Context(), learner.Config{Seed: 2, Epochs: 1}, nil, soiled, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	r := learner.Gate(d.model, bad, fresh, own, learner.GateLimits{})
-	t.Log(r.Words)
-	if r.Pass {
-		t.Errorf("a poisoned candidate passed: %+v", r)
-	}
-}
-
 func TestMemoryMatchesVariantsAndNoNormal(t *testing.T) {
 	d := someDay(t)
 	m := learner.NewMemory(d.normal)

@@ -55,15 +55,20 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	n.mu.Lock()
 	mode, panicked, open := n.machine.Mode(), n.machine.Panicked(), n.machine.Open()
 	blocks, settled, alpha := len(n.machine.Standing()), n.sensor.Settled(), n.machine.Alpha()
+	lists, err := n.audit()
+	waiting, floods := n.reloadWarnings(), n.floods.open(n.now(), &n.o.Flood)
 	n.mu.Unlock()
+	if err != nil {
+		return api.Status{}, err
+	}
 	p := n.learn.progress(settled)
 	s := api.Status{
 		Site: n.o.Site, Version: n.o.Version, Started: n.started, Uptime: n.now().Sub(n.started),
-		Mode: mode.String(), Panic: panicked, Open: open, Blocks: blocks, Warnings: n.o.Warnings,
+		Mode: mode.String(), Panic: panicked, Open: open, Blocks: blocks, Warnings: n.o.Warnings, Floods: floods, Lists: lists,
 		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Away: n.o.Away, Stats: st},
 		Learning: api.Learning{
 			Enabled: p.enabled, Seen: p.seen, Needed: p.needed, Judging: p.judging, WaitS: p.wait.Seconds(),
-			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p),
+			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Quality: n.learn.quality(),
 		},
 	}
 	fs, err := n.feeds.view()
@@ -71,7 +76,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 		return api.Status{}, err
 	}
 	s.Feeds = fs.FeedsSummary
-	s.Warnings = append(slices.Clone(s.Warnings), fs.Warnings()...)
+	s.Warnings = slices.Concat(s.Warnings, waiting, fs.Warnings())
 	ss := n.o.Store.Stats()
 	s.Store = api.StoreStatus{Dir: n.o.Store.Dir(), Bytes: ss.DiskBytes, Events: int64(ss.Events), Flows: int64(ss.Flows)}
 	if ss.Missing.Any() {
@@ -136,8 +141,11 @@ func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
 	if incident == "" && target == "" && listing != nil {
 		target, reason, undo = listing.Address, listing.Sentence, "hedgerow allow "+listing.Address
 	}
+	if e := n.flood(id); e != nil {
+		return &api.Explanation{ID: e.ID, Sentence: e.Flood.Sentence, Alerts: []*event.Event{}, Chain: []*event.Event{}, Flood: e}, nil
+	}
 	if incident == "" && target == "" {
-		return nil, fmt.Errorf("no alert, incident or block is called %q: `hedgerow alerts` and `hedgerow blocks` list them: %w", id, errNotFound)
+		return nil, fmt.Errorf("no alert, incident, flood or block is called %q: `hedgerow alerts` and `hedgerow blocks` list them: %w", id, errNotFound)
 	}
 	es, err := n.o.Store.Events(store.Query{
 		Kinds: []event.Kind{event.KindAlert, event.KindIncident, event.KindVerdict, event.KindBlock, event.KindIndicator},
@@ -396,6 +404,9 @@ func (n *Node) Allow(_ context.Context, entry string, remove bool) ([]string, er
 		n.outbox.put(job{save: &kv{keyAllowed, b}})
 	}
 	out := append([]string(nil), n.allowed...)
+	for _, e := range n.o.Spared {
+		out = append(out, neverWords(e)+"  (configuration)")
+	}
 	for _, e := range n.o.Never {
 		out = append(out, neverWords(e)+"  (system)")
 	}
@@ -424,15 +435,25 @@ func (n *Node) loadAllowed() error {
 	return json.Unmarshal(b, &n.allowed)
 }
 
-// setNever hands the whole never-block list to the plane and the guard.
-func (n *Node) setNever() error {
-	all := append([]dataplane.Never(nil), n.o.Never...)
+// spared is the whole never-block list: the system's, the configuration's and the
+// operator's.
+func (n *Node) spared() ([]dataplane.Never, error) {
+	all := slices.Concat(n.o.Never, n.o.Spared)
 	for _, a := range n.allowed {
 		e, err := config.ParseNever(a)
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all = append(all, e)
+	}
+	return all, nil
+}
+
+// setNever hands the never-block list to the plane and the guard.
+func (n *Node) setNever() error {
+	all, err := n.spared()
+	if err != nil {
+		return err
 	}
 	if err := n.guard.SetNever(all); err != nil {
 		return err
@@ -461,23 +482,6 @@ func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 		}
 		if !p.Info.Connected && p.Info.Why != "" {
 			x.Words += "; " + p.Info.Why
-		}
-		out = append(out, x)
-	}
-	return out, nil
-}
-
-// Models lists the models of this site, the oldest first.
-func (n *Node) Models(context.Context) ([]api.Model, error) {
-	ms, err := n.o.Store.Models()
-	if err != nil {
-		return nil, err
-	}
-	out := make([]api.Model, 0, len(ms))
-	for _, m := range ms {
-		x := api.Model{Model: m.Model, Created: m.Stored}
-		for _, s := range m.Slots {
-			x.Active = x.Active || s == slotActive
 		}
 		out = append(out, x)
 	}

@@ -8,8 +8,6 @@ import (
 	"io/fs"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -70,7 +68,9 @@ type feeds struct {
 	work sync.Mutex
 
 	mu       sync.Mutex
-	list     []*feedState
+	wanted   *FeedOptions // to be taken over by the next look; nil: nothing
+	emptied  bool         // what a feed that is gone left in the plane must go too
+	list     []*feedState // changed with work held as well
 	never    []dataplane.Never
 	own      []netip.Addr
 	stale    bool // these have changed since the last merge
@@ -106,19 +106,11 @@ func newFeeds(n *Node) (*feeds, error) {
 	}
 	f := &feeds{n: n, o: o, totals: map[uint32]uint64{}, guard: &feed.Guard{}, set: &feed.Set{}}
 	f.bulk, _ = n.o.Plane.(dataplane.Bulk)
-	if o.Dir != "" && len(o.Feeds) > 0 {
-		if err := os.MkdirAll(o.Dir, 0o700); err != nil {
-			return nil, fmt.Errorf("feeds: %v", err)
-		}
+	if err := f.makeDir(len(o.Feeds)); err != nil {
+		return nil, fmt.Errorf("feeds: %v", err)
 	}
 	for _, c := range o.Feeds {
-		keep := ""
-		if o.Dir != "" {
-			keep = filepath.Join(o.Dir, c.Name)
-		}
-		f.list = append(f.list, &feedState{Feed: c, src: fetch.New(fetch.Options{
-			Path: c.Path, URL: c.URL, Keep: keep, MaxBytes: c.MaxSize, Client: o.Client,
-		})})
+		f.list = append(f.list, f.newState(c))
 	}
 	b, err := n.o.Store.Load(keyReasons)
 	if err == nil {
@@ -142,13 +134,11 @@ func (f *feeds) protect(never []dataplane.Never, own []netip.Addr) {
 
 // run looks after all feeds until ctx ends.
 func (f *feeds) run(ctx context.Context) error {
-	if f.bulk == nil {
-		if len(f.list) > 0 {
-			f.n.log.Warn("feeds are read and not enforced: this packet path holds no large sets", telemetry.KeyCount, len(f.list))
-		}
-	} else if len(f.list) == 0 {
+	configured := len(f.options().Feeds)
+	if f.bulk == nil && configured > 0 {
+		f.n.log.Warn("feeds are read and not enforced: this packet path holds no large sets", telemetry.KeyCount, configured)
+	} else if f.bulk != nil && configured == 0 {
 		f.lift()
-		return nil
 	}
 	t := time.NewTicker(lookAtFiles)
 	defer t.Stop()
@@ -181,7 +171,11 @@ func (f *feeds) lift() {
 func (f *feeds) look(ctx context.Context, must func(*feedState) bool) {
 	f.work.Lock()
 	defer f.work.Unlock()
-	changed := f.readWarnings(ctx, must != nil)
+	fresh := f.adopt()
+	if len(f.list) == 0 && !f.isEmptied() {
+		return
+	}
+	changed := f.readWarnings(ctx, must != nil || fresh)
 	for _, remote := range []bool{false, true} {
 		var due []*feedState
 		for _, s := range f.list {
@@ -193,7 +187,7 @@ func (f *feeds) look(ctx context.Context, must func(*feedState) bool) {
 		if ctx.Err() != nil {
 			return
 		}
-		if f.expired() || changed || f.isStale() {
+		if f.expired() || changed || f.isStale() || f.isEmptied() {
 			f.renew()
 		}
 		changed = false

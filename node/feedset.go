@@ -55,6 +55,7 @@ func (f *feeds) renew() {
 	f.mu.Lock()
 	g := f.newGuard()
 	f.stale = false
+	emptied := f.emptied
 	var sources []feed.Source
 	var of []*feedState
 	for _, s := range f.list {
@@ -64,7 +65,7 @@ func (f *feeds) renew() {
 		}
 	}
 	f.mu.Unlock()
-	if len(sources) == 0 {
+	if len(sources) == 0 && !emptied {
 		return // what an earlier run left in the kernel is better than nothing
 	}
 	cuts := make([][]feed.Note, len(sources))
@@ -85,7 +86,7 @@ func (f *feeds) renew() {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.guard, f.set, f.problem = g, set, ""
+	f.guard, f.set, f.problem, f.emptied = g, set, "", false
 	for i, s := range of {
 		s.part, s.cuts = set.Parts[i], cuts[i]
 		if s.part.Out != "" {

@@ -18,15 +18,6 @@ import (
 // Feeds lists the blocklists and the set that they make together.
 func (n *Node) Feeds(context.Context) (api.Feeds, error) { return n.feeds.view() }
 
-// ReloadFeeds reads one feed, or with "" all, now.
-func (n *Node) ReloadFeeds(ctx context.Context, name string) (api.Feeds, error) {
-	if name != "" && n.feeds.byName(name) == nil {
-		return api.Feeds{}, n.feeds.unknown(name)
-	}
-	n.feeds.look(ctx, func(s *feedState) bool { return name == "" || s.Name == name })
-	return n.feeds.view()
-}
-
 // Refused lists lines of a feed that were not simply taken: first what the
 // reader says, then the guard.
 func (n *Node) Refused(_ context.Context, name string) ([]api.FeedNote, error) {
@@ -59,6 +50,8 @@ func (n *Node) listed(id string) *api.Listing {
 }
 
 func (f *feeds) byName(name string) *feedState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	for _, s := range f.list {
 		if s.Name == name {
 			return s
@@ -69,7 +62,7 @@ func (f *feeds) byName(name string) *feedState {
 
 func (f *feeds) unknown(name string) error {
 	var names []string
-	for _, s := range f.list {
+	for _, s := range f.options().Feeds {
 		names = append(names, s.Name)
 	}
 	if len(names) == 0 {

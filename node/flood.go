@@ -2,57 +2,81 @@ package node
 
 import (
 	"fmt"
-	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
 
-// floodEvery is how often one kind of flood is logged; figures are in the status
-// and the metrics.
-const floodEvery = time.Minute
-
 // setFlood hands the bounds for floods to the plane.
-func (n *Node) setFlood() error {
-	f := &n.o.Flood
+func (n *Node) setFlood(f *dataplane.Flood) error {
 	for _, d := range f.Dark {
 		for _, a := range n.o.Own {
 			if d.Contains(a) {
-				return fmt.Errorf("node: flood.dark: %s holds %s, an address of this machine: name only addresses that nobody uses", d, a)
+				return fmt.Errorf("flood.dark: %s holds %s, an address of this machine: name only addresses that nobody uses", d, a)
 			}
 		}
 	}
-	g, ok := n.o.Plane.(dataplane.FloodGuard)
-	switch {
-	case ok:
+	if g, ok := n.o.Plane.(dataplane.FloodGuard); ok {
 		if err := g.SetFlood(*f); err != nil {
-			return fmt.Errorf("node: plane: %v", err)
+			return fmt.Errorf("plane: %v", err)
 		}
-	case f.Active():
-		n.o.Warnings = append(n.o.Warnings, "this plane stands no floods: [flood] has no effect")
 	}
 	return nil
 }
 
-// toldFlood logs what a flood ran into. The packet at hand may be anybody's, so
-// its source is not named. The caller holds the lock.
-func (n *Node) toldFlood(now time.Time, ev *dataplane.Event) {
-	k := int(ev.Flood) % dataplane.FloodKinds
-	if now.Sub(n.floodTold[k]) < floodEvery {
+// lookAtFloods compares the plane's totals with those of a moment ago, and tells
+// what began, goes on or is over.
+func (n *Node) lookAtFloods() {
+	g, ok := n.o.Plane.(dataplane.FloodGuard)
+	if !ok {
 		return
 	}
-	n.floodTold[k] = now
-	n.log.Warn("a flood meets its bound", telemetry.KeyReason, floodWords[k],
-		telemetry.KeyTarget, ev.Record.Responder().String(), telemetry.KeyMode, ev.Mode.String())
+	totals, err := g.FloodTotals()
+	if err != nil {
+		n.log.Error("totals of floods were not read", telemetry.KeyErr, err)
+		return
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, e := range n.floods.look(n.now(), &totals, &n.o.Flood, n.machine.Mode()) {
+		n.outbox.put(job{emit: e})
+	}
 }
 
-var floodWords = [dataplane.FloodKinds]string{
-	dataplane.FloodNone:       "a flood of an unknown kind",
-	dataplane.OverSource:      "a source opens more flows than flood.source allows",
-	dataplane.OverSourceNet:   "a source network opens more flows than flood.source_net allows",
-	dataplane.OverService:     "a service gets more new flows than flood.service allows",
-	dataplane.OverDestination: "an address gets more new flows than flood.destination allows",
-	dataplane.BreakerOpened:   "more new flows than flood.breaker: what is unknown is not followed for now",
-	dataplane.BreakerClosed:   "new flows are followed again",
-	dataplane.Challenged:      "unknown clients of a protected service are asked to prove their address",
+// beginFloods ends the records of floods that an earlier process did not see the
+// end of, and counts from here.
+func (n *Node) beginFloods() error {
+	n.lookAtFloods()
+	es, err := n.o.Store.Events(store.Query{Kinds: []event.Kind{event.KindFlood}, Limit: 100, Reverse: true})
+	if err != nil {
+		return fmt.Errorf("node: %v", err)
+	}
+	for _, e := range es {
+		if e.Flood.State != floodOpen {
+			continue
+		}
+		closed, body := *e, *e.Flood
+		body.State = floodClosed
+		closed.Flood, closed.Time = &body, n.now()
+		n.outbox.put(job{emit: &closed})
+	}
+	return nil
+}
+
+// flood is the flood of an id, as it is now; nil when the id names none.
+func (n *Node) flood(id string) *event.Event {
+	e, err := n.o.Store.Event(id)
+	if err != nil || e.Flood == nil {
+		return nil
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, now := range n.floods.open(n.now(), &n.o.Flood) {
+		if now.ID == e.ID {
+			return now
+		}
+	}
+	return e
 }

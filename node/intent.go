@@ -110,11 +110,7 @@ func (n *Node) repair() {
 		n.log.Error("what is enforced was not read back", telemetry.KeyErr, err)
 		return
 	}
-	// What cannot be read back is written anew: the lists of what is spared, and
-	// whether DNS answers are shown.
-	if err := errors.Join(n.setNever(), n.o.Plane.SetRemediation(n.o.Policy.Remediation), n.watchNames()); err != nil {
-		n.log.Error("lists of the plane were not written anew", telemetry.KeyErr, err)
-	}
+	n.repairLists()
 	if len(d.missing)+len(d.extra)+len(d.changed) == 0 {
 		return
 	}
@@ -141,6 +137,55 @@ func (n *Node) repair() {
 	}
 }
 
+// lists are what the plane should spare and hold floods to. The caller holds n.mu.
+func (n *Node) lists() (dataplane.Lists, error) {
+	never, err := n.spared()
+	return dataplane.Lists{Never: never, Remediation: n.o.Policy.Remediation, Flood: n.o.Flood}, err
+}
+
+// audit reads the plane's lists back; nothing from a plane that cannot. The caller
+// holds n.mu.
+func (n *Node) audit() ([]dataplane.ListState, error) {
+	p, ok := n.o.Plane.(dataplane.Auditor)
+	if !ok {
+		return nil, nil
+	}
+	want, err := n.lists()
+	if err != nil {
+		return nil, err
+	}
+	return p.Audit(want)
+}
+
+// Lists are what is spared and what floods are held to, intended against enforced.
+func (n *Node) Lists() ([]dataplane.ListState, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.audit()
+}
+
+// repairLists puts right what is spared and what floods are held to, and whether
+// DNS answers are shown, which cannot be read back. The caller holds n.mu.
+func (n *Node) repairLists() {
+	fails := []error{n.watchNames()}
+	found, err := n.audit()
+	wrong := slices.DeleteFunc(found, func(s dataplane.ListState) bool { return s.Fits() })
+	_, reads := n.o.Plane.(dataplane.Auditor)
+	if err != nil || len(wrong) > 0 || !reads {
+		fails = append(fails, err, n.setNever(), n.o.Plane.SetRemediation(n.o.Policy.Remediation), n.setFlood(&n.o.Flood))
+	}
+	for _, s := range wrong {
+		n.log.Warn("somebody else changed a list of the packet path: put right", "list", s.List,
+			"missing", s.Missing, "changed", s.Changed, "extra", s.Extra)
+		if n.o.Metrics != nil {
+			n.o.Metrics.Repaired.WithLabelValues("list").Inc()
+		}
+	}
+	if err := errors.Join(fails...); err != nil {
+		n.log.Error("lists of the plane were not put right", telemetry.KeyErr, err)
+	}
+}
+
 // repairer compares and repairs until ctx ends.
 func (n *Node) repairer(ctx context.Context) error {
 	t := time.NewTicker(repairEvery)
@@ -159,12 +204,13 @@ func (n *Node) repairer(ctx context.Context) error {
 func (n *Node) Verify(context.Context) (api.Difference, error) {
 	n.mu.Lock()
 	d, err := n.mismatch()
+	lists, errLists := n.audit()
 	n.mu.Unlock()
-	if err != nil {
+	if err := errors.Join(err, errLists); err != nil {
 		return api.Difference{}, err
 	}
 	return api.Difference{
-		Intended: d.intended, Enforced: d.enforced,
+		Intended: d.intended, Enforced: d.enforced, Lists: lists,
 		Missing: ruleWords(d.missing), Extra: ruleWords(d.extra), Changed: ruleWords(d.changed),
 	}, nil
 }
@@ -181,6 +227,9 @@ func ruleWords(rs []dataplane.Rule) []string {
 // Order is a rule that the operator asks for by hand.
 func (n *Node) Order(_ context.Context, o api.Order) error {
 	t, err := enforce.ParseTarget(o.Target)
+	if err != nil && o.Share && looksLikeDomain(o.Target) {
+		err = fmt.Errorf("domain %s: only addresses, networks and services are shared: block it at each site", o.Target)
+	}
 	if err != nil {
 		return forAPI(err)
 	}
@@ -188,11 +237,17 @@ func (n *Node) Order(_ context.Context, o api.Order) error {
 	if err != nil {
 		return forAPI(err)
 	}
+	order := enforce.Order{
+		Target: t, Action: a, For: time.Duration(o.Seconds * float64(time.Second)), Rate: o.Rate, Reason: o.Reason, Share: o.Share,
+	}
+	if o.Share {
+		if err := n.mayShare(&order); err != nil {
+			return forAPI(err)
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	fx, err := n.machine.Order(n.now(), enforce.Order{
-		Target: t, Action: a, For: time.Duration(o.Seconds * float64(time.Second)), Rate: o.Rate, Reason: o.Reason,
-	})
+	fx, err := n.machine.Order(n.now(), order)
 	if err != nil {
 		return forAPI(err)
 	}

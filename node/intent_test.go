@@ -1,6 +1,8 @@
 package node
 
 import (
+	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strings"
@@ -182,4 +184,55 @@ func TestNeverBlockFollowsTheSystem(t *testing.T) {
 	if err := s.node.Order(t.Context(), api.Order{Target: "192.0.2.11", Action: "block"}); err == nil {
 		t.Error("a new address of this machine can be blocked")
 	}
+}
+
+// What is spared and what floods are held to is read back like the rules.
+func TestForeignListsAreSeenAndRepaired(t *testing.T) {
+	s := sites(t, "alder")[0]
+	s.stop()
+	s.o.Metrics = telemetry.NewMetrics("alder")
+	s.o.Spared = []dataplane.Never{{Prefix: netip.MustParsePrefix("198.51.100.0/24")}}
+	s.o.Policy.Remediation = []dataplane.Never{{Prefix: netip.MustParsePrefix("198.51.100.9/32")}}
+	s.o.Flood = dataplane.Flood{Source: 100}
+	s.start()
+	if _, err := s.node.Allow(t.Context(), "203.0.113.9", false); err != nil {
+		t.Fatal(err)
+	}
+	state := func() (words []string) {
+		for _, l := range s.verify().Lists {
+			words = append(words, fmt.Sprint(l.List, " ", l.Intended, " ", l.Enforced, " ", l.Missing, l.Changed, l.Extra))
+		}
+		return words
+	}
+	good := []string{"never-block 2 2 [] [] []", "remediation 1 1 [] [] []", "flood limits 2 2 [] [] []"}
+	if got := state(); !slices.Equal(got, good) {
+		t.Fatalf("found %q", got)
+	}
+	other := []dataplane.Never{{Prefix: netip.MustParsePrefix("198.51.100.0/24")}, {Prefix: netip.MustParsePrefix("192.0.2.0/24")}}
+	if err := errors.Join(s.plane.SetNever(other), s.plane.SetRemediation(nil), s.plane.SetFlood(dataplane.Flood{Source: 7})); err != nil {
+		t.Fatal(err)
+	}
+	bad := []string{"never-block 2 2 [203.0.113.9/32] [] [192.0.2.0/24]", "remediation 1 0 [198.51.100.9/32] [] []",
+		"flood limits 2 2 [] [source (one in 142857142 ns, intended one in 10000000 ns)] []"}
+	if got := state(); !slices.Equal(got, bad) || s.verify().None() {
+		t.Errorf("found %q", got)
+	}
+	st, err := s.node.Status(t.Context())
+	if err != nil || len(st.Lists) != 3 || st.Lists[1].Enforced != 0 {
+		t.Errorf("status: %+v, %v", st.Lists, err)
+	}
+	s.node.repair()
+	if got := state(); !slices.Equal(got, good) || !s.verify().None() {
+		t.Errorf("after the repair: %q", got)
+	}
+	families, err := s.o.Metrics.Registry().Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range families {
+		if f.GetName() == "hedgerow_list_enforced" && len(f.GetMetric()) == 3 {
+			return
+		}
+	}
+	t.Error("no figures of three lists")
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,25 +16,27 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/learner/lifecycle"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
-	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
 
-// learning is the site's learner in the background: what it may learn from,
-// when it trains, which model judges, and the site's own gate for the models
-// that the mesh makes. champion is the best model that this site made alone;
-// active is what judges: the champion, or the champion with the mesh's shared
-// part where that passed the gate.
+// learning is the site's learner in the background: what it may learn from, and
+// when it trains. Which model judges is for life to say. champion is the best
+// model that this site made alone; model is what judges: the champion, or the
+// champion with the mesh's shared part.
 type learning struct {
 	n   *Node
 	cfg learner.Config
 
 	mu        sync.Mutex
 	pool      *learner.Reservoir
-	fresh     []timed   // recent normal traffic, for the gate
-	cutoff    time.Time // the champion was trained on traffic up to here
+	later     *learner.Reservoir // recent normal traffic, for the gate
+	known     []feature.Vector   // frozen normal traffic: the site's canaries of normal
+	forgiven  []feature.Vector   // what the operator dismissed, canaries as well
+	cutoff    time.Time          // the champion was trained on traffic up to here
+	taught    time.Time          // what the site last taught the mesh was seen up to here
 	attacks   []labelled
 	champion  *learner.Model
 	model     *learner.Model
@@ -42,18 +45,24 @@ type learning struct {
 	seen      int    // flows that ended and were fit to learn from
 	first     time.Time
 	trainedAt time.Time
+	wanted    string // why a new model is wanted before its time
+	fit       fitness
 	wake      chan struct{}
 }
 
 const (
-	maxFresh   = 4000
-	maxAttacks = 4000
-	minFlows   = 50 // before the first model, whatever the configuration says
+	maxAttacks  = 4000
+	maxKnown    = 256
+	maxForgiven = 256
+	minFlows    = 50 // before the first model, whatever the configuration says
 
-	slotActive   = "active"
-	slotChampion = "champion"
-	keyAttacks   = "node/attacks"
-	keyAllowed   = "node/allowed"
+	keyAttacks = "node/attacks"
+	keyAllowed = "node/allowed"
+	keyKnown   = "node/known"
+
+	// heldBack is the share of the time before a first model that does not
+	// train it, so that there is later traffic to judge it on.
+	heldBack = 0.1
 
 	// sharedSeed is where every site's shared part starts; it has to be equal
 	// everywhere and hides nothing.
@@ -71,9 +80,17 @@ func newLearning(n *Node) (*learning, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node: %v", err)
 	}
+	later, err := learner.NewReservoir(learner.ReservoirOptions{Seed: n.o.Learner.Seed + 1})
+	if err != nil {
+		return nil, fmt.Errorf("node: %v", err)
+	}
+	fit, err := newFitness()
+	if err != nil {
+		return nil, fmt.Errorf("node: %v", err)
+	}
 	return &learning{
-		n: n, cfg: learner.Config{Seed: n.o.Learner.Seed}, pool: pool,
-		wake: make(chan struct{}, 1),
+		n: n, cfg: learner.Config{Seed: n.o.Learner.Seed}, pool: pool, later: later,
+		wake: make(chan struct{}, 1), fit: fit,
 	}, nil
 }
 
@@ -93,7 +110,6 @@ func (l *learning) observe(now time.Time, ev *dataplane.Event, v *feature.Vector
 	if !ok {
 		peer = r.Responder()
 	}
-	resp := r.Responder()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.first.IsZero() {
@@ -102,43 +118,27 @@ func (l *learning) observe(now time.Time, ev *dataplane.Event, v *feature.Vector
 	if ev.Kind == dataplane.EventEnd {
 		l.seen++
 	}
-	l.pool.Add(now, v, hashAddr(insideOf(r)), hashAddr(peer.Addr()), hashService(r.Key.Proto, resp.Port()))
-	if l.model == nil {
-		if l.due(now) {
-			l.poke()
-		}
-		return
+	l.offer(now, ev, v, peer)
+	if l.model == nil && l.due(now) {
+		l.poke()
 	}
-	if len(l.fresh) >= maxFresh {
-		// Thinned, not cut: the window keeps its length.
-		for i := range maxFresh / 2 {
-			l.fresh[i] = l.fresh[2*i]
-		}
-		l.fresh = l.fresh[:maxFresh/2]
-	}
-	l.fresh = append(l.fresh, timed{now, *v})
 }
 
-// timed is a vector and when it was seen.
-type timed struct {
-	at time.Time
-	v  feature.Vector
+// ownersOf hashes whose traffic a report is, for the shares of the reservoirs
+// and as its cause.
+func ownersOf(r *flow.Record, peer netip.AddrPort) (host, far, service uint64) {
+	return hashAddr(insideOf(r)), hashAddr(peer.Addr()), hashService(r.Key.Proto, r.Responder().Port())
 }
 
-// window is the gate's traffic: newer than what the champion was trained on, and
-// as old as traffic has to be before it may teach, so that nobody who floods the
-// site now decides about its models now. before is what a candidate may be
-// calibrated on.
-func (l *learning) window() (gate, before []feature.Vector) {
+// exam gathers what a model is measured on: traffic later than a time, the
+// frozen and the forgiven normal, and the confirmed behaviours.
+func (l *learning) exam(after time.Time, level float64) *learner.Exam {
+	l.judgeAll()
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	until := l.n.now().Add(-l.n.o.Learner.Wait)
-	for i := range l.fresh {
-		if x := &l.fresh[i]; x.at.After(l.cutoff) && !x.at.After(until) {
-			gate = append(gate, x.v)
-		}
-	}
-	return gate, l.pool.Mature(l.cutoff)
+	x := &learner.Exam{Known: slices.Concat(l.known, l.forgiven), Attacks: examples(l.attacks), Level: level}
+	x.Normal, x.Causes = l.later.Later(after)
+	return x
 }
 
 func (l *learning) poke() {
@@ -166,6 +166,8 @@ func (l *learning) label(lb *enforce.Label, vecs []feature.Vector) {
 	if lb.Attack {
 		if lb.Peer.IsValid() {
 			l.pool.Forget(hashAddr(lb.Peer))
+			l.later.Forget(hashAddr(lb.Peer))
+			l.fit.forget(hashAddr(lb.Peer))
 		}
 		for i := range vecs[:min(len(vecs), maxAttacks-len(l.attacks))] {
 			x := learner.Example{V: vecs[i], Weight: float32(lb.Weight), Family: lb.Family}
@@ -179,6 +181,9 @@ func (l *learning) label(lb *enforce.Label, vecs []feature.Vector) {
 		for i := range vecs {
 			l.pool.Add(now, &vecs[i], 0, 0, 0)
 		}
+		l.forgiven = append(l.forgiven, vecs...)
+		l.forgiven = l.forgiven[max(0, len(l.forgiven)-maxForgiven):]
+		l.saveKnown()
 	}
 	l.saveAttacks()
 }
@@ -214,25 +219,53 @@ func (l *learning) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
-			if l.active() != nil {
+			l.judgeFull()
+			if l.active() != nil && l.reason() == "" {
 				continue
 			}
 		case <-t.C:
 		}
-		if err := l.train(ctx); err != nil && ctx.Err() == nil {
+		why := l.takeReason()
+		if err := l.train(ctx, why); err != nil && ctx.Err() == nil {
 			l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
 		}
 	}
 }
 
-// snapshot is what a training may use: all that was seen for the first model,
-// later only what has waited and was not indicted since.
-func (l *learning) snapshot() lesson {
+// want asks for a new model ahead of its time.
+func (l *learning) want(why string) {
+	l.mu.Lock()
+	l.wanted = why
+	l.mu.Unlock()
+	l.poke()
+}
+
+func (l *learning) reason() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	s := lesson{until: l.n.now(), champion: l.champion, attacks: examples(l.attacks)}
+	return l.wanted
+}
+
+func (l *learning) takeReason() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	why := l.wanted
+	l.wanted = ""
+	return why
+}
+
+// snapshot is what a training may use: for the first model what was seen, less
+// the newest, on which it is judged; later only what has waited and was not
+// indicted since.
+func (l *learning) snapshot() lesson {
+	l.judgeAll()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := lesson{from: l.first, until: l.n.now(), champion: l.champion, attacks: examples(l.attacks)}
 	if l.champion != nil {
 		s.until = s.until.Add(-l.n.o.Learner.Wait)
+	} else {
+		s.until = s.until.Add(-time.Duration(heldBack * float64(s.until.Sub(l.first))))
 	}
 	s.normal = l.pool.Mature(s.until)
 	return s
@@ -240,13 +273,19 @@ func (l *learning) snapshot() lesson {
 
 // lesson is what a training may use.
 type lesson struct {
-	normal   []feature.Vector
-	attacks  []learner.Example
-	champion *learner.Model
-	until    time.Time // age of the youngest normal
+	normal      []feature.Vector
+	attacks     []learner.Example
+	champion    *learner.Model
+	from, until time.Time // age of the oldest and the youngest normal
 }
 
-func (l *learning) train(ctx context.Context) error {
+func (s *lesson) window() lifecycle.Window {
+	return lifecycle.Window{From: s.from, Until: s.until, Normals: len(s.normal), Attacks: len(s.attacks)}
+}
+
+// train makes a model of the site's own and proposes it; what the mesh taught
+// stays, on the new self.
+func (l *learning) train(ctx context.Context, why string) error {
 	s := l.snapshot()
 	if len(s.normal) < learner.MinNormal {
 		return nil // nothing has waited long enough: the model in use stays
@@ -258,111 +297,19 @@ func (l *learning) train(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	took := time.Since(began)
-	if s.champion == nil {
-		return l.use(choice{m, m, "local", 0, s.until, nil,
-			fmt.Sprintf("first model: %d reports of %d flows, trained in %.1f s", len(s.normal), l.flowsSeen(), took.Seconds())})
-	}
-	gate, _ := l.window()
-	g := learner.Gate(s.champion, m, gate, s.attacks, learner.GateLimits{})
-	if !g.Pass {
-		return l.refuse(m, "local", 0, g)
-	}
+	l.n.log.Info("model was trained", telemetry.KeyModel, m.Hash(), telemetry.KeyReason, why, "normals", len(s.normal), "took", time.Since(began))
 	l.mu.Lock()
-	active, round := l.model, l.adopted
+	active, round, shared := l.model, l.adopted, l.sharedNow
 	l.mu.Unlock()
-	next := m
-	if round > 0 { // what the mesh taught stays, on the new self
-		if next, err = m.WithShared(active.Shared(), s.normal); err != nil {
+	c := candidate{model: m, base: m, origin: lifecycle.Local, data: s.window()}
+	if round > 0 {
+		c.round, c.shared = round, shared
+		if c.model, err = m.WithShared(active.Shared(), s.normal); err != nil {
 			return err
 		}
 	}
-	return l.use(choice{m, next, "local", round, s.until, g.Metrics, g.Words})
-}
-
-func (l *learning) flowsSeen() int {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.seen
-}
-
-// choice is a model to put to use, and why.
-type choice struct {
-	champion, next *learner.Model
-	origin         string
-	round          uint64 // of the shared part, 0 for none
-	cutoff         time.Time
-	metrics        map[string]float64
-	why            string
-}
-
-// use makes c.next judge from now on, durably first.
-func (l *learning) use(c choice) error {
-	body := l.body(c.next, c.origin, c.round, "active", c.why, c.metrics)
-	if err := l.keep(c.champion, c.next, body); err != nil {
-		return err
-	}
-	l.mu.Lock()
-	l.champion, l.model, l.cutoff, l.adopted = c.champion, c.next, c.cutoff, c.round
-	l.trainedAt = l.n.now()
-	normal := l.pool.Mature(l.n.now())
-	l.mu.Unlock()
-	l.n.mu.Lock()
-	l.n.sensor.SetModel(c.next)
-	l.n.sensor.Recalibrate(normal)
-	l.n.setBudget()
-	l.n.mu.Unlock()
-	l.tell(body)
-	return nil
-}
-
-// keep makes both models durable, and then the choice of them.
-func (l *learning) keep(champion, next *learner.Model, body event.Model) error {
-	own := body
-	own.Hash, own.State, own.Origin = champion.Meta().Hash, "champion", "local"
-	if err := l.put(champion, own); err != nil {
-		return err
-	}
-	if err := l.put(next, body); err != nil {
-		return err
-	}
-	if err := l.n.o.Store.SetActive(slotChampion, champion.Meta().Hash); err != nil {
-		return err
-	}
-	return l.n.o.Store.SetActive(slotActive, next.Meta().Hash)
-}
-
-func (l *learning) put(m *learner.Model, body event.Model) error {
-	b, err := m.MarshalBinary()
-	if err != nil {
-		return err
-	}
-	return l.n.o.Store.PutModel(body, b)
-}
-
-func (l *learning) body(m *learner.Model, origin string, round uint64, state, why string, metrics map[string]float64) event.Model {
-	meta := m.Meta()
-	return event.Model{
-		Hash: meta.Hash, Parent: meta.Parent, Origin: origin, Round: round, State: state,
-		Flows: meta.Normal, Attacks: meta.Attacks, Metrics: metrics, Why: why,
-	}
-}
-
-func (l *learning) tell(body event.Model) {
-	now := l.n.now()
-	l.n.outbox.put(job{emit: &event.Event{
-		V: event.Version, ID: event.NewID(now), Time: now, Site: l.n.o.Site, Kind: event.KindModel, Model: &body,
-	}})
-}
-
-// refuse keeps a candidate that the gate turned down, with the reason.
-func (l *learning) refuse(m *learner.Model, origin string, round uint64, g learner.GateResult) error {
-	body := l.body(m, origin, round, "refused", g.Words, g.Metrics)
-	if err := l.put(m, body); err != nil {
-		return err
-	}
-	l.tell(body)
-	return nil
+	_, err = l.n.models.propose(c)
+	return err
 }
 
 // Train implements federation.Trainer: the shared part, from the mesh's base, on
@@ -372,6 +319,9 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 	if len(s.normal) < learner.MinNormal {
 		return nil, 0, fmt.Errorf("site has %d reports of normal traffic that may teach: %d are needed", len(s.normal), learner.MinNormal)
 	}
+	l.mu.Lock()
+	l.taught = s.until
+	l.mu.Unlock()
 	p, err := learner.TrainShared(ctx, l.cfg, base, s.normal, s.attacks, sharedSteps)
 	return p, len(s.normal) + len(s.attacks), err
 }
@@ -380,71 +330,39 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 // unlike ones.
 const sharedSteps = 1000
 
-// Adopt implements federation.Trainer: the mesh's shared part judges here only if,
-// on traffic that neither model was trained on, it does no worse than the
-// champion that the site made alone.
+// Adopt implements federation.Trainer: the mesh's shared part, on the best self
+// that this site made alone, passes through the same life as any other model.
+// What becomes of it is told by events; here it is only said whether it was
+// taken on trial.
 func (l *learning) Adopt(_ context.Context, round uint64, hash string, params []float32) (bool, string, error) {
-	s := l.snapshot()
-	if s.champion == nil {
+	l.mu.Lock()
+	champion, until := l.champion, l.cutoff
+	before := l.pool.Mature(l.cutoff)
+	if l.taught.After(until) {
+		until = l.taught
+	}
+	data := lifecycle.Window{From: l.first, Until: until, Normals: len(before), Attacks: len(l.attacks)}
+	l.mu.Unlock()
+	if champion == nil {
 		return false, "this site has no model of its own yet to compare with", nil
 	}
-	gate, before := l.window()
-	cand, err := s.champion.WithShared(params, before)
+	m, err := champion.WithShared(params, before)
 	if err != nil {
 		return false, "", err
 	}
-	g := learner.Gate(s.champion, cand, gate, s.attacks, learner.GateLimits{})
-	if !g.Pass {
-		return false, g.Words, l.refuse(cand, "round", round, g)
+	x, err := l.n.models.propose(candidate{model: m, base: champion, origin: lifecycle.Round, round: round, shared: hash, data: data})
+	if err != nil {
+		return false, "", err
 	}
-	l.mu.Lock()
-	l.sharedNow = hash
-	cutoff := l.cutoff
-	l.mu.Unlock()
-	return true, g.Words, l.use(choice{s.champion, cand, "round", round, cutoff, g.Metrics, g.Words})
+	return x.Stage != lifecycle.Retired, x.History[len(x.History)-1].Why, nil
 }
 
-// restore brings back models, labels and memory.
+// restore brings back labels, memory and canaries.
 func (l *learning) restore() error {
-	champion, _, err := l.load(slotChampion)
-	if err != nil {
-		return err
-	}
-	model, body, err := l.load(slotActive)
-	if err != nil {
-		return err
-	}
 	if err := l.loadAttacks(); err != nil {
 		return err
 	}
-	if champion == nil || model == nil || !l.n.o.Learner.Enabled {
-		return nil
-	}
-	l.champion, l.model, l.adopted = champion, model, body.Round
-	l.trainedAt = model.Meta().TrainedAt
-	l.n.sensor.SetModel(model)
-	return nil
-}
-
-func (l *learning) load(slot string) (*learner.Model, store.Model, error) {
-	hash, err := l.n.o.Store.Active(slot)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, store.Model{}, nil
-	}
-	if err != nil {
-		return nil, store.Model{}, err
-	}
-	body, b, err := l.n.o.Store.Model(hash)
-	if err != nil {
-		return nil, store.Model{}, err
-	}
-	m, err := learner.Unmarshal(b)
-	if err != nil {
-		// A model of another version is no reason not to protect: learn anew.
-		l.n.log.Warn("stored model cannot be used: the site learns anew", telemetry.KeyModel, hash, telemetry.KeyErr, err)
-		return nil, store.Model{}, nil
-	}
-	return m, body, nil
+	return l.loadKnown()
 }
 
 // The labelled examples are stored as: count, then for each the weight in

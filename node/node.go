@@ -22,9 +22,12 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
 	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
@@ -40,7 +43,8 @@ type Options struct {
 	Store     *store.Store
 	Key       *identity.Key
 
-	Never    []dataplane.Never // of the system and the configuration
+	Never    []dataplane.Never // of the system
+	Spared   []dataplane.Never // never-block entries of the configuration
 	Own      []netip.Addr      // this machine's addresses: never a target
 	Inside   []netip.Prefix    // the protected networks; empty means private addresses
 	Learner  LearnerOptions
@@ -52,6 +56,9 @@ type Options struct {
 	Away     string   // what the plane does while no daemon is there, for status
 	// Stop is asked to end the daemon, from a request's goroutine; nil refuses.
 	Stop func(remove bool)
+	// Reread is asked to read the configuration anew and to Tune the node by it;
+	// on an error nothing has changed. nil: this site has no file.
+	Reread func() (api.Reloaded, error)
 
 	Metrics *telemetry.Metrics // nil: none are kept
 	Log     *slog.Logger
@@ -66,14 +73,20 @@ type LearnerOptions struct {
 	Wait            time.Duration // age at which traffic may teach a later model
 	RetrainEvery    time.Duration
 	IncidentsPerDay float64
-	Seed            uint64
-	Context         feature.ContextOptions
+	// Shadow and Canary are how long a new model scores beside, and decides for
+	// CanaryShare of the hosts, at least, and TrialReports how many reports
+	// either takes as well. Zero values take the defaults of lifecycle.Options.
+	Shadow, Canary time.Duration
+	CanaryShare    float64
+	TrialReports   int
+	Seed           uint64
+	Context        feature.ContextOptions
 }
 
 // PolicyOptions bound what decisions may do.
 type PolicyOptions struct {
 	Suspend, Block   time.Duration
-	MaxBlocksPerHour int
+	MaxBlocksPerHour int // below 0: none
 	MaxShare         float64
 	Rules            bool
 	Remediation      []dataplane.Never // what a quarantined host may still reach
@@ -105,18 +118,22 @@ type Node struct {
 	rate     rate
 	allowed  []string // the operator's never-block entries, as written
 	watching bool     // the plane shows DNS answers
+	beside   beside   // what watched models make of reports
+	restart  []string // keys of the configuration that wait for a restart
+	misread  string   // why the configuration was not taken over last, "" when it was
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
 	feeds  *feeds
 	learn  *learning
+	models *life
 	outbox *queue[job]            // for the disk
 	toMesh *queue[enforce.Effect] // shares and withdrawals
 	flows  archive
 	life   context.Context // of Run; questions to the mesh end with it
 	asking sync.WaitGroup
 
-	floodTold [dataplane.FloodKinds]time.Time
+	floods floodWatch // guarded by mu
 
 	shared sync.Map // share key -> indicator id, for withdrawal
 }
@@ -133,7 +150,7 @@ func New(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background()}
+	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background(), floods: floodWatch{site: o.Site}}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
 	}
@@ -142,7 +159,7 @@ func New(o Options) (*Node, error) {
 		return nil, err
 	}
 	if o.Metrics != nil {
-		if err := o.Metrics.WatchFeeds(n.feeds.figures); err != nil {
+		if err := errors.Join(o.Metrics.WatchFeeds(n.feeds.figures), o.Metrics.WatchLists(n.Lists)); err != nil {
 			return nil, err
 		}
 	}
@@ -154,9 +171,7 @@ func New(o Options) (*Node, error) {
 
 func (n *Node) makeJudgement() error {
 	var err error
-	if n.guard, err = policy.NewGuard(policy.Caps{
-		PerHour: n.o.Policy.MaxBlocksPerHour, Share: n.o.Policy.MaxShare,
-	}); err != nil {
+	if n.guard, err = policy.NewGuard(n.o.Policy.caps()); err != nil {
 		return fmt.Errorf("node: %v", err)
 	}
 	n.machine = enforce.New(enforce.Options{
@@ -178,6 +193,7 @@ func (n *Node) makeJudgement() error {
 	if n.learn, err = newLearning(n); err != nil {
 		return err
 	}
+	n.models = newLife(n)
 	n.sensor, err = enforce.NewSensor(n.o.Learner.Context)
 	if err != nil {
 		return fmt.Errorf("node: %v", err)
@@ -218,10 +234,19 @@ func (n *Node) restore() error {
 	if err := n.restoreMode(); err != nil {
 		return err
 	}
-	if err := n.setFlood(); err != nil {
+	if err := n.setFlood(&n.o.Flood); err != nil {
+		return fmt.Errorf("node: %v", err)
+	}
+	if _, ok := n.o.Plane.(dataplane.FloodGuard); !ok && n.o.Flood.Active() {
+		n.o.Warnings = append(n.o.Warnings, "this plane stands no floods: [flood] has no effect")
+	}
+	if err := n.beginFloods(); err != nil {
 		return err
 	}
 	if err := n.learn.restore(); err != nil {
+		return err
+	}
+	if err := n.models.restore(); err != nil {
 		return err
 	}
 	blocks, err := n.o.Store.Blocks()
@@ -282,6 +307,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.ticker(ctx) })
 	g.Go(func() error { return n.repairer(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
+	g.Go(func() error { return n.models.run(ctx) })
 	g.Go(func() error { return n.feeds.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
 	if n.member != nil {
@@ -309,6 +335,7 @@ func (n *Node) ticker(ctx context.Context) error {
 			if s := clock.look(n.now()); s != "" {
 				n.log.Warn("clock jumped", telemetry.KeyReason, s)
 			}
+			n.lookAtFloods()
 			n.mu.Lock()
 			n.setBudget()
 			n.act(n.machine.Tick(n.now()))
@@ -328,7 +355,7 @@ func (n *Node) handle(ev *dataplane.Event) {
 		return
 	}
 	if ev.Kind == dataplane.EventFlood {
-		n.toldFlood(now, ev)
+		n.floods.seen(now, ev)
 		return
 	}
 	if ev.Kind == dataplane.EventFirstDrop && ev.Reason >= enforce.FirstFeedReason {
@@ -356,10 +383,22 @@ func (n *Node) handle(ev *dataplane.Event) {
 			n.buffer.odd(enforce.CauseOf(&ev.Record), vec)
 		}
 		n.learn.observe(now, ev, vec)
+		if pairs := n.sensor.Pairs(); len(pairs) > 0 {
+			n.beside.count(pairs, causeHash(&ev.Record), gateLevel)
+		}
 	}
 	if ev.Kind == dataplane.EventEnd {
 		n.flows.add(enforce.FlowBody(&ev.Record, j.P), vec)
 	}
+}
+
+// causeHash is a report's cause for those who count by it.
+func causeHash(r *flow.Record) uint64 {
+	peer, _, ok := r.Outside()
+	if !ok {
+		peer = r.Responder()
+	}
+	return learner.Cause(ownersOf(r, peer))
 }
 
 // act carries effects out: rules now, under the lock, the rest by the outbox.
@@ -425,7 +464,7 @@ func (n *Node) apply(a *enforce.Apply) {
 func (n *Node) setBudget() {
 	if m := n.learn.active(); m != nil {
 		share := n.o.Learner.IncidentsPerDay / max(1, n.rate.perDay(n.now()))
-		n.machine.SetBudget(min(share, 1e-2), m.Floor())
+		n.machine.SetBudget(min(share, 1e-2), max(m.Floor(), n.sensor.Floor()))
 	}
 }
 

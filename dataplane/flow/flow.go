@@ -161,10 +161,20 @@ type Record struct {
 	// Dropped counts this flow's packets that were dropped (in monitor mode:
 	// would have been dropped). They are not counted in Dir.
 	Dropped uint32
+	// Lacks says which fields the record's source could not give; none, for a plane.
+	Lacks Lack
 }
 
 // Packets is the number of accounted packets of both directions.
 func (r *Record) Packets() uint32 { return r.Dir[0].Packets + r.Dir[1].Packets }
+
+// OnlyResets says that the flow is nothing but TCP resets: what came after the
+// end of another flow, or without one. They are traffic, but tell nothing of
+// how anybody behaves.
+func (r *Record) OnlyResets() bool {
+	n := r.Packets()
+	return r.Key.Proto == TCP && n > 0 && n == uint32(r.Dir[0].RST)+uint32(r.Dir[1].RST)
+}
 
 // Initiator is the endpoint that opened the flow.
 func (r *Record) Initiator() netip.AddrPort {

@@ -3,6 +3,7 @@ package planetest
 import (
 	"math/rand/v2"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -188,6 +189,9 @@ func budgetMonitor(t *testing.T, r *rig) {
 		r.expect(true, "in monitor mode", Datagram(dataplane.ToInside, port(f.peer, 1000+i), f.host, nil))
 	}
 	s := r.stats()
+	if n, err := r.Fixture.(dataplane.FloodGuard).FloodTotals(); err != nil || !reflect.DeepEqual(n, s.Flood) {
+		t.Errorf("totals %+v, %v: expected those of the statistics, %+v", n, err, s.Flood)
+	}
 	if s.WouldDrop < 40 || s.WouldDrop != s.Flood.BudgetDropped["source"] || s.Dropped != 0 {
 		t.Errorf("would drop %d, over budget %v, dropped %d: expected over 40, the same as source, 0",
 			s.WouldDrop, s.Flood.BudgetDropped, s.Dropped)

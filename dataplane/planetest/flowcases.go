@@ -14,7 +14,9 @@ func flowCases() []testCase {
 		{"tcp session ended by FIN", dataplane.Enforce, tcpSession},
 		{"tcp session begun outside", dataplane.Enforce, tcpFromOutside},
 		{"tcp ended by RST", dataplane.Enforce, tcpReset},
-		{"stray RST makes no flow", dataplane.Enforce, strayReset},
+		{"resets without a flow are kept apart", dataplane.Enforce, strayResets},
+		{"what follows resets is new", dataplane.Enforce, afterResets},
+		{"resets after the end", dataplane.Enforce, lateResets},
 		{"retransmission", dataplane.Enforce, retransmission},
 		{"handshake is proof only with the right number", dataplane.Enforce, wrongAck},
 		{"handshake refused by RST", dataplane.Enforce, refused},
@@ -134,12 +136,67 @@ func tcpReset(t *testing.T, r *rig) {
 	same(t, "flows in the table", r.stats().Flows, 0)
 }
 
-func strayReset(t *testing.T, r *rig) {
+func strayResets(t *testing.T, r *rig) {
+	for _, f := range families() {
+		s := NewSession(f.host, f.peer)
+		stray := s.Send(1, flow.RST|flow.ACK, nil)
+		r.play(stray, stray, stray, stray, stray)
+		same(t, "events of five resets", len(r.events()), 0)
+		same(t, "flows in the table", r.stats().Flows, 1)
+		// One of another form is another record.
+		r.play(s.Send(1, flow.RST, nil))
+		rec := one(t, r.events(), dataplane.EventEnd).Record
+		same(t, "only resets", rec.OnlyResets(), true)
+		same(t, "initiator", rec.Initiator(), f.peer)
+		same(t, "insides", [2]bool{rec.InitInside, rec.RespInside}, [2]bool{false, true})
+		same(t, "packets", [2]uint32{rec.Dir[0].Packets, rec.Dir[1].Packets}, [2]uint32{5, 0})
+		same(t, "RST", rec.Dir[0].RST, 5)
+		hdr := uint64(40)
+		if f.name == "v6" {
+			hdr = 60
+		}
+		same(t, "bytes", rec.Dir[0].Bytes, 5*hdr)
+		same(t, "squares", rec.Dir[0].SizeSq, 5*hdr*hdr)
+		same(t, "end", rec.End, flow.EndRST)
+		r.play(s.Send(1, flow.ACK, nil)) // clears it away
+		r.events()
+		r.play(s.Send(1, flow.RST, nil))
+		r.events()
+	}
+}
+
+// A connection of the same key begins anew after them, and is no part of them.
+func afterResets(t *testing.T, r *rig) {
+	f := families()[0]
+	old := NewSession(f.host, f.peer)
+	stray := old.Send(1, flow.RST, nil)
+	r.play(stray, stray)
+	s := NewSession(f.host, f.peer)
+	r.play(s.Open()[:1]...)
+	rec := one(t, r.events(), dataplane.EventEnd).Record
+	same(t, "packets of the resets", [2]uint32{rec.Packets(), uint32(rec.Dir[0].RST)}, [2]uint32{2, 2})
+	r.play(s.Send(1, flow.SYN|flow.ACK, nil), s.Send(0, flow.ACK, nil))
+	r.play(s.Close()...)
+	rec = one(t, r.events(), dataplane.EventEnd).Record
+	same(t, "initiator", rec.Initiator(), f.host)
+	same(t, "packets", rec.Packets(), 6)
+	same(t, "end", rec.End, flow.EndFIN)
+	same(t, "only resets", rec.OnlyResets(), false)
+}
+
+// What arrives after a flow's end is in no record of it, and in one of its own.
+func lateResets(t *testing.T, r *rig) {
 	f := families()[0]
 	s := NewSession(f.host, f.peer)
-	r.play(s.Send(1, flow.RST|flow.ACK, nil))
-	same(t, "events", len(r.events()), 0)
-	same(t, "flows in the table", r.stats().Flows, 0)
+	r.play(s.Open()...)
+	end := s.Send(1, flow.RST, nil)
+	r.play(end, end, end)
+	rec := one(t, r.events(), dataplane.EventEnd).Record
+	same(t, "packets until the first reset", rec.Packets(), 4)
+	r.play(s.Send(0, flow.ACK, nil))
+	rec = one(t, r.events(), dataplane.EventEnd).Record
+	same(t, "resets after it", [2]uint32{rec.Packets(), uint32(rec.Dir[0].RST)}, [2]uint32{2, 2})
+	same(t, "flows in all", r.stats().FlowsTotal, 3)
 }
 
 func retransmission(t *testing.T, r *rig) {

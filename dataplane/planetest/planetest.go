@@ -19,7 +19,12 @@
 //     same target and action keeps the hits and starts its first drop anew.
 //   - A TCP flow ends at a RST, which is accounted first, or with the packet
 //     after which both FINs are acknowledged. That packet emits EventEnd and no
-//     milestone. A RST that matches no flow makes none.
+//     milestone.
+//   - Resets that match no flow are kept apart, as a record of nothing else:
+//     those of one key and sender that are alike (flags, length, no payload)
+//     are counted as one burst, without gaps. It ends by silence, or when
+//     anything else of its key comes, with EndRST. To all but that record they
+//     belong to no flow: they cost no budget, and the next packet is new.
 //   - The initial sequence number of a side is that of its latest SYN. End X is
 //     validated by any segment of X whose ACK number is the other side's
 //     initial sequence number plus one.
@@ -94,7 +99,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), budgetCases(), bulkCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), budgetCases(), bulkCases(), auditCases()} {
 		all = append(all, group...)
 	}
 	return all

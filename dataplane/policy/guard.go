@@ -20,7 +20,7 @@ var (
 type Caps struct {
 	V4Bits  int     // shortest IPv4 prefix that may be blocked; 24
 	V6Bits  int     // shortest IPv6 prefix; 48
-	PerHour int     // blocks in any hour; 60
+	PerHour int     // blocks in any hour; 60, below 0 none
 	Share   float64 // of distinct hosts, and of distinct services, of normal traffic that all blocks together may touch; 0.05
 	// Floor is how many hosts, and how many services, blocks may touch whatever
 	// share that is: a small site has few peers, and one of 20 is already 0.05; 3.
@@ -49,8 +49,8 @@ func (c *Caps) fill() error {
 		return fmt.Errorf("caps: V4Bits: %d: expected 8 to 32", c.V4Bits)
 	case c.V6Bits < 16 || c.V6Bits > 128:
 		return fmt.Errorf("caps: V6Bits: %d: expected 16 to 128", c.V6Bits)
-	case c.PerHour < 0 || c.Floor < 0 || c.Seen < 0 || c.Recent < 0:
-		return errors.New("caps: PerHour, Floor, Seen and Recent: expected 0 or more")
+	case c.Floor < 0 || c.Seen < 0 || c.Recent < 0:
+		return errors.New("caps: Floor, Seen and Recent: expected 0 or more")
 	case !(c.Share > 0 && c.Share <= 1):
 		return fmt.Errorf("caps: Share: %v: expected above 0 and at most 1", c.Share)
 	}
@@ -76,6 +76,17 @@ func NewGuard(caps Caps) (*Guard, error) {
 		hosts:    recent[netip.Addr]{max: caps.Seen},
 		services: recent[service]{max: caps.Seen},
 	}, nil
+}
+
+// SetCaps replaces the caps; what was seen and made stays known, though what
+// Recent and Seen bound takes its time to follow. On an error the old ones stay.
+func (g *Guard) SetCaps(caps Caps) error {
+	if err := caps.fill(); err != nil {
+		return err
+	}
+	g.caps = caps
+	g.hosts.max, g.services.max = caps.Seen, caps.Seen
+	return nil
 }
 
 // SetNever replaces the never-block list. On an error the old list stays.
@@ -134,6 +145,9 @@ func (g *Guard) Check(rule dataplane.Rule, active []dataplane.Rule, now time.Tim
 	p := rule.Target.Prefix
 	if narrowest := g.narrowest(p.Addr()); p.Bits() < narrowest {
 		return fmt.Errorf("block %s: %w: /%d, expected /%d or longer", rule.Target, ErrTooWide, p.Bits(), narrowest)
+	}
+	if g.caps.PerHour < 0 {
+		return fmt.Errorf("block %s: %w: none may be made", rule.Target, ErrTooMany)
 	}
 	g.forget(now)
 	if len(g.made) >= g.caps.PerHour {

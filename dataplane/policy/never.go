@@ -39,6 +39,17 @@ func (t *Table) SetRemediation(entries []dataplane.Never) error {
 	return nil
 }
 
+// Spares lists the never-block list and the remediation list, in no order.
+func (t *Table) Spares() (never, remedies []dataplane.Never) {
+	for _, tuples := range t.never.values {
+		never = append(never, tuples...)
+	}
+	for _, tuples := range t.remedies.values {
+		remedies = append(remedies, tuples...)
+	}
+	return never, remedies
+}
+
 func neverMap(entries []dataplane.Never) (m prefixMap[[]dataplane.Never], err error) {
 	if len(entries) > maxNever {
 		return m, fmt.Errorf("%d entries of at most %d: %w", len(entries), maxNever, dataplane.ErrFull)

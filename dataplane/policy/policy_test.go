@@ -222,6 +222,20 @@ func TestGuardCapsTheHour(t *testing.T) {
 	if err := g.Check(rule, nil, start.Add(60*time.Minute)); err != nil {
 		t.Errorf("an hour after the first: %v", err)
 	}
+	for _, c := range []struct {
+		perHour int
+		want    error
+	}{{-1, ErrTooMany}, {1, nil}} {
+		if err := g.SetCaps(Caps{PerHour: c.perHour}); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.Check(rule, nil, start.Add(3*time.Hour)); !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%d an hour: got %v, expected %v", c.perHour, err, c.want)
+		}
+	}
+	if err := g.SetCaps(Caps{Share: 2}); err == nil || g.Check(rule, nil, start.Add(3*time.Hour)) != nil {
+		t.Errorf("caps that are refused: %v, and the old ones did not stay", err)
+	}
 }
 
 func TestGuardCapsTheShare(t *testing.T) {
@@ -302,7 +316,7 @@ func TestGuardIsBounded(t *testing.T) {
 }
 
 func TestCapsAreChecked(t *testing.T) {
-	for _, c := range []Caps{{V4Bits: 7}, {V6Bits: 129}, {PerHour: -1}, {Share: 1.5}, {Share: -1}, {Recent: -1}} {
+	for _, c := range []Caps{{V4Bits: 7}, {V6Bits: 129}, {Floor: -1}, {Share: 1.5}, {Share: -1}, {Recent: -1}} {
 		if _, err := NewGuard(c); err == nil {
 			t.Errorf("%+v: accepted", c)
 		}

@@ -65,23 +65,38 @@ func (p *Plane) SetFlood(f dataplane.Flood) error {
 	})
 }
 
-func (g *flood) set(f *dataplane.Flood) {
+// FloodTotals implements dataplane.FloodGuard.
+func (p *Plane) FloodTotals() (s dataplane.FloodStats, err error) {
+	err = p.locked(func() error {
+		s = p.flood.total(p.opts.Now().UnixNano())
+		return nil
+	})
+	return s, err
+}
+
+// rates sets what f says, and nothing that is kept for it.
+func (g *flood) rates(f *dataplane.Flood) {
 	g.on = f.Active()
 	for i, rate := range f.Rates() {
 		g.step[i] = 0
-		if rate == 0 {
-			continue
-		}
-		g.step[i] = aSecond / int64(rate)
-		for r := range floodRows {
-			if g.cells[i][r] == nil {
-				g.cells[i][r] = make([]int64, floodCells)
-			}
+		if rate != 0 {
+			g.step[i] = aSecond / int64(rate)
 		}
 	}
 	g.breakerDrops, g.breakerLimit = f.BreakerDrops, 0
 	if f.Breaker != 0 {
 		g.breakerLimit = max(1, int64(f.Breaker)*breakerStep/aSecond)
+	}
+}
+
+func (g *flood) set(f *dataplane.Flood) {
+	g.rates(f)
+	for i := range g.step {
+		for r := range floodRows {
+			if g.step[i] != 0 && g.cells[i][r] == nil {
+				g.cells[i][r] = make([]int64, floodCells)
+			}
+		}
 	}
 	if g.proofs == nil {
 		g.proofs = map[netip.Addr]*proof{}
@@ -98,12 +113,12 @@ func (p *Plane) admit(q *parsed, inside [2]bool, t int64) fate {
 		return fate{}
 	}
 	inbound := inside[1] && !inside[0]
-	if inbound {
+	if inbound && q.way&wayPaid == 0 {
 		if kind := g.overBudget(q, t); kind != dataplane.FloodNone {
 			return fate{refuse: kind}
 		}
 	}
-	if g.breakerLimit == 0 || !p.breakerOpen(q, inside, inbound, t) {
+	if q.way&wayJoin != 0 || g.breakerLimit == 0 || !p.breakerOpen(q, inside, inbound, t) {
 		return fate{}
 	}
 	if inbound && g.proof(q.Src, t) != nil || p.rules.Spared(&q.Packet, t) {

@@ -34,6 +34,7 @@ type attachment struct {
 	egress egress    // nil for a sensor
 	hold   io.Closer // promiscuous mode of a sensor
 	mode   string
+	groOff bool   // GRO was on, and is off as long as this is hooked in generic mode
 	down   string // why it is not hooked now; "" when it is
 }
 
@@ -46,6 +47,9 @@ func (a *attachment) close() error {
 		errs = append(errs, a.hold.Close())
 	}
 	a.xdp, a.egress, a.hold = nil, nil, nil
+	if a.groOff && a.pins.dir == "" {
+		errs = append(errs, a.restoreGRO())
+	}
 	return errors.Join(errs...)
 }
 
@@ -65,7 +69,7 @@ func (a *attachment) detach() error {
 	if a.egress != nil {
 		errs = append(errs, a.egress.detach())
 	}
-	return errors.Join(append(errs, a.pins.remove())...)
+	return errors.Join(append(errs, a.restoreGRO(), a.pins.remove())...)
 }
 
 func cutLink(l link.Link) error {
@@ -190,6 +194,9 @@ func (p *Plane) hook(a *attachment, undo *undoStack) error {
 		return err
 	}
 	if err := p.hookXDP(a, progs.HedgerowXdp, now, undo); err != nil {
+		return err
+	}
+	if err := p.settleGRO(a, undo); err != nil {
 		return err
 	}
 	if a.Role == Sensor {

@@ -95,6 +95,16 @@ func secret() uint64 {
 	return binary.NativeEndian.Uint64(b[:])
 }
 
+// FloodTotals implements [dataplane.FloodGuard].
+func (p *Plane) FloodTotals() (s dataplane.FloodStats, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return s, dataplane.ErrClosed
+	}
+	return s, p.countFlood(&s)
+}
+
 // countFlood sums up what floods did.
 func (p *Plane) countFlood(s *dataplane.FloodStats) error {
 	var per []kernelFloodCounts

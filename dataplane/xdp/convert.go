@@ -35,7 +35,16 @@ var malformedKinds = [...]string{
 
 // bootClock converts between the kernel's boot time, which never jumps, and
 // Unix time, which may. The difference is taken anew when the wall clock was set.
-type bootClock struct{ offset atomic.Int64 }
+type bootClock struct {
+	offset atomic.Int64
+	taken  atomic.Pointer[reading] // when it was
+}
+
+// reading is one look at Go's two clocks: at goes with the one that never jumps.
+type reading struct {
+	at   time.Time
+	wall int64
+}
 
 func bootNow() int64 {
 	var ts unix.Timespec
@@ -48,11 +57,26 @@ func bootNow() int64 {
 // adjust follows the wall clock when it was set; jitter of reading two clocks
 // is ignored, so that a converted time stays the same.
 func (c *bootClock) adjust() {
-	now := time.Now().UnixNano() - bootNow()
-	if d := now - c.offset.Load(); d > int64(time.Millisecond) || d < -int64(time.Millisecond) {
-		c.offset.Store(now)
+	now := time.Now()
+	c.taken.Store(&reading{now, now.UnixNano()})
+	if offset := now.UnixNano() - bootNow(); moved(offset - c.offset.Load()) {
+		c.offset.Store(offset)
 	}
 }
+
+// follow is adjust for those in a hurry, who have just asked what time it is: it
+// asks the kernel only when something happened. Go's two clocks go at one pace,
+// and part when the wall clock is set or the system has slept.
+func (c *bootClock) follow(now time.Time) {
+	then := c.taken.Load()
+	if then == nil || moved(now.UnixNano()-then.wall-int64(now.Sub(then.at))) {
+		c.adjust()
+	}
+}
+
+// moved says whether a difference of two clocks is more than the jitter of
+// reading both.
+func moved(ns int64) bool { return ns > int64(time.Millisecond) || ns < -int64(time.Millisecond) }
 
 func (c *bootClock) unix(boot uint64) int64 {
 	if boot == 0 {

@@ -175,3 +175,24 @@ func TestBootClockKeepsTimes(t *testing.T) {
 		t.Errorf("a time before boot is %d: expected 0", us)
 	}
 }
+
+// Whoever follows the clock asks the kernel only when the wall clock went its
+// own way since it was asked last.
+func TestFollowingTheClockNoticesWhenItWasSet(t *testing.T) {
+	var c bootClock
+	c.follow(time.Now())
+	right := c.offset.Load()
+	if d := time.Since(c.fromMicros(uint64(bootNow()) / 1000)); d > time.Minute || d < -time.Minute {
+		t.Fatalf("the first look puts now %s from now", d)
+	}
+	c.offset.Store(right + int64(time.Hour))
+	c.follow(time.Now())
+	if got := c.offset.Load(); got != right+int64(time.Hour) {
+		t.Errorf("offset %d: expected that nobody asked, and %d stayed", got, right+int64(time.Hour))
+	}
+	c.taken.Load().wall -= int64(time.Hour) // as if the clock had been put forward since
+	c.follow(time.Now())
+	if got := c.offset.Load(); moved(got - right) {
+		t.Errorf("offset %d: expected %d, taken anew", got, right)
+	}
+}

@@ -311,17 +311,19 @@ func (t *flowTable) evicted(total, gone, counted uint64) (flows, evicted uint64,
 	return total - gone - counted, counted, nil
 }
 
-// hatched is the flow of one packet that an egg holds; hatch() in
-// bpf/flowtable.h makes the same.
+// hatched is the flow that an egg holds: one packet, or resets that are alike;
+// hatch() in bpf/flowtable.h makes the same.
 func hatched(e *kernelEgg) kernelFlow {
 	const protoTCP, syn, fin, rst, psh, ack = 6, 2, 1, 4, 8, 16
 	const wayOwn, wayBoth = 8, 16
-	f := kernelFlow{Packets: 1, Dropped: e.Dropped, InitB: e.FromB, Id: e.Id, Start: e.At, LastPayload: e.At}
+	n := 1 + e.More
+	f := kernelFlow{Packets: n, Dropped: e.Dropped, InitB: e.FromB, Id: e.Id, Start: e.At, LastPayload: e.At}
 	side := e.FromB & 1
 	d, r, marks := &f.D[side], &f.R[side], &f.Marks[side]
 	size := min(e.IpLen, 0xffff)
-	d.Packets, d.Bytes, d.Payload, d.SizeSq = 1, uint64(e.Payload)+uint64(e.HdrLen), uint64(e.Payload), uint64(size)*uint64(size)
-	d.SizeMin, d.SizeMax, d.Ttl, d.Last = uint16(size), uint16(size), e.Ttl, e.At
+	d.Packets, d.Payload = n, uint64(e.Payload)
+	d.Bytes, d.SizeSq = uint64(e.Payload)+uint64(n)*uint64(e.HdrLen), uint64(n)*uint64(size)*uint64(size)
+	d.SizeMin, d.SizeMax, d.Ttl, d.Last = uint16(size), uint16(size), e.Ttl, e.At+1000*uint64(e.Span)
 	r.First, r.Window = e.At, e.Window
 	*marks = markReceiverIn
 	if e.Hook == 0 {
@@ -355,7 +357,7 @@ func hatched(e *kernelEgg) kernelFlow {
 	}
 	one := func(bit uint8) uint16 { return uint16(min(e.Flags&bit, 1)) }
 	d.Flags, d.Psh = e.Flags&0x3f, one(psh)
-	r.Syn, r.Fin, r.Rst = one(syn), one(fin), one(rst)
+	r.Syn, r.Fin, r.Rst = one(syn), one(fin), one(rst)+uint16(e.More)
 	d.SeqHigh = e.Seq + e.Payload + uint32(r.Syn) + uint32(r.Fin)
 	*marks |= markSeq
 	if r.Syn != 0 {

@@ -166,6 +166,9 @@ func TestTwoProcessorsInTheSameBuckets(t *testing.T) {
 	for k, r := range all {
 		ip := k.A.As4()
 		want := uint64(40 + (int(ip[2])<<8+int(ip[3]))%1000)
+		if uint32(r.R[0].Rst) == r.Packets {
+			want = 40 // resets without a flow
+		}
 		if d := r.D[0]; d.Bytes != want*uint64(d.Packets) || uint64(d.SizeMin) != want || uint64(d.SizeMax) != want || r.D[1].Packets != 0 {
 			t.Errorf("%s: has packets of another flow: %+v", k, r)
 		}

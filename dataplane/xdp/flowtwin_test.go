@@ -16,6 +16,7 @@ type twinFlow struct {
 	packets, bytes, payload [2]uint64
 	flags                   [2]uint8
 	initB                   bool
+	resets                  bool // nothing else
 }
 
 // randomPacket is one of few flows, so that they meet again.
@@ -51,15 +52,16 @@ func TestFlowTableAgainstTwin(t *testing.T) {
 		inject(t, f, planetest.Step{Hook: hook, Frame: p.Frame()})
 		k, fromB := flow.NewKey(p.Src, p.Dst, p.Proto)
 		w := twin[k]
-		if p.Flags&flow.RST != 0 {
+		reset := p.Flags&flow.RST != 0
+		switch {
+		case reset && w != nil && !w.resets:
 			delete(twin, k)
-		} else {
-			if w == nil {
-				w = &twinFlow{initB: fromB}
-				twin[k] = w
-			}
-			w.add(&p, fromB)
+			continue
+		case w == nil, reset && (w.initB != fromB || w.payload != [2]uint64{} || len(p.Payload) > 0), !reset && w.resets:
+			w = &twinFlow{initB: fromB, resets: reset}
+			twin[k] = w
 		}
+		w.add(&p, fromB)
 		if step%200 == 199 {
 			compareWithTwin(t, f, twin)
 		}
@@ -97,7 +99,7 @@ func compareWithTwin(t *testing.T, f fixture, twin map[flow.Key]*twinFlow) {
 		if !ok {
 			t.Fatalf("%s is not in the table", k)
 		}
-		got := twinFlow{initB: w.initB}
+		got := twinFlow{initB: w.initB, resets: w.resets}
 		for side := range 2 {
 			d := &r.D[side]
 			got.packets[side], got.bytes[side], got.payload[side], got.flags[side] = uint64(d.Packets), d.Bytes, d.Payload, d.Flags
@@ -124,7 +126,10 @@ func TestEggsHatchAlike(t *testing.T) {
 			k, _ := flow.NewKey(p.Src, p.Dst, p.Proto)
 			egg, ok := tracked(t, f)[k]
 			if !ok {
-				continue // a RST makes none
+				t.Fatalf("%s: no egg", k)
+			}
+			if p.Flags&flow.RST != 0 {
+				continue // is told when something else comes, see TestResetsHatchAlike
 			}
 			tried++
 			kk := flowKey(k)
@@ -147,6 +152,38 @@ func TestEggsHatchAlike(t *testing.T) {
 		if tried < 200 {
 			t.Errorf("%d eggs tried: expected at least 200", tried)
 		}
+	}
+}
+
+// The same for resets, of which an egg holds several.
+func TestResetsHatchAlike(t *testing.T) {
+	f := newFixture(t, Options{})
+	rng := rand.New(rand.NewPCG(23, 24))
+	for n := range 40 {
+		p, hook := randomPacket(rng)
+		p.Proto, p.Flags = flow.TCP, flow.RST|uint8(rng.IntN(2))*flow.ACK
+		if n > 2 {
+			p.Payload = nil
+		}
+		for range 1 + n {
+			inject(t, f, planetest.Step{Hook: hook, Frame: p.Frame()})
+		}
+		events(t, f)
+		k, _ := flow.NewKey(p.Src, p.Dst, p.Proto)
+		egg := tracked(t, f)[k]
+		kk := flowKey(k)
+		var want flow.Record
+		fillRecord(&kk, &egg, &f.clock, &want)
+		want.End = flow.EndRST
+		if len(p.Payload) == 0 && want.Packets() != uint32(1+n) {
+			t.Fatalf("%d packets: expected %d", want.Packets(), 1+n)
+		}
+		p.Flags = flow.SYN
+		inject(t, f, planetest.Step{Hook: hook, Frame: p.Frame()})
+		if told := events(t, f); len(told) != 1 || told[0].Record != want {
+			t.Fatalf("%+v\ntold %+v\nexpected the record\n%+v", p, told, want)
+		}
+		forget(t, f, k)
 	}
 }
 

@@ -145,6 +145,8 @@ type kernelEgg struct {
 	Hook    uint8
 	Way     uint8
 	Again   uint8
+	More    uint32
+	Span    uint32
 }
 
 type kernelEvent struct {

@@ -131,6 +131,7 @@ type Options struct {
 	SweepEvery time.Duration // how often idle flows and expired rules are looked for; default 2 s
 	EventRate  uint32        // events a second and processor, the rest is counted as lost; default 20000
 	Generic    bool          // use generic XDP even where the driver has native XDP
+	KeepGRO    bool          // leave GRO on where XDP is generic: cheaper for the machine, but small segments count as fewer and larger ones
 	Fail       Fail
 	DeadAfter  time.Duration // silence of the daemon after which Fail holds, 5 s to 1 h; default 30 s
 	Log        *slog.Logger  // nil discards

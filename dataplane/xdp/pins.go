@@ -334,6 +334,9 @@ func (p linkPins) detach() error {
 	errs := []error{p.cut(pinXDP), p.cut(pinTCX)}
 	if iface, err := findInterface(unescape(filepath.Base(p.dir))); err == nil {
 		errs = append(errs, clsact{index: iface.Index}.detach())
+		if p.groWasOn() {
+			errs = append(errs, p.restoreGRO(iface.Name))
+		}
 	}
 	return errors.Join(append(errs, p.remove())...)
 }
@@ -347,7 +350,7 @@ func (p linkPins) ours() bool {
 	}
 	for _, e := range entries {
 		n := e.Name()
-		if n != pinXDP && n != pinTCX && n != programPins[pinXDP] && n != programPins[pinTCX] && !(e.IsDir() && strings.HasPrefix(n, "v")) {
+		if n != pinXDP && n != pinTCX && n != pinGRO && n != programPins[pinXDP] && n != programPins[pinTCX] && !(e.IsDir() && strings.HasPrefix(n, "v")) {
 			return false
 		}
 	}

@@ -48,6 +48,7 @@ type Plane struct {
 	cfg    kernelConfig
 	rules  map[dataplane.Target]entry
 	marks  marks
+	buf    ruleBuf
 	count  [tables]int
 	flood  kernelFloodConfig
 	epoch  uint64 // whose keys were drawn last
@@ -214,6 +215,7 @@ func (p *Plane) loadObjects(undo *undoStack) error {
 	if err := p.marks.open(p.objs.RuleMarks); err != nil {
 		return err
 	}
+	undo.add(p.marks.close)
 	if err := p.restore(len(reuse) > 0); err != nil {
 		return err
 	}
@@ -426,7 +428,7 @@ func (p *Plane) shut() error {
 	for _, progs := range p.more {
 		errs = append(errs, progs.Close())
 	}
-	errs = append(errs, p.store.close(), p.objs.Close(), p.ns.Close())
+	errs = append(errs, p.store.close(), p.marks.close(), p.objs.Close(), p.ns.Close())
 	p.pins.release()
 	if !p.hooked {
 		p.pins.unmake()

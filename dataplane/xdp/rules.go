@@ -25,16 +25,16 @@ func (p *Plane) Apply(rules ...dataplane.Rule) error {
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	p.clock.adjust()
 	now := time.Now()
+	p.clock.follow(now)
 	var changed []netip.Prefix
 	var failed error
-	for _, r := range rules {
-		r.Target = canonical(r.Target)
-		if isWide(r.Target) {
-			changed = append(changed, r.Target.Prefix)
+	for i := range rules {
+		t := canonical(rules[i].Target)
+		if isWide(t) {
+			changed = append(changed, t.Prefix)
 		}
-		if failed = p.apply(r, now); failed != nil {
+		if failed = p.apply(t, &rules[i], now); failed != nil {
 			break
 		}
 	}
@@ -47,13 +47,14 @@ func (p *Plane) Apply(rules ...dataplane.Rule) error {
 	return nil
 }
 
-func (p *Plane) apply(r dataplane.Rule, now time.Time) error {
+// apply is one rule; t is its target as it is kept.
+func (p *Plane) apply(t dataplane.Target, r *dataplane.Rule, now time.Time) error {
+	old, had := p.known(t)
 	if r.Expires.After(now) {
-		return p.put(r)
+		return p.put(t, r, old, had)
 	}
-	p.turn(r.Target)
-	if old, ok := p.rules[r.Target]; ok {
-		return p.drop(r.Target, old)
+	if had {
+		return p.drop(t, old)
 	}
 	return nil
 }
@@ -71,8 +72,7 @@ func (p *Plane) Remove(targets ...dataplane.Target) error {
 	var changed []netip.Prefix
 	for _, t := range targets {
 		t = canonical(t)
-		p.turn(t)
-		e, ok := p.rules[t]
+		e, ok := p.known(t)
 		if !ok {
 			if err := p.purge(t); err != nil {
 				return err
@@ -93,7 +93,7 @@ func (p *Plane) Remove(targets ...dataplane.Target) error {
 func (p *Plane) purge(t dataplane.Target) error {
 	for _, a := range []dataplane.Action{dataplane.Observe, dataplane.Block} {
 		in := place(t, a)
-		if err := p.mapOf(in).Delete(mapKey(in, t)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		if err := p.mapOf(in).Delete(p.buf.key(in, t)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 			return fmt.Errorf("remove rule for %s: %w", t, err)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest"
 )
 
@@ -26,7 +27,7 @@ func TestForeignWritesAreReadBack(t *testing.T) {
 	check(t, f.Apply(rule))
 	enforced("as applied", 1, true)
 
-	k := mapKey(tableAddr, rule.Target)
+	k := new(ruleBuf).key(tableAddr, rule.Target)
 	check(t, f.objs.Addrs.Delete(k))
 	enforced("deleted by somebody", 0, false)
 	check(t, f.Apply(rule))
@@ -45,7 +46,7 @@ func TestForeignWritesAreReadBack(t *testing.T) {
 	check(t, f.Apply(dataplane.Rule{Target: dataplane.Peer(netip.MustParseAddr("203.0.113.10")), Action: dataplane.Block, Expires: rule.Expires}))
 	check(t, f.objs.Addrs.Put(k, &v))
 	enforced("put there by somebody, but no mark leads to it", 1, false)
-	check(t, f.marks.set(tableAddr, rule.Target, true))
+	f.marks.set(tableAddr, rule.Target, true)
 	enforced("put there by somebody, marked", 2, true)
 	check(t, f.Remove(rule.Target))
 	enforced("removed", 1, false)
@@ -81,5 +82,29 @@ func TestPairsSurviveATakeover(t *testing.T) {
 	check(t, err)
 	if len(hits) != 0 {
 		t.Errorf("%d rules are left", len(hits))
+	}
+}
+
+// A rule comes and goes without memory of its own: who is blocked under attack
+// does not wait for a garbage collector.
+func TestABlockNeedsNoMemory(t *testing.T) {
+	f := newFixture(t, Options{Mode: dataplane.Enforce})
+	a, b := endpoint("203.0.113.9:443"), endpoint("10.0.0.1:4000")
+	key, _ := flow.NewKey(a, b, flow.TCP)
+	for name, r := range map[string]dataplane.Rule{
+		"an address": {Target: dataplane.Peer(a.Addr()), Action: dataplane.Block},
+		"a service":  {Target: dataplane.Target{Prefix: netip.PrefixFrom(a.Addr(), 32), Port: 443, Proto: flow.TCP}, Action: dataplane.Block},
+		"a pair":     {Target: dataplane.Pair(b.Addr(), a.Addr()), Action: dataplane.Block},
+		"a flow":     {Target: dataplane.Target{Flow: key}, Action: dataplane.Suspend},
+	} {
+		r.Expires = time.Now().Add(time.Hour)
+		n := testing.AllocsPerRun(100, func() {
+			check(t, f.Apply(r))
+			check(t, f.Apply(r)) // its hits stay
+			check(t, f.Remove(r.Target))
+		})
+		if n != 0 {
+			t.Errorf("%s: %g allocations: expected none", name, n)
+		}
 	}
 }

@@ -140,6 +140,9 @@ func (p *Plane) endIdle(ref *flowRef, ev *dataplane.Event) (bool, error) {
 	*ev = dataplane.Event{Kind: dataplane.EventEnd, Mode: dataplane.Mode(p.cfg.Mode)}
 	fillRecord(&ref.key, &f, &p.clock, &ev.Record)
 	ev.Record.End = flow.EndIdle
+	if ev.Record.OnlyResets() {
+		ev.Record.End = flow.EndRST
+	}
 	return true, nil
 }
 

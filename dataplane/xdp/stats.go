@@ -44,7 +44,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 func (p *Plane) attachments() []dataplane.Attached {
 	var list []dataplane.Attached
 	for _, a := range p.at {
-		d := dataplane.Attached{Interface: a.Interface, Role: a.Role.String(), Mode: a.mode, Down: a.down}
+		d := dataplane.Attached{Interface: a.Interface, Role: a.Role.String(), Mode: a.mode, GROOff: a.groOff, Down: a.down}
 		if a.egress != nil {
 			d.Egress = a.egress.name()
 		}

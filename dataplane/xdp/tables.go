@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 
@@ -82,52 +83,11 @@ func (p *Plane) mapOf(in table) *ebpf.Map {
 	return p.objs.Prefixes
 }
 
-// mapKey is the kernel's key of a target in a table.
-func mapKey(in table, t dataplane.Target) any {
-	switch in {
-	case tableFlow:
-		return flowKey(t.Flow)
-	case tableAddr, tableService:
-		return kernelRuleKey{Addr: toKernel(t.Prefix.Addr()), Port: t.Port, Proto: t.Proto}
-	case tableToward:
-		return kernelRuleKey{Addr: toKernel(t.Prefix.Addr()), Toward: 1}
-	case tablePair:
-		k, _ := pairKey(t)
-		return k
-	}
-	fam, bits := family(t.Prefix)
-	k := kernelPrefixKey{Bits: 32 + bits, Family: fam, Addr: toKernel(t.Prefix.Addr())}
-	if in == tableObservePrefix {
-		k.Class = classObserve
-	}
-	return k
-}
-
-// pairKey is the kernel's key of a pair; hostB is 1 when the inside host is its b.
-func pairKey(t dataplane.Target) (k kernelPairKey, hostB uint32) {
-	a, b := t.Host, t.Prefix.Addr()
-	if b.Less(a) {
-		a, b, hostB = b, a, 1
-	}
-	return kernelPairKey{A: toKernel(a), B: toKernel(b)}, hostB
-}
-
-func fromPair(k *kernelPairKey, hostB uint32) dataplane.Target {
-	host, peer := fromKernel(k.A), fromKernel(k.B)
-	if hostB != 0 {
-		host, peer = peer, host
-	}
-	return dataplane.Pair(host, peer)
-}
-
-// put writes one live rule; hits of a predecessor with the same action stay.
-// The caller holds the lock.
-func (p *Plane) put(r dataplane.Rule) error {
-	t := r.Target
+// put writes one live rule; hits of a predecessor with the same action stay. For
+// a target that is new, it calls the kernel once. The caller holds the lock.
+func (p *Plane) put(t dataplane.Target, r *dataplane.Rule, old entry, had bool) error {
 	in := place(t, r.Action)
 	e := entry{action: r.Action, expires: p.clock.bootMicros(r.Expires), reason: r.Reason}
-	p.turn(t)
-	old, had := p.rules[t]
 	if in == tableBlockPrefix || in == tableObservePrefix {
 		e.cover, e.coverReason = p.coverOf(t.Prefix, in)
 	}
@@ -135,10 +95,10 @@ func (p *Plane) put(r dataplane.Rule) error {
 	if in == tablePair {
 		_, v.Rate = pairKey(t)
 	}
-	m, k := p.mapOf(in), mapKey(in, t)
+	m, k := p.mapOf(in), p.buf.key(in, t)
 	if had && old.action == r.Action {
-		var was kernelRule
-		if err := m.Lookup(k, &was); err == nil {
+		if err := m.Lookup(k, unsafe.Pointer(&p.buf.value)); err == nil {
+			was := &p.buf.value
 			v.Packets, v.Bytes, v.Tat = was.Packets, was.Bytes, was.Tat
 		}
 	}
@@ -146,11 +106,13 @@ func (p *Plane) put(r dataplane.Rule) error {
 		return err
 	}
 	fresh := !had || place(t, old.action) != in
-	if err := p.marks.set(in, t, fresh); err != nil {
-		return err
-	}
-	if err := m.Put(k, &v); err != nil {
-		return errors.Join(fmt.Errorf("rule for %s: %w", t, full(err)), p.unmark(in, t, fresh), p.disable(in))
+	p.marks.set(in, t, fresh)
+	p.buf.value = v
+	if err := m.Put(k, unsafe.Pointer(&p.buf.value)); err != nil {
+		if fresh {
+			p.marks.clear(in, t)
+		}
+		return errors.Join(fmt.Errorf("rule for %s: %w", t, full(err)), p.disable(in))
 	}
 	if had && place(t, old.action) != in {
 		if err := p.drop(t, old); err != nil {
@@ -165,35 +127,31 @@ func (p *Plane) put(r dataplane.Rule) error {
 	return nil
 }
 
-// turn brings what is known of a pair under the form t of its target.
-func (p *Plane) turn(t dataplane.Target) {
-	if _, ok := p.rules[t]; ok || !t.Host.IsValid() {
-		return
+// known is what this process knows of a target. What it knows of a pair with its
+// ends changed about it brings under the form t.
+func (p *Plane) known(t dataplane.Target) (entry, bool) {
+	e, ok := p.rules[t]
+	if ok || !t.Host.IsValid() {
+		return e, ok
 	}
 	other := dataplane.Pair(t.Prefix.Addr(), t.Host)
-	if e, ok := p.rules[other]; ok {
+	if e, ok = p.rules[other]; ok {
 		delete(p.rules, other)
 		p.rules[t] = e
 	}
+	return e, ok
 }
 
 // drop removes one rule, if it is there.
 func (p *Plane) drop(t dataplane.Target, e entry) error {
 	in := place(t, e.action)
-	if err := p.mapOf(in).Delete(mapKey(in, t)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := p.mapOf(in).Delete(p.buf.key(in, t)); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("remove rule for %s: %w", t, err)
 	}
 	delete(p.rules, t)
 	p.count[in]--
-	return errors.Join(p.marks.clear(in, t), p.disable(in))
-}
-
-// unmark takes back what a rule that could not be written has set.
-func (p *Plane) unmark(in table, t dataplane.Target, fresh bool) error {
-	if !fresh {
-		return nil
-	}
-	return p.marks.clear(in, t)
+	p.marks.clear(in, t)
+	return p.disable(in)
 }
 
 // full turns what the kernel says of a full map into ErrFull.
@@ -232,7 +190,7 @@ func switchOf(c *kernelConfig, in table) *uint32 {
 }
 
 func (p *Plane) writeConfig() error {
-	if err := p.objs.Settings.Put(uint32(0), &p.cfg); err != nil {
+	if err := p.objs.Settings.Put(unsafe.Pointer(&p.buf.first), unsafe.Pointer(&p.cfg)); err != nil {
 		return fmt.Errorf("write settings: %w", err)
 	}
 	return nil
@@ -270,13 +228,12 @@ func (p *Plane) refreshCovers(changed []netip.Prefix) error {
 		if cover == e.cover && reason == e.coverReason {
 			continue
 		}
-		var v kernelRule
-		k := mapKey(in, t)
-		if err := p.objs.Prefixes.Lookup(k, &v); err != nil {
+		k, v := p.buf.key(in, t), &p.buf.value
+		if err := p.objs.Prefixes.Lookup(k, unsafe.Pointer(v)); err != nil {
 			return fmt.Errorf("read rule for %s: %w", t, err)
 		}
 		v.Cover, v.CoverReason = cover, reason
-		if err := p.objs.Prefixes.Put(k, &v); err != nil {
+		if err := p.objs.Prefixes.Put(k, unsafe.Pointer(v)); err != nil {
 			return fmt.Errorf("rewrite rule for %s: %w", t, full(err))
 		}
 		e.cover, e.coverReason = cover, reason
@@ -402,14 +359,10 @@ func (p *Plane) adopt() error {
 		if !known {
 			p.count[in]++
 		}
-		if err := p.marks.set(in, f.target, !known); err != nil {
-			return err
-		}
+		p.marks.set(in, f.target, !known)
 		p.rules[f.target] = e
 	}
-	if err := p.marks.tidy(); err != nil {
-		return err
-	}
+	p.marks.tidy()
 	for in := range tables {
 		if p.count[in] > 0 {
 			if err := p.enable(in); err != nil {

@@ -168,8 +168,12 @@ func nonzero(k uint64) uint64 {
 }
 
 // Update counts a report of a flow: its start once, its payload as it grows,
-// and its outcome when final. It allocates nothing.
+// and its outcome when final. What the record's source could not give is not
+// counted. It allocates nothing.
 func (c *Context) Update(r *flow.Record, final bool) {
+	if r.Lacks&around != 0 {
+		return // of nobody, or of no time
+	}
 	now := r.Last
 	epoch := now / c.half
 	k := c.keys(r)
@@ -184,12 +188,14 @@ func (c *Context) Update(r *flow.Record, final bool) {
 	if fresh {
 		h.flows.add(epoch, 1)
 		h.peers.add(epoch, k.resp)
-		h.ports.add(epoch, mix(k.port))
-		sv.flows.add(epoch, 1)
 		ct.meet(r.Start)
-		c.familiar.fresh.add(k.novelPort)
 		c.familiar.fresh.add(k.novelPeer)
-		c.familiar.fresh.add(k.novelS)
+		if r.Lacks&(flow.LackPort|flow.LackProto) == 0 {
+			h.ports.add(epoch, mix(k.port))
+			sv.flows.add(epoch, 1)
+			c.familiar.fresh.add(k.novelPort)
+			c.familiar.fresh.add(k.novelS)
+		}
 	}
 	if out := r.Dir[0].Payload; out > seen.out {
 		ct.out.add(epoch, float64(out-seen.out))
@@ -198,10 +204,10 @@ func (c *Context) Update(r *flow.Record, final bool) {
 	if !final {
 		return
 	}
-	if failed(r) {
+	if r.Lacks&needs[iHostFailed] == 0 && failed(r) {
 		h.failed.add(epoch, 1)
 	}
-	if short(r) {
+	if r.Lacks&needs[iPairAlike] == 0 && short(r) {
 		sv.end(math.Log(float64(r.Dir[0].Payload) + float64(r.Dir[1].Payload)))
 	}
 }
@@ -264,6 +270,7 @@ func (c *Context) Vector(dst *Vector, r *flow.Record) {
 		dst.set(iStrangerFlows, Natural(iPairFlows, dst.X[iPairFlows])/(1+met))
 		dst.set(iNovelService, c.familiar.settled.get(k.novelS))
 	}
+	dst.withhold(r.Lacks)
 }
 
 // perMinute is what a windowed count is multiplied by: the window covers its

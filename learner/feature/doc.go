@@ -6,7 +6,10 @@
 // [-1, 1]) by a transform that depends on the schema alone, never on data, and
 // that can be inverted: Value gives the natural unit back and Describe says it
 // in words. What cannot be known of a flow is absent: its value is 0 and its
-// bit in Vector.Has is clear.
+// bit in Vector.Has is clear. A feature is absent for a reason of the flow (no
+// reply yet, not TCP: Feature.Absent) or because the record came from a log
+// whose tool does not tell it (Feature.Needs): records of the kernel, of
+// captures and of imported logs go through the same code.
 //
 // Most features are of the flow itself, as far as it got: they make sense at
 // every milestone (packet 4, 8, 16, ...) as well as at the end, and the number

@@ -8,7 +8,8 @@ import (
 )
 
 // FromRecord fills dst with the features of the flow itself; the context's
-// are absent. It allocates nothing.
+// are absent, and so is what the record's source could not give. It allocates
+// nothing.
 func FromRecord(dst *Vector, r *flow.Record) {
 	*dst = Vector{}
 	volume(dst, r)
@@ -17,6 +18,7 @@ func FromRecord(dst *Vector, r *flow.Record) {
 	firsts(dst, r)
 	handshake(dst, r)
 	kind(dst, r)
+	dst.withhold(r.Lacks)
 }
 
 func volume(v *Vector, r *flow.Record) {
@@ -109,7 +111,7 @@ func handshake(v *Vector, r *flow.Record) {
 }
 
 func kind(v *Vector, r *flow.Record) {
-	if r.NFirst > 0 {
+	if spoke(r) {
 		v.setFlag(iTLS, r.Hint == flow.HintTLS)
 		v.setFlag(iSSH, r.Hint == flow.HintSSH)
 		v.setFlag(iHTTP, r.Hint == flow.HintHTTP)
@@ -125,6 +127,15 @@ func kind(v *Vector, r *flow.Record) {
 	if r.Dir[0].Packets > 0 {
 		v.set(iTTL, hops(r.Dir[0].TTL))
 	}
+}
+
+// spoke says that the flow carried payload. A source that gives the hint but no
+// payload gives it for flows that did.
+func spoke(r *flow.Record) bool {
+	if r.Lacks&flow.LackFirsts == 0 {
+		return r.NFirst > 0
+	}
+	return r.Lacks&flow.LackPayload != 0 || r.Dir[0].Payload+r.Dir[1].Payload > 0
 }
 
 // failed says that a finished flow got nothing: no answer at all, or a reset

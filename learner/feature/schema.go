@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 )
 
 // Version of the schema. It grows when a feature changes its place, meaning or scale.
@@ -28,8 +30,11 @@ type Feature struct {
 	Name   string
 	Unit   string  // of the natural value
 	Lo, Hi float64 // natural range; values beyond are clamped
-	Absent string  // when the feature is absent
+	Absent string  // when the feature is absent, of a source that lacks nothing
 	Why    string  // what it tells
+	// Needs are the fields of a record that it is made of: it is absent, too,
+	// when the record's source could not give one of them.
+	Needs flow.Lack
 }
 
 // Indices into Vector.X. Their order is the schema: changing it changes Version.
@@ -139,6 +144,7 @@ func Schema() []Feature {
 	out := make([]Feature, Dim)
 	for i := range out {
 		out[i] = specs[i].Feature
+		out[i].Needs = needs[i]
 	}
 	return out
 }

@@ -14,25 +14,25 @@ const (
 )
 
 func lg(name, unit string, hi, grain float64, f form, absent, words, why string) spec {
-	return spec{Feature: Feature{name, unit, 0, hi, absent, why}, scale: logar, grain: grain, form: f, words: words}
+	return spec{Feature: Feature{Name: name, Unit: unit, Hi: hi, Absent: absent, Why: why}, scale: logar, grain: grain, form: f, words: words}
 }
 
 func ln(name, unit string, lo, hi float64, f form, absent, words, why string) spec {
-	return spec{Feature: Feature{name, unit, lo, hi, absent, why}, scale: linear, form: f, words: words}
+	return spec{Feature: Feature{Name: name, Unit: unit, Lo: lo, Hi: hi, Absent: absent, Why: why}, scale: linear, form: f, words: words}
 }
 
 func fl(name, absent, yes, no, why string) spec {
-	return spec{Feature: Feature{name, "yes/no", 0, 1, absent, why}, scale: flag, words: yes, not: no}
+	return spec{Feature: Feature{Name: name, Unit: "yes/no", Hi: 1, Absent: absent, Why: why}, scale: flag, words: yes, not: no}
 }
 
 func nv(name, words, why string) spec {
-	return spec{Feature: Feature{name, "flows", 0, 1000, cold, why}, scale: novel, words: words}
+	return spec{Feature: Feature{Name: name, Unit: "flows", Hi: 1000, Absent: cold, Why: why}, scale: novel, words: words}
 }
 
 func first(name, ordinal string) spec {
 	return spec{
-		Feature: Feature{name, "bytes", -1500, 1500, "fewer payload packets so far",
-			"the first sizes are a protocol's handwriting; positive is from the initiator"},
+		Feature: Feature{Name: name, Unit: "bytes", Lo: -1500, Hi: 1500, Absent: "fewer payload packets so far",
+			Why: "the first sizes are a protocol's handwriting; positive is from the initiator"},
 		scale: signed, grain: 16, form: bytes, words: ordinal + " payload packet of %s",
 	}
 }

@@ -320,20 +320,25 @@ __noinline int pass_milestone(struct flow *f, struct pkt *p, __u32 before, __u64
 	return 0;
 }
 
+/* Adds p to its flow. Says how the flow ended, if it did. */
+static __always_inline __u32 enter(struct flow *f, struct pkt *p, __u64 now)
+{
+	f->packets += p->segs;
+	count(dir_of(f, p->from_b), rare_of(f, p->from_b), p, now);
+	*marks_of(f, p->from_b) |= side_mark(p);
+	if (p->payload && f->n_first < FIRST)
+		first_payloads(f, p, now);
+	return p->proto == P_TCP ? track_tcp(f, p, now) : END_OPEN;
+}
+
 /*
  * Adds p to its flow and reports it when that is due. Says whether the flow
  * ended. The caller has the flow for himself.
  */
 static __always_inline int account_here(struct flow *f, struct pkt *p, __u64 now)
 {
-	__u32 before = f->packets, end = END_OPEN;
-	f->packets += p->segs;
-	count(dir_of(f, p->from_b), rare_of(f, p->from_b), p, now);
-	*marks_of(f, p->from_b) |= side_mark(p);
-	if (p->payload && f->n_first < FIRST)
-		first_payloads(f, p, now);
-	if (p->proto == P_TCP)
-		end = track_tcp(f, p, now);
+	__u32 before = f->packets, end = enter(f, p, now);
+
 	if (end) {
 		f->ended = 1;
 		emit(p, f, now, WHAT(EV_END, end, 0));

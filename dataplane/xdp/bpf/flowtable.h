@@ -4,7 +4,8 @@
  * two buckets. A flow's first packet makes an egg, of which a bucket has four;
  * the second makes the flow. A flood of single packets thus only ever pushes
  * out eggs. Where a bucket has no room, rank and silence decide who goes: see
- * silence().
+ * silence(). Resets that belong to no flow are eggs as well, but push out
+ * nothing and never hatch: see bury().
  *
  * Who may write what, on whichever processor:
  *  - a slot, and its tag and its word in seen: who holds the slot's seq;
@@ -255,7 +256,7 @@ __noinline int seek_eggs(struct pkt *p, struct spot *s, __u32 found)
 		__u32 way = lowest(found), at = s->bucket[0] * EGGS + way;
 		struct egg *egg = egg_at(at);
 
-		if (egg && same_key(&egg->key, &p->key)) {
+		if (egg && !(egg->flags & T_RST) && same_key(&egg->key, &p->key)) {
 			s->at = at;
 			s->way = way;
 			return IN_EGG;
@@ -418,7 +419,7 @@ static __always_inline void found_by(struct flow *f, const struct pkt *p)
 	}
 }
 
-/* Makes a flow of an egg: its packet is counted as of when it came. */
+/* Makes a flow of an egg: its packets are counted as of when the first came. */
 __noinline int hatch(struct egg *e, struct flow *f)
 {
 	__u32 zero = 0;
@@ -433,7 +434,7 @@ __noinline int hatch(struct egg *e, struct flow *f)
 	__builtin_memset(q, 0, sizeof(*q));
 	q->key = e->key;
 	q->proto = e->key.proto;
-	q->segs = 1;
+	q->segs = 1 + e->more;
 	q->ip_len = e->ip_len;
 	q->hdr_len = e->hdr_len;
 	q->payload = e->payload;
@@ -447,8 +448,15 @@ __noinline int hatch(struct egg *e, struct flow *f)
 	q->way = e->way;
 	found_by(f, q);
 	counts(f, q); /* notes who saw it; the first always counts */
-	account(f, q, e->at);
+	enter(f, q, e->at);
 	*marks_of(f, e->from_b) |= e->again;
+	if (e->flags & T_RST) {
+		struct dir *d = dir_of(f, e->from_b);
+		struct rare *r = rare_of(f, e->from_b);
+
+		d->last += e->span * 1000ULL;
+		r->rst += e->more;
+	}
 	return 1;
 }
 
@@ -487,6 +495,7 @@ static __always_inline void lay(struct egg *e, const struct pkt *p, __u64 id, __
 	e->hook = p->hook;
 	e->way = p->way;
 	e->again = 0;
+	e->more = e->span = 0;
 }
 
 /*
@@ -629,6 +638,76 @@ static __always_inline __u64 next_id(struct counters *n)
 	return (__u64)bpf_get_smp_processor_id() << 48 | ++n->flows_total;
 }
 
+/* The first of a bucket's eggs from not_before on that has the tag, or EGGS. */
+static __always_inline __u32 egg_place(const struct bucket *b, __u16 tag, __u32 not_before)
+{
+	for (__u32 way = 0; way < EGGS; way++)
+		if (way >= not_before && b->tags[WAYS + way] == tag)
+			return way;
+	return EGGS;
+}
+
+/* Whether p goes on with the resets of e, which are counted as one burst. */
+static __always_inline int goes_on(const struct egg *e, const struct pkt *p, __u64 now)
+{
+	return !((p->flags ^ e->flags) & 0x3f) && !(p->flags & (T_SYN | T_FIN | T_PSH)) && p->from_b == e->from_b &&
+	       p->hdr_len == e->hdr_len && !p->payload && !e->payload && e->more < 0xfffe && now - e->at < 1000ULL << 32;
+}
+
+/*
+ * What came of p's key after its flow ended, or without one, and was nothing but
+ * resets: p is counted with them if it is another, which is what 1 says. Else
+ * they are told, and leave their place. The caller holds the bucket.
+ */
+__noinline int bury(struct pkt *p, struct spot *s, __u64 now)
+{
+	__u32 zero = 0, way = 0;
+	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
+	struct slot *slot = bpf_map_lookup_elem(&scratch, &zero);
+	struct bucket *b;
+	struct egg *e;
+
+	if (!p || !s || !n || !slot)
+		return 0;
+	b = bucket_at(s->bucket[0]);
+	if (!b)
+		return 0;
+	for (int i = 0; i < EGGS; i++, way++) {
+		way = egg_place(b, s->tag, way);
+		KNOWN(way);
+		if (way >= EGGS)
+			return 0;
+		e = egg_at(s->bucket[0] * EGGS + way);
+		if (!e || !(e->flags & T_RST) || !same_key(&e->key, &p->key))
+			continue;
+		if (goes_on(e, p, now)) {
+			e->more++;
+			e->span = micros(now - e->at);
+			return 1;
+		}
+		b->tags[WAYS + way] = 0;
+		n->flows_ended++;
+		hatch(e, &slot->flow);
+		emit(p, &slot->flow, now, WHAT(EV_END, END_RST, 0));
+		return 0;
+	}
+	return 0;
+}
+
+/* An empty place for an egg, the one that will be wanted last; or EGGS. */
+static __always_inline __u32 empty_place(const struct bucket *b)
+{
+	for (__u32 i = 1; i <= EGGS; i++) {
+		__u32 way = (b->next_egg - i) & (EGGS - 1);
+
+		KNOWN(way);
+		way &= EGGS - 1;
+		if (!b->tags[WAYS + way])
+			return way;
+	}
+	return EGGS;
+}
+
 /* A new flow of the first packet p. The caller holds the bucket. Says whether it has a slot. */
 __noinline int begin(struct pkt *p, struct spot *s, __u64 now)
 {
@@ -655,7 +734,15 @@ __noinline int begin(struct pkt *p, struct spot *s, __u64 now)
 	b = bucket_at(s->bucket[0]);
 	if (!b)
 		return 0;
-	way = b->next_egg++ & (EGGS - 1);
+	if (p->proto == P_TCP && p->flags & T_RST) {
+		way = empty_place(b);
+		if (way >= EGGS) {
+			n->flows_untracked++;
+			return 0;
+		}
+	} else {
+		way = b->next_egg++;
+	}
 	KNOWN(way);
 	way &= EGGS - 1;
 	egg = egg_at(s->bucket[0] * EGGS + way);
@@ -699,7 +786,7 @@ __noinline int track_slowly(struct pkt *p, struct spot *s, __u64 now)
 		missed = !held;
 		break;
 	default:
-		if (makes_flow(p))
+		if ((makes_flow(p) || leftover(p)) && !bury(p, s, now))
 			held = begin(p, s, now);
 	}
 	unlock(&b->seq);

@@ -176,7 +176,7 @@ static __always_inline int decide(struct pkt *p)
 admitted:
 	if (born && fate == ADMIT_BARE)
 		pass_untracked(p);
-	else if ((known || born) && flow_track(p, at, known, m->now))
+	else if ((known || born || (p->have & HAVE_L4 && leftover(p))) && flow_track(p, at, known, m->now))
 		n->flows_ended++;
 counted:
 	if (unlikely(saved))

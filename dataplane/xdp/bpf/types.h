@@ -93,7 +93,11 @@ struct slot {
 	__u8 spare[40];
 };
 
-/* A flow of one packet: all that is needed to count that packet later. */
+/*
+ * A flow of one packet: all that is needed to count that packet later. Resets
+ * that belong to no flow stay eggs: more counts those that followed and are
+ * like the first, span is how long after it the last of them came, in us.
+ */
 struct egg {
 	struct flow_key key;
 	__u64 at, id;
@@ -101,6 +105,7 @@ struct egg {
 	__u16 window;
 	__u8 flags, ttl, from_b, hook, way;
 	__u8 again;	/* marks that the same packet earned at another hook */
+	__u32 more, span;
 };
 
 #define WAYS 12		/* slots of a bucket */

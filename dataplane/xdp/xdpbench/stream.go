@@ -24,6 +24,7 @@ type Ends struct {
 	From, To net.HardwareAddr
 	Dst      netip.AddrPort // IPv4
 	TCP      bool           // an established connection's ACKs instead of UDP datagrams
+	Empty    bool           // of TCP: they carry nothing; the first packets of a flow cost more with a payload
 }
 
 // Stream is packets of equal length that differ in their source. They follow
@@ -42,6 +43,12 @@ const (
 	offPort   = 14 + 20
 	frameLen  = 64
 	anyPacket = 42 // what every program here wants to see
+)
+
+// Numbers of a stream's segments.
+const (
+	streamSeq = 1000
+	streamAck = 2000
 )
 
 // MaxSources bounds the list of a stream.
@@ -86,10 +93,13 @@ func makeFrame(e Ends) []byte {
 	binary.BigEndian.PutUint16(l4[2:], e.Dst.Port())
 	if e.TCP {
 		ip[9] = 6
-		binary.BigEndian.PutUint32(l4[4:], 1000)
-		binary.BigEndian.PutUint32(l4[8:], 2000)
+		binary.BigEndian.PutUint32(l4[4:], streamSeq)
+		binary.BigEndian.PutUint32(l4[8:], streamAck)
 		l4[12], l4[13] = 5<<4, 0x10
 		binary.BigEndian.PutUint16(l4[14:], 512)
+		if e.Empty {
+			binary.BigEndian.PutUint16(ip[2:], 40)
+		}
 	} else {
 		binary.BigEndian.PutUint16(l4[4:], frameLen-34) // a checksum of 0 is none
 	}

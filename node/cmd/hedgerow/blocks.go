@@ -26,7 +26,7 @@ func blocksCommand() daily {
 				if err == nil && !d.None() {
 					err = differenceError(d)
 				}
-				return d, done(fmt.Sprintf("verified: %d rules are intended, the plane lists these %d and no other", d.Intended, d.Enforced)), err
+				return d, func(w io.Writer) { printVerified(w, &d) }, err
 			}
 			bs, err := cl.Blocks(ctx)
 			return bs, func(w io.Writer) { printBlocks(w, bs) }, err
@@ -34,16 +34,29 @@ func blocksCommand() daily {
 	}
 }
 
+func printVerified(w io.Writer, d *api.Difference) {
+	_, _ = fmt.Fprintf(w, "verified: %d rules are intended, the plane lists these %d and no other\n", d.Intended, d.Enforced)
+	for _, l := range d.Lists {
+		_, _ = fmt.Fprintf(w, "verified: %s: %d entries are intended, and exactly these are in the plane's tables\n", l.List, l.Intended)
+	}
+}
+
 // differenceError names what differs, the first of each kind in full.
 func differenceError(d api.Difference) error {
 	var parts []string
-	for _, k := range []struct {
-		what string
-		list []string
-	}{{"not enforced", d.Missing}, {"enforced otherwise", d.Changed}, {"enforced without being intended", d.Extra}} {
-		if len(k.list) > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s (%s)", len(k.list), k.what, strings.Join(k.list[:min(5, len(k.list))], ", ")))
+	add := func(list string, missing, changed, extra []string) {
+		for _, k := range []struct {
+			what  string
+			names []string
+		}{{"not enforced", missing}, {"enforced otherwise", changed}, {"enforced without being intended", extra}} {
+			if len(k.names) > 0 {
+				parts = append(parts, fmt.Sprintf("%s%d %s (%s)", list, len(k.names), k.what, strings.Join(k.names[:min(5, len(k.names))], ", ")))
+			}
 		}
+	}
+	add("", d.Missing, d.Changed, d.Extra)
+	for _, l := range d.Lists {
+		add(l.List+": ", l.Missing, l.Changed, l.Extra)
 	}
 	return fmt.Errorf("what is enforced is not what is intended: %s: the daemon puts it right within seconds; look for who else writes to its maps", strings.Join(parts, "; "))
 }
@@ -63,6 +76,36 @@ func printBlocks(w io.Writer, bs []api.Block) {
 		}
 		_, _ = fmt.Fprintf(w, "%s  %s  %s, expires in %s, %d packets, by %s (%s)\n    %s\n", b.Target, action, state,
 			time.Until(b.Expires).Round(time.Second), b.Hits, b.Source, b.Evidence, b.Reason)
+	}
+}
+
+func blockCommand() daily {
+	var d time.Duration
+	var reason string
+	var share bool
+	return daily{
+		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
+		long: `Block an address, a prefix, a service or a domain at this site until it expires.
+With --share the organisation's other sites are told, and enforce an address, a
+network up to /24 (IPv6 /48) or a service at once, each within its own
+never-block list and limits; the reason goes with it, and is required. unblock
+takes it back everywhere.`,
+		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'\n  hedgerow block 203.0.113.9 --share --reason 'logs in with stolen passwords'",
+		args:    exactArgs(1, "one target"),
+		flags: func(c *cobra.Command) {
+			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
+			c.Flags().StringVar(&reason, "reason", "", "why, for those who read it later")
+			c.Flags().BoolVar(&share, "share", false, "at the organisation's other sites too; needs --reason")
+		},
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+			undo := "; undo: hedgerow unblock '" + args[0] + "'"
+			if share {
+				err := cl.Order(ctx, api.Order{Target: args[0], Action: "block", Seconds: d.Seconds(), Reason: reason, Share: true})
+				return map[string]any{"blocked": args[0], "shared": true}, done("blocked " + args[0] + ", and told the organisation's other sites (`hedgerow explain '" + args[0] + "'` says when)" + undo), err
+			}
+			err := cl.Block(ctx, args[0], d, reason)
+			return map[string]string{"blocked": args[0]}, done("blocked " + args[0] + undo), err
+		},
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 )
 
@@ -64,6 +65,14 @@ func TestVerifyFailsOnADifference(t *testing.T) {
 	if out, err := s.run(t, "blocks", "--verify"); err != nil || !strings.Contains(out, "3 rules are intended") {
 		t.Errorf("no difference: %q, %v", out, err)
 	}
+	s.d.Lists = []dataplane.ListState{{List: "never-block", Intended: 4, Enforced: 4}}
+	if out, err := s.run(t, "blocks", "--verify"); err != nil || !strings.Contains(out, "never-block: 4 entries are intended, and exactly these") {
+		t.Errorf("no difference: %q, %v", out, err)
+	}
+	s.d.Lists[0].Missing = []string{"192.0.2.1/32"}
+	if _, err := s.run(t, "blocks", "--verify"); err == nil || !strings.Contains(err.Error(), "never-block: 1 not enforced (192.0.2.1/32)") {
+		t.Errorf("a list that differs: %v", err)
+	}
 	s.d.Missing, s.d.Extra = []string{"block of 203.0.113.1"}, []string{"block of 203.0.113.4"}
 	_, err := s.run(t, "blocks", "--verify")
 	if err == nil || !strings.Contains(err.Error(), "1 not enforced (block of 203.0.113.1)") || !strings.Contains(err.Error(), "intended (block of 203.0.113.4)") {
@@ -71,6 +80,15 @@ func TestVerifyFailsOnADifference(t *testing.T) {
 	}
 	if _, err := s.run(t, "blocks", "--verify", "--json"); err == nil {
 		t.Error("a difference passed with --json")
+	}
+}
+
+func TestASharedBlockIsAnOrder(t *testing.T) {
+	s := &site{}
+	out, err := s.run(t, "block", "203.0.113.9", "--share", "--reason", "why", "--for", "1h")
+	want := api.Order{Target: "203.0.113.9", Action: "block", Seconds: 3600, Reason: "why", Share: true}
+	if err != nil || len(s.orders) != 1 || s.orders[0] != want || !strings.Contains(out, "told the organisation's other sites") {
+		t.Errorf("%q, %v: ordered %+v", out, err, s.orders)
 	}
 }
 

@@ -19,15 +19,15 @@ import (
 
 // daily is a command that talks to the running daemon.
 type daily struct {
-	use, short, example string
-	args                cobra.PositionalArgs
-	flags               func(*cobra.Command)
+	use, short, long, example string
+	args                      cobra.PositionalArgs
+	flags                     func(*cobra.Command)
 	// ask returns what --json prints, and how a person reads it.
 	ask func(ctx context.Context, cl *api.Client, c *cobra.Command, args []string) (any, func(io.Writer), error)
 }
 
 func (d daily) command() *cobra.Command {
-	c := &cobra.Command{Use: d.use, Short: d.short, Example: d.example, Args: d.args, GroupID: "daily"}
+	c := &cobra.Command{Use: d.use, Short: d.short, Long: d.long, Example: d.example, Args: d.args, GroupID: "daily"}
 	if c.Args == nil {
 		c.Args = noArgs
 	}
@@ -72,7 +72,7 @@ func dailyCommands() []*cobra.Command {
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
 		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
-		modeCommand(), panicCommand(), stopCommand(), peersCommand(), modelsCommand(), roundCommand(),
+		modeCommand(), panicCommand(), stopCommand(), peersCommand(), roundCommand(),
 	} {
 		out = append(out, d.command())
 	}
@@ -112,10 +112,19 @@ func printStatus(w io.Writer, s api.Status) {
 		row("daemon away", "%s", s.Plane.Away)
 	}
 	row("flows", "%d now, %d in all; rules %d enforced of %d intended; events lost %d", s.Plane.Flows, s.Plane.FlowsTotal, s.Plane.RulesEnforced, s.Plane.RulesIntended, s.Plane.EventsLost)
+	if words := listRow(s.Lists); words != "" {
+		row("lists", "%s", words)
+	}
 	if words := floodRow(&s.Plane.Flood); words != "" {
 		row("floods", "%s", words)
 	}
+	for _, e := range s.Floods {
+		row("flood now", "%s (hedgerow explain %s)", e.Flood.Sentence, e.ID)
+	}
 	row("learning", "%s", s.Learning.Words)
+	if q := s.Learning.Quality; q != nil {
+		row("quality", "%s", qualityWords(q))
+	}
 	if s.Mesh.Enabled {
 		row("mesh", "%s; connected to %s; round %d (adopted %d)", s.Mesh.Preset, orNone(strings.Join(s.Mesh.Connected, ", ")), s.Mesh.Round, s.Mesh.Adopted)
 	} else {
@@ -151,7 +160,7 @@ func alertsCommand() daily {
 	var all, follow bool
 	var limit int
 	return daily{
-		use: "alerts", short: "What does not fit, newest first",
+		use: "alerts", short: "What does not fit, and floods, newest first",
 		example: "  hedgerow alerts\n  hedgerow alerts --incidents\n  hedgerow alerts --limit 5 --json",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVar(&all, "incidents", false, "one line for each incident instead of each alert")
@@ -159,9 +168,9 @@ func alertsCommand() daily {
 			c.Flags().IntVar(&limit, "limit", 20, "at most so many, 1 to 10000")
 		},
 		ask: func(ctx context.Context, cl *api.Client, c *cobra.Command, _ []string) (any, func(io.Writer), error) {
-			q := api.Query{Kinds: []event.Kind{event.KindAlert}, Limit: limit}
+			q := api.Query{Kinds: []event.Kind{event.KindAlert, event.KindFlood}, Limit: limit}
 			if all {
-				q.Kinds = []event.Kind{event.KindIncident}
+				q.Kinds[0] = event.KindIncident
 			}
 			if follow {
 				return nil, func(io.Writer) {}, followTo(ctx, cl, q, c.OutOrStdout())
@@ -202,6 +211,8 @@ func printAlerts(w io.Writer, es []*event.Event) {
 			_, _ = fmt.Fprintf(w, "%s  %s  %s  p=%.1g%s\n    %s\n", e.ID, clock(e.Time), e.Alert.Detector, e.Alert.P, label, e.Alert.Sentence)
 		case e.Incident != nil:
 			_, _ = fmt.Fprintf(w, "%s  %s  %s  %s, %d alerts, %s\n    %s\n", e.ID, clock(e.Incident.Last), e.Incident.Cause, e.Incident.State, e.Incident.Alerts, e.Incident.Action, e.Incident.Sentence)
+		case e.Flood != nil:
+			_, _ = fmt.Fprintf(w, "%s  %s  flood over %s  %s, %s\n    %s\n", e.ID, clock(e.Flood.Last), e.Flood.Bound, e.Flood.State, e.Flood.Mode, e.Flood.Sentence)
 		}
 	}
 	_, _ = fmt.Fprintln(w, "\n`hedgerow explain ID` tells the whole story of one; `confirm ID` or `dismiss ID` teaches the learner.")
@@ -211,9 +222,9 @@ func clock(t time.Time) string { return t.Local().Format("2006-01-02 15:04:05.00
 
 func explainCommand() daily {
 	return daily{
-		use: "explain ID", short: "The whole chain of an alert, incident or block, and how to undo it",
+		use: "explain ID", short: "The whole chain of an alert, incident, flood or block, and how to undo it",
 		example: "  hedgerow explain 019a2b3c4d5e6f\n  hedgerow explain 203.0.113.9",
-		args:    exactArgs(1, "the ID of an alert or incident, or a blocked target"),
+		args:    exactArgs(1, "the ID of an alert, incident or flood, or a blocked target"),
 		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
 			x, err := cl.Explain(ctx, args[0])
 			if err != nil {
@@ -227,6 +238,11 @@ func explainCommand() daily {
 func printExplanation(w io.Writer, x *api.Explanation) {
 	p := func(f string, a ...any) { _, _ = fmt.Fprintf(w, f+"\n", a...) }
 	p("%s", x.Sentence)
+	if x.Flood != nil && x.Flood.Flood != nil {
+		f := x.Flood.Flood
+		p("\nflood %s over %s: %s, from %s to %s, in %s mode", x.Flood.ID, f.Bound, f.State, clock(f.First), clock(f.Last), f.Mode)
+		p("  what it means: %s\n  what to do:    %s", f.Means, f.Advice)
+	}
 	if x.Incident != nil && x.Incident.Incident != nil {
 		in := x.Incident.Incident
 		p("\nincident %s: %s; %s; %d alerts from %s to %s", x.Incident.ID, in.Cause, in.State, in.Alerts, clock(in.First), clock(in.Last))
@@ -275,24 +291,6 @@ func labelCommand(name, short string, attack bool) daily {
 				s = "dismissed: what it caused is lifted here and withdrawn from the mesh, and it is not raised again for a day"
 			}
 			return map[string]any{"id": args[0], "attack": attack}, done(s), err
-		},
-	}
-}
-
-func blockCommand() daily {
-	var d time.Duration
-	var reason string
-	return daily{
-		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
-		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
-		args:    exactArgs(1, "one target"),
-		flags: func(c *cobra.Command) {
-			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
-			c.Flags().StringVar(&reason, "reason", "", "why, for those who read it later")
-		},
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
-			err := cl.Block(ctx, args[0], d, reason)
-			return map[string]string{"blocked": args[0]}, done("blocked " + args[0] + "; undo: hedgerow unblock '" + args[0] + "'"), err
 		},
 	}
 }
@@ -391,28 +389,6 @@ func peersCommand() daily {
 	}
 }
 
-func modelsCommand() daily {
-	return daily{
-		use: "models", short: "The models of this site: where they come from, what decided about them",
-		example: "  hedgerow models\n  hedgerow models --json",
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
-			ms, err := cl.Models(ctx)
-			return ms, func(w io.Writer) {
-				if len(ms) == 0 {
-					_, _ = fmt.Fprintln(w, "none yet (`hedgerow status` tells how long until the first)")
-				}
-				for _, m := range ms {
-					mark := " "
-					if m.Active {
-						mark = "*"
-					}
-					_, _ = fmt.Fprintf(w, "%s %.12s  %s  %s, %s, %d flows, %d attack examples\n    %s\n", mark, m.Hash, clock(m.Created), m.Origin, m.State, m.Flows, m.Attacks, m.Why)
-				}
-			}, err
-		},
-	}
-}
-
 func roundCommand() daily {
 	return daily{
 		use: "round", short: "Begin the mesh's next model round now instead of at its time",
@@ -422,6 +398,22 @@ func roundCommand() daily {
 			return map[string]uint64{"round": n}, done(fmt.Sprintf("round %d has begun", n)), err
 		},
 	}
+}
+
+// listRow says of each list that is not empty how much of it is enforced.
+func listRow(lists []dataplane.ListState) string {
+	var words []string
+	for _, l := range lists {
+		if l.Intended+l.Enforced == 0 {
+			continue
+		}
+		w := fmt.Sprintf("%s %d of %d", l.List, l.Enforced, l.Intended)
+		if !l.Fits() {
+			w += " (NOT as intended: `hedgerow blocks --verify`)"
+		}
+		words = append(words, w)
+	}
+	return strings.Join(words, ", ")
 }
 
 // floodRow says what floods did, "" when there was none.
@@ -437,6 +429,15 @@ func floodRow(f *dataplane.FloodStats) string {
 		refused, f.Challenges, f.Proofs, f.BreakerTrips, f.Untracked+f.BreakerDropped)
 	if f.BreakerOpen[dataplane.FromInside] || f.BreakerOpen[dataplane.ToInside] {
 		s += ", OPEN NOW"
+	}
+	return s
+}
+
+// qualityWords says what became of the last window that was to teach.
+func qualityWords(q *event.Quality) string {
+	s := fmt.Sprintf("last window %s: %d of %d reports kept", q.Verdict, q.Kept, q.Reports)
+	if q.Why != "" {
+		s += "; " + q.Why
 	}
 	return s
 }

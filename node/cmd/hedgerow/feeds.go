@@ -94,7 +94,11 @@ func in(t time.Time) string {
 
 func feedsReloadCommand() daily {
 	return daily{
-		use: "reload [NAME]", short: "Read one blocklist, or all, now instead of at their time",
+		use: "reload [NAME]", short: "Take over the configuration's feeds, and read one of them, or all, now",
+		long: `Read the configuration anew and take over its feeds and whatever else can change
+while the site runs; then read the named blocklist, or all, now instead of at
+their time. What only a restart takes over is named. A file with a mistake
+changes nothing. SIGHUP to ` + "`hedgerow up`" + ` does the same and tells the log.`,
 		example: "  hedgerow feeds reload\n  hedgerow feeds reload ipsum",
 		args:    cobra.MaximumNArgs(1),
 		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
@@ -103,7 +107,12 @@ func feedsReloadCommand() daily {
 				name = args[0]
 			}
 			f, err := cl.ReloadFeeds(ctx, name)
-			return f, func(w io.Writer) { printFeeds(w, &f) }, err
+			return f, func(w io.Writer) {
+				if f.Configuration != nil {
+					_, _ = fmt.Fprintln(w, f.Configuration.Words())
+				}
+				printFeeds(w, &f)
+			}, err
 		},
 	}
 }

@@ -309,6 +309,64 @@ func TestLifeCycleOfAGateway(t *testing.T) {
 	}
 }
 
+// A feed that is added to the file is enforced after a word or a signal, without
+// a restart, and one that is taken out again is not.
+func TestReloadOfAGateway(t *testing.T) {
+	g := newGateway(t)
+	b, err := os.ReadFile(g.conf())
+	must(t, err)
+	plain, list := string(b), filepath.Join(g.dir, "list")
+	// A client outside of what no feed may block.
+	g.in(g.client, func() {
+		l, err := netlink.LinkByName("eth0")
+		must(t, err)
+		a, err := netlink.ParseAddr("45.9.148.7/32")
+		must(t, err)
+		must(t, netlink.AddrAdd(l, a))
+		must(t, netlink.RouteReplace(&netlink.Route{Gw: net.ParseIP("192.0.2.1"), Src: net.ParseIP("45.9.148.7")}))
+	})
+	g.in(g.self, func() {
+		_, dst, err := net.ParseCIDR("45.9.148.7/32")
+		must(t, err)
+		must(t, netlink.RouteAdd(&netlink.Route{Dst: dst, Gw: net.ParseIP("192.0.2.2")}))
+	})
+	write(t, list, "45.9.148.7\n")
+	fed := plain + fmt.Sprintf("[[feed]]\nname = \"bad\"\npath = %q\n", list)
+	d := g.up()
+	if !g.reaches(5 * time.Second) {
+		t.Fatal("the client does not reach the host without a feed")
+	}
+	write(t, g.conf(), fed+"[dataplan]\nmax_flows = 2048\n")
+	if out, err := g.command(nil, "feeds", "reload", "--socket", g.socket).end(t); err == nil || !strings.Contains(out, "dataplan: is not a known key: did you mean dataplane?") {
+		t.Errorf("a file with a mistake: %v, %q", err, out)
+	}
+	if out := g.do("status", "--socket", g.socket); !strings.Contains(out, "the configuration was not taken over") || !strings.Contains(out, "dataplan: is not") {
+		t.Errorf("status says nothing of it:\n%s", out)
+	}
+	if !g.reaches(5 * time.Second) {
+		t.Error("a file with a mistake changed something")
+	}
+	write(t, g.conf(), strings.Replace(fed, "[dataplane]", "[dataplane]\nmax_flows = 2048", 1))
+	if out := g.do("feeds", "reload", "--socket", g.socket); !strings.Contains(out, "now in force: feed; only a restart takes over dataplane.max_flows") {
+		t.Errorf("reload says\n%s", out)
+	}
+	if g.reaches(300 * time.Millisecond) {
+		t.Error("the client reaches the host although the new feed lists it")
+	}
+	write(t, g.conf(), plain)
+	must(t, d.cmd.Process.Signal(syscall.SIGHUP))
+	deadline := time.Now().Add(20 * time.Second)
+	for !g.reaches(300 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the client does not reach the host 20s after SIGHUP took the feed away")
+		}
+	}
+	g.do("stop", "--remove", "--socket", g.socket)
+	if out, err := d.end(t); err != nil || !strings.Contains(out, "configuration was read") {
+		t.Errorf("the daemon: %v\n%s", err, out)
+	}
+}
+
 // A sensor watches, and says why it does no more.
 func TestSensorRefusesToEnforce(t *testing.T) {
 	g := newGateway(t)

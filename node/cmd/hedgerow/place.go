@@ -117,6 +117,7 @@ func loadPlane(cfg *config.Config, p placed, log *slog.Logger) (*xdp.Plane, erro
 	o := xdp.Options{
 		Interface: p.Attach[0].Interface, Role: p.Attach[0].Role, Also: p.Attach[1:], Networks: p.Inside,
 		PinDir: cfg.Dataplane.PinDir, Mode: cfg.Dataplane.Mode, MaxFlows: cfg.Dataplane.MaxFlows,
+		KeepGRO:   cfg.Dataplane.KeepGRO,
 		DeadAfter: cfg.Dataplane.DeadAfter, Bulk: node.BulkLimits(cfg.Feeds.MaxEntries), Log: log.With(telemetry.KeyComponent, "xdp"),
 	}
 	if cfg.Dataplane.Fail == config.FailClosed {
@@ -132,12 +133,20 @@ func hooked(p dataplane.Plane) (string, error) {
 		return "", err
 	}
 	egress := make([]string, 0, 1)
+	var quiet []string
 	for _, a := range s.Attached {
+		if a.GROOff {
+			quiet = append(quiet, a.Interface)
+		}
 		if a.Egress != "" && (len(egress) == 0 || egress[0] != a.Egress) {
 			egress = append(egress, a.Egress)
 		}
 	}
-	return strings.Join(append([]string{s.AttachMode + " XDP"}, egress...), " and "), nil
+	words := strings.Join(append([]string{s.AttachMode + " XDP"}, egress...), " and ")
+	if len(quiet) > 0 {
+		words += ", GRO off on " + strings.Join(quiet, ", ")
+	}
+	return words, nil
 }
 
 // away says what happens while no daemon is there.

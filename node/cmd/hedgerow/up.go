@@ -10,9 +10,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -49,29 +51,41 @@ in /var/lib/hedgerow. Nothing is dropped before ` + "`hedgerow mode enforce`" + 
 	c.Flags().StringVar(&socket, "socket", "", "control socket, instead of site.socket")
 	c.Flags().StringVar(&iface, "interface", "", "the only interface, instead of those of the configuration")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		cfg, err := loadConfig(path)
+		flags := func(cfg *config.Config) (err error) {
+			if state != "" {
+				if cfg.Site.StateDir, err = filepath.Abs(state); err != nil {
+					return err
+				}
+			}
+			if socket != "" {
+				if cfg.Site.Socket, err = filepath.Abs(socket); err != nil {
+					return err
+				}
+			}
+			if iface != "" {
+				cfg.Dataplane.Interface, cfg.Dataplane.Attach = iface, nil
+			}
+			cfg.Site.Name = cfg.SiteName(hostName())
+			return nil
+		}
+		re, err := newRereader(path, flags)
 		if err != nil {
 			return err
 		}
-		if state != "" {
-			if cfg.Site.StateDir, err = filepath.Abs(state); err != nil {
-				return err
-			}
-		}
-		if socket != "" {
-			if cfg.Site.Socket, err = filepath.Abs(socket); err != nil {
-				return err
-			}
-		}
-		if iface != "" {
-			cfg.Dataplane.Interface, cfg.Dataplane.Attach = iface, nil
-		}
-		return up(c.Context(), cfg, c.OutOrStdout(), c.ErrOrStderr())
+		return up(c.Context(), re, c.OutOrStdout(), c.ErrOrStderr())
 	}
 	return c
 }
 
+// loadConfig reads the configuration; without a path, that of this machine, where
+// there is one.
 func loadConfig(path string) (*config.Config, error) {
+	cfg, _, err := readConfig(path)
+	return cfg, err
+}
+
+// readConfig says as well which file was read, "" when there is none.
+func readConfig(path string) (cfg *config.Config, from string, err error) {
 	given := path != ""
 	if !given {
 		path = defaultConfig
@@ -79,24 +93,28 @@ func loadConfig(path string) (*config.Config, error) {
 	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) && !given {
 		d := config.Default()
-		return &d, nil
+		return &d, "", nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("configuration: %v (`hedgerow init` writes one)", err)
+		return nil, "", fmt.Errorf("configuration: %v (`hedgerow init` writes one)", err)
 	}
 	defer func() { _ = f.Close() }()
-	return config.Parse(f, path)
+	cfg, err = config.Parse(f, path)
+	return cfg, path, err
 }
 
 // up runs a site until ctx ends. It is one long straight function on purpose:
 // what is validated, opened and started, in which order, is read here; every
 // closing stands beside its opening.
-func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error) {
-	log, err := telemetry.NewLogger(errw, cfg.Telemetry.LogFormat, cfg.Telemetry.Log)
+func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
+	cfg := re.started
+	log, err := telemetry.NewLogger(errw, cfg.Telemetry.LogFormat, &re.level)
 	if err != nil {
 		return err
 	}
-	cfg.Site.Name = cfg.SiteName(hostName())
+	hangups := make(chan os.Signal, 1) // from the first moment, or one that comes early ends us
+	signal.Notify(hangups, syscall.SIGHUP)
+	defer signal.Stop(hangups)
 	place, err := placement(cfg)
 	if err != nil {
 		return err
@@ -162,11 +180,12 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	}
 	o := siteOptions(cfg, place, seed)
 	o.Plane, o.Store, o.Key, o.Mesh, o.Metrics, o.Log = plane, st, key, mesh, metrics, log
-	o.Stop = func(r bool) { remove.Store(r); stop() }
+	o.Stop, o.Reread = func(r bool) { remove.Store(r); stop() }, re.reread
 	n, err := node.New(o)
 	if err != nil {
 		return err
 	}
+	re.node = n
 	if plane.Supersedes() {
 		n.Prime(ctx)
 	}
@@ -189,7 +208,8 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Run(ctx) })
 	g.Go(func() error { return superviseBy(ctx, n, log) })
-	g.Go(func() error { return followSystem(ctx, cfg, place.Role, n, log) })
+	g.Go(func() error { return followSystem(ctx, place.Role, n, log) })
+	g.Go(func() error { return reloadOn(ctx, hangups, n, log) })
 	if cfg.Telemetry.Metrics != "" {
 		g.Go(func() error { return serveMetrics(ctx, cfg.Telemetry.Metrics, metrics, plane, log) })
 	}
@@ -215,20 +235,27 @@ func up(ctx context.Context, cfg *config.Config, out, errw io.Writer) (err error
 // siteOptions is what the configuration and the machine say of the site, without
 // the parts that are opened or started.
 func siteOptions(cfg *config.Config, place placed, seed uint64) node.Options {
+	t := tuning(cfg)
 	return node.Options{
 		Site: cfg.Site.Name, Version: versionString(), Interface: place.names(), Mode: cfg.Dataplane.Mode,
-		Never: append(place.Never, cfg.Dataplane.NeverBlock...), Own: place.Own, Inside: place.Inside,
-		Warnings: place.Warnings, Away: away(cfg), Flood: cfg.Flood, Feeds: feedOptions(cfg),
+		Never: place.Never, Spared: t.Spared, Own: place.Own, Inside: place.Inside,
+		Warnings: place.Warnings, Away: away(cfg), Flood: t.Flood, Feeds: t.Feeds, Policy: t.Policy,
 		Learner: node.LearnerOptions{
 			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
-			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: cfg.Learner.IncidentsPerDay,
+			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: t.IncidentsPerDay,
+			Shadow: stageLength(cfg.Learner.Shadow), Canary: stageLength(cfg.Learner.Canary),
+			CanaryShare: cfg.Learner.CanaryShare, TrialReports: cfg.Learner.TrialReports,
 			Seed: seed, Context: feature.ContextOptions{Settle: cfg.Learner.Settle, Seed: seed},
 		},
-		Policy: node.PolicyOptions{
-			Suspend: cfg.Policy.Suspend, Block: cfg.Policy.Block, MaxBlocksPerHour: cfg.Policy.MaxBlocksPerHour,
-			MaxShare: cfg.Policy.MaxShare, Rules: cfg.Policy.Rules, Remediation: cfg.Policy.Remediation,
-		},
 	}
+}
+
+// stageLength is a length of the configuration, where 0 skips the stage.
+func stageLength(d time.Duration) time.Duration {
+	if d == 0 {
+		return -1
+	}
+	return d
 }
 
 // greet says in five lines what runs and what to do next.
@@ -267,9 +294,9 @@ func hostName() string {
 
 // followSystem keeps the never-block list in step with the machine's addresses,
 // gateways, resolvers and sessions.
-func followSystem(ctx context.Context, cfg *config.Config, role string, n *node.Node, log *slog.Logger) error {
+func followSystem(ctx context.Context, role string, n *node.Node, log *slog.Logger) error {
 	return machine.Watch(ctx, machine.WatchOptions{Log: log}, func(v *machine.View) {
-		if err := n.SetSystem(append(v.NeverBlock(role), cfg.Dataplane.NeverBlock...), v.Own()); err != nil {
+		if err := n.SetSystem(v.NeverBlock(role), v.Own()); err != nil {
 			log.Error("never-block list does not follow the system", telemetry.KeyErr, err)
 		}
 	})

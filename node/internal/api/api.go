@@ -6,6 +6,7 @@ package api
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -14,20 +15,22 @@ import (
 
 // Status is the site at a glance.
 type Status struct {
-	Site     string        `json:"site"`
-	Version  string        `json:"version"`
-	Started  time.Time     `json:"started"`
-	Mode     string        `json:"mode"`
-	Panic    bool          `json:"panic"`
-	Plane    PlaneStatus   `json:"plane"`
-	Learning Learning      `json:"learning"`
-	Mesh     Mesh          `json:"mesh"`
-	Feeds    FeedsSummary  `json:"feeds"`
-	Open     int           `json:"open_incidents"`
-	Blocks   int           `json:"blocks"`
-	Store    StoreStatus   `json:"store"`
-	Warnings []string      `json:"warnings,omitempty"`
-	Uptime   time.Duration `json:"uptime_ns"`
+	Site     string                `json:"site"`
+	Version  string                `json:"version"`
+	Started  time.Time             `json:"started"`
+	Mode     string                `json:"mode"`
+	Panic    bool                  `json:"panic"`
+	Plane    PlaneStatus           `json:"plane"`
+	Learning Learning              `json:"learning"`
+	Mesh     Mesh                  `json:"mesh"`
+	Feeds    FeedsSummary          `json:"feeds"`
+	Open     int                   `json:"open_incidents"`
+	Blocks   int                   `json:"blocks"`
+	Store    StoreStatus           `json:"store"`
+	Warnings []string              `json:"warnings,omitempty"`
+	Lists    []dataplane.ListState `json:"lists"`            // what is spared, as the plane's own read-back finds it
+	Floods   []*event.Event        `json:"floods,omitempty"` // that have not ended
+	Uptime   time.Duration         `json:"uptime_ns"`
 }
 
 // PlaneStatus is the packet path.
@@ -50,6 +53,8 @@ type Learning struct {
 	TrainedAt time.Time `json:"trained_at,omitzero"`
 	Alpha     float64   `json:"alpha"`
 	Words     string    `json:"words"`
+	// Quality is of the last window of traffic that was to teach; none before it.
+	Quality *event.Quality `json:"quality,omitempty"`
 }
 
 // Mesh is the consortium as this site sees it.
@@ -84,6 +89,7 @@ type Order struct {
 	Seconds float64 `json:"seconds,omitempty"` // 0 is the configured length of a block
 	Rate    uint32  `json:"rate,omitempty"`
 	Reason  string  `json:"reason,omitempty"`
+	Share   bool    `json:"share,omitempty"` // hand a block to the organisation's other sites
 }
 
 // Difference is what the plane enforces against what the site intends.
@@ -93,10 +99,15 @@ type Difference struct {
 	Missing  []string `json:"missing"` // intended, and not enforced
 	Extra    []string `json:"extra"`   // enforced, and not intended
 	Changed  []string `json:"changed"` // enforced otherwise than intended
+	// Lists are what is spared and what floods are held to, read back likewise.
+	Lists []dataplane.ListState `json:"lists"`
 }
 
 // None says that everything intended is enforced, and nothing else.
-func (d Difference) None() bool { return len(d.Missing)+len(d.Extra)+len(d.Changed) == 0 }
+func (d Difference) None() bool {
+	return len(d.Missing)+len(d.Extra)+len(d.Changed) == 0 &&
+		!slices.ContainsFunc(d.Lists, func(s dataplane.ListState) bool { return !s.Fits() })
+}
 
 // Peer is another site.
 type Peer struct {
@@ -108,13 +119,6 @@ type Peer struct {
 	Words     string    `json:"words"`
 }
 
-// Model is one model of the registry.
-type Model struct {
-	event.Model
-	Created time.Time `json:"created"`
-	Active  bool      `json:"active"`
-}
-
 // Explanation is everything that is known of an alert, incident or block.
 type Explanation struct {
 	ID       string         `json:"id"`
@@ -124,6 +128,7 @@ type Explanation struct {
 	Chain    []*event.Event `json:"chain"` // verdicts, blocks, indicators in time order
 	Undo     string         `json:"undo"`  // the command that undoes it
 	Feeds    *Listing       `json:"feeds,omitempty"`
+	Flood    *event.Event   `json:"flood,omitempty"` // when ID is one
 }
 
 // Query selects records.
@@ -152,7 +157,7 @@ type Backend interface {
 	// Stop ends the daemon after it has answered; remove also ends enforcement.
 	Stop(ctx context.Context, remove bool) error
 	Peers(ctx context.Context) ([]Peer, error)
-	Models(ctx context.Context) ([]Model, error)
+	ModelBackend
 	StartRound(ctx context.Context) (uint64, error)
 	Feeds(ctx context.Context) (Feeds, error)
 	Refused(ctx context.Context, name string) ([]FeedNote, error)

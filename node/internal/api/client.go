@@ -262,11 +262,6 @@ func (c *Client) Peers(ctx context.Context) (ps []Peer, err error) {
 	return ps, c.do(ctx, http.MethodGet, "/v1/peers", nil, &ps)
 }
 
-// Models lists the models of this site.
-func (c *Client) Models(ctx context.Context) (ms []Model, err error) {
-	return ms, c.do(ctx, http.MethodGet, "/v1/models", nil, &ms)
-}
-
 // StartRound begins a round of shared models now.
 func (c *Client) StartRound(ctx context.Context) (uint64, error) {
 	var out struct {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/node/internal/feed"
@@ -28,6 +29,30 @@ type Feeds struct {
 	Bytes        uint64 `json:"table_bytes"`
 	Problem      string `json:"problem,omitempty"`
 	List         []Feed `json:"feeds"`
+	// Configuration is what a reload did with the file; nil when none was read.
+	Configuration *Reloaded `json:"configuration,omitempty"`
+}
+
+// Reloaded says what became of a configuration that was read while the site runs.
+type Reloaded struct {
+	Path    string   `json:"path"`    // "" when the site runs without a file
+	Taken   []string `json:"taken"`   // keys that changed and are in force
+	Restart []string `json:"restart"` // keys that changed since the start and wait for a restart
+}
+
+// Words is the one line that an operator reads of it.
+func (r *Reloaded) Words() string {
+	if r.Path == "" {
+		return "no configuration file: the defaults stay"
+	}
+	s := r.Path + ": nothing has changed"
+	if len(r.Taken) > 0 {
+		s = r.Path + ": now in force: " + strings.Join(r.Taken, ", ")
+	}
+	if len(r.Restart) > 0 {
+		s += "; only a restart takes over " + strings.Join(r.Restart, ", ")
+	}
+	return s
 }
 
 // Feed is one blocklist.
@@ -98,7 +123,7 @@ func (c *Client) Refused(ctx context.Context, name string) (ns []FeedNote, err e
 	return ns, c.do(ctx, http.MethodGet, "/v1/feeds/"+url.PathEscape(name)+"/refused", nil, &ns)
 }
 
-// ReloadFeeds reads one feed, or with "" all, now.
+// ReloadFeeds takes over the configuration and reads one feed, or with "" all, now.
 func (c *Client) ReloadFeeds(ctx context.Context, name string) (f Feeds, err error) {
 	return f, c.do(ctx, http.MethodPost, "/v1/feeds/reload", targetRequest{name}, &f)
 }

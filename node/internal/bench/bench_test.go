@@ -70,7 +70,49 @@ func TestQuickMeasuresEveryRow(t *testing.T) {
 	if h := found["hot"]; h != nil && len(h.Curve) < 2 {
 		t.Errorf("hot: a curve of %d sizes: expected at least 2", len(h.Curve))
 	}
+	for _, id := range []string{"hot", "random", "miss"} {
+		checkPeers(t, found[id])
+	}
+	checkFlows(t, found["flow"], found["flood"])
 	checkOutput(t, r)
+}
+
+// Every peer that is installed takes part, and only such.
+func checkPeers(t *testing.T, row *Row) {
+	t.Helper()
+	if row == nil {
+		return // said already
+	}
+	for name, there := range map[string]bool{
+		nftBouncer.name: installed("nft"), nftInterval.name: installed("nft"), sets: installed("ipset", "iptables"), fltr: installed("xdp-filter"),
+	} {
+		if got := series(row.Series, name) != nil; got != there {
+			t.Errorf("row %s: %s takes part %v: expected %v", row.ID, name, got, there)
+		}
+	}
+}
+
+// Both tables of flows take part, at every size, and ours leaves at least as many
+// flows alone as the other.
+func checkFlows(t *testing.T, flow, flood *Row) {
+	t.Helper()
+	if flow == nil || flood == nil {
+		return // said already
+	}
+	for _, row := range []*Row{flow, flood} {
+		if len(row.Curve) != 2 || row.Axis == "" || series(row.Series, ours) == nil || series(row.Series, lru) == nil {
+			t.Errorf("row %s: %d sizes of %q, %d series: expected 2, and both tables", row.ID, len(row.Curve), row.Axis, len(row.Series))
+		}
+	}
+	for _, name := range []string{keptOurs, keptLRU} {
+		s := series(flood.Series, name)
+		if s == nil || len(s.Values) != 6 || slices.Min(s.Values) < 0 || slices.Max(s.Values) > 100 {
+			t.Errorf("%s: %+v: expected shares of six floods", name, s)
+		}
+	}
+	if worst := flood.Ratios[len(flood.Ratios)-1]; !worst.Met() {
+		t.Errorf("%s", worst)
+	}
 }
 
 func checkOutput(t *testing.T, r *Report) {

@@ -167,6 +167,27 @@ func (r *runner) loadNft(l layout, x *receiver, pop population, row *Row) (float
 	return took.Seconds() * 1e3, nil
 }
 
+// Subjects of the row block. The peer keeps its socket open, which is more than
+// blocklist bouncers do. No change of a map costs less than one call.
+const (
+	netlinkAdd = "nft netlink"
+	oneCall    = "one bare map update"
+)
+
+// updates are bare calls; the median in microseconds.
+func updates(u *xdpbench.Update, n int) (float64, error) {
+	took := make([]float64, n)
+	for i := range took {
+		began := time.Now()
+		if err := u.Do(); err != nil {
+			return 0, err
+		}
+		took[i] = float64(time.Since(began).Nanoseconds()) / 1e3
+	}
+	slices.Sort(took)
+	return quantile(took, 0.5), nil
+}
+
 // blockRow is single blocks beside a list of 100,000.
 func (r *runner) blockRow() (err error) {
 	size, each := r.size(100000, 5000), r.size(2000, 200)
@@ -204,19 +225,25 @@ func (r *runner) blockRow() (err error) {
 		tail.Values = append(tail.Values, quantile(took, 0.99))
 		return quantile(took, 0.5), nil
 	}}}
-	nftTail := Series{Name: "nft netlink, p99"}
+	floor, err := xdpbench.NewUpdate()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, floor.Close()) }()
+	subjects = append(subjects, subject{oneCall, func() (float64, error) { return updates(floor, each) }})
+	nftTail := Series{Name: netlinkAdd + ", p99"}
 	if installed("nft") {
 		w, err := newWire(1)
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, w.close()) }()
-		x, err := w.receive("nft netlink", nftBouncer.install(r.dir, pop.listed))
+		x, err := w.receive(netlinkAdd, nftBouncer.install(r.dir, pop.listed))
 		if err != nil {
 			return err
 		}
 		defer func() { err = errors.Join(err, x.close()) }()
-		subjects = append(subjects, subject{"nft netlink", func() (float64, error) {
+		subjects = append(subjects, subject{netlinkAdd, func() (float64, error) {
 			took, err := blockNft(x, fresh)
 			if err != nil {
 				return 0, err
@@ -230,7 +257,8 @@ func (r *runner) blockRow() (err error) {
 	if row.Series, err = r.rounds(r.Rounds, subjects); err != nil {
 		return err
 	}
-	row.against("nft netlink", ours, 20)
+	row.against(netlinkAdd, ours, 20)
+	row.against(netlinkAdd, oneCall, 0)
 	row.Ratios = append(row.Ratios, Ratio{
 		Name: "p99 of a block in ms, the worst round", Mean: slices.Max(tail.Values) / 1e3, Bound: slices.Max(tail.Values) / 1e3, Target: 1, AtMost: true,
 	})

@@ -31,6 +31,7 @@ type Row struct {
 	Series []Series `json:"series,omitempty"`
 	Ratios []Ratio  `json:"ratios,omitempty"`
 	Curve  []Point  `json:"curve,omitempty"`
+	Axis   string   `json:"axis,omitempty"` // what the curve's sizes are of; empty: addresses in the list
 	Notes  []string `json:"notes,omitempty"`
 	Absent string   `json:"absent,omitempty"`
 	// Packets are those whose verdicts were checked, all of them exact.

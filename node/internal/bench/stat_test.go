@@ -8,10 +8,13 @@ import (
 	"errors"
 	"io"
 	"math"
+	"math/rand/v2"
 	"net/netip"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp/xdpbench"
 )
 
 func TestCompareIsPairedAndBounded(t *testing.T) {
@@ -67,13 +70,37 @@ func TestOptionsNameWhatIsWrong(t *testing.T) {
 	}
 }
 
+// A flood is of strangers who send as many packets as asked for, beside the
+// clients' share, and never of clients.
+func TestFloodsAreMixedAsAsked(t *testing.T) {
+	const n = 20000
+	for _, a := range []attack{{each: 1}, {share: 10, clients: 50, each: 1}, {share: 50, clients: 50, each: 2}} {
+		count := map[xdpbench.Source]int{}
+		legit := 0
+		for _, s := range mix(rand.New(rand.NewPCG(1, 1)), n, a) {
+			if s.Addr.As4()[0] == 100 {
+				legit++
+				continue
+			}
+			count[s]++
+		}
+		if want := n * a.share / 100; legit < want*9/10 || legit > want*11/10 {
+			t.Errorf("%+v: %d packets are the clients': expected about %d", a, legit, want)
+		}
+		each := float64(n-legit) / float64(len(count))
+		if each < 0.8*float64(a.each) || each > 1.2*float64(a.each) {
+			t.Errorf("%+v: %.2f packets of each stranger: expected about %d", a, each, a.each)
+		}
+	}
+}
+
 // Plots are XML that ends, and name every subject.
 func TestPlotsAreWhole(t *testing.T) {
 	a := Series{ours, []float64{100, 110}, 105}
 	b := Series{"nft <input>", []float64{600, 640}, 620}
 	r := &Report{Object: "00ff", Kernel: "6.18", Rounds: 2, Rows: []Row{{
 		ID: "hot", Title: "drop", Unit: "ns", Series: []Series{a, b},
-		Curve:  []Point{{1000, []Series{a, b}}, {1000000, []Series{a, b}}},
+		Curve: []Point{{1000, []Series{a, b}}, {1000000, []Series{a, b}}}, Axis: "sheep & goats",
 		Ratios: []Ratio{compare("nft / hedgerow", b.Values, a.Values, 5, false)},
 	}}}
 	files, err := r.Plot(t.TempDir() + "/new/folder")
@@ -95,6 +122,9 @@ func TestPlotsAreWhole(t *testing.T) {
 		}
 		if strings.Contains(string(text), "NaN") || strings.Contains(string(text), "Inf") {
 			t.Errorf("%s holds a figure that is none", f)
+		}
+		if strings.HasSuffix(f, "hot.svg") && !bytes.Contains(text, []byte("sheep &amp; goats")) {
+			t.Errorf("%s does not say what its sizes are of", f)
 		}
 		if !bytes.Contains(text, []byte(ours)) || !bytes.Contains(text, []byte("nft")) {
 			t.Errorf("%s: expected it to name its subjects", f)

@@ -59,6 +59,7 @@ type Dataplane struct {
 	PinDir     string         // absolute path inside a bpffs; "" pins nothing
 	MaxFlows   uint32         // 1024 to 16777216
 	NeverBlock []dataplane.Never
+	KeepGRO    bool // leave GRO on where XDP is generic
 }
 
 // Learner is what the site learns and when.
@@ -70,6 +71,10 @@ type Learner struct {
 	Settle          time.Duration // how long what was seen rests before it counts as familiar, 1 s to 1 d
 	RetrainEvery    time.Duration // 10 s to 30 d
 	IncidentsPerDay float64       // false incidents that the operator accepts, above 0 to 1000
+	Shadow          time.Duration // how long a new model scores beside the active one, 0 to 30 d
+	Canary          time.Duration // how long it decides for some hosts, 0 to 30 d
+	CanaryShare     float64       // of the hosts, 0.01 to 0.5
+	TrialReports    int           // reports that either takes as well, 1 to 10000000
 	Seed            uint64        // 0 means: choose one and keep it
 }
 
@@ -129,6 +134,7 @@ func Default() Config {
 		Learner: Learner{
 			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
 			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5,
+			Shadow: 30 * time.Minute, Canary: 30 * time.Minute, CanaryShare: 0.1, TrialReports: 1000,
 		},
 		Policy: Policy{
 			Suspend: 30 * time.Second, Block: 4 * time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true,

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -94,13 +95,16 @@ func (v *narrator) words(e *event.Event) (key, words string) {
 		return v.indicator(e)
 	case event.KindModel:
 		m := e.Model
-		if m.Origin != "round" && !v.verbose {
+		if (m.Origin != "round" || slices.Contains(passing, m.State)) && !v.verbose {
 			return "", ""
 		}
 		return "model" + m.Hash + m.State, fmt.Sprintf("model %s of round %d: %s: %s", short(m.Hash), m.Round, m.State, m.Why)
 	}
 	return "", ""
 }
+
+// passing are the stages of a model's life that only the curious want to see.
+var passing = []string{"candidate", "shadow", "canary", "retired"}
 
 func (v *narrator) verdict(e *event.Event) (key, words string) {
 	d := e.Verdict

@@ -65,6 +65,13 @@ func New(o Options) *Machine {
 	}
 }
 
+// Tune changes how long suspensions and blocks last from now on, and whether the
+// counting rules decide. What stands keeps its length.
+func (m *Machine) Tune(suspend, block time.Duration, rules bool) {
+	m.o.SuspendFor, m.o.BlockFor, m.o.Rules = suspend, block, rules
+	m.o.defaults()
+}
+
 // SetBudget sets what share of judged reports may be false alarms, and the least
 // p that the model can say. Where the share is below that, no single flow can
 // carry an alarm by itself, and only a cause that goes on being unusual does.
@@ -104,6 +111,9 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 		return nil, "" // anybody's packets, in anybody's name
 	case dataplane.EventProof:
 		return m.dark(now, ev)
+	}
+	if rec.OnlyResets() {
+		return nil, "" // what is left of a connection, or an answer to somebody else's
 	}
 	cause := CauseOf(rec)
 	in := m.incidents[cause]

@@ -20,6 +20,9 @@ type Sensor struct {
 	scratch *learner.Scratch
 	vec     feature.Vector
 	last    learner.Score
+	decided *learner.Model // whose score last is
+	bench   Bench
+	pairs   []Pair
 }
 
 // NewSensor returns a sensor without a model: it counts context and judges
@@ -29,11 +32,11 @@ func NewSensor(o feature.ContextOptions) (*Sensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sensor{context: c, memory: learner.NewMemory(nil), scratch: learner.NewScratch()}, nil
+	return &Sensor{context: c, memory: learner.NewMemory(nil), scratch: learner.NewScratch(), pairs: make([]Pair, 0, maxWatched)}, nil
 }
 
 // SetModel makes m judge from now on; nil ends judging.
-func (s *Sensor) SetModel(m *learner.Model) { s.model = m }
+func (s *Sensor) SetModel(m *learner.Model) { s.model, s.decided = m, nil }
 
 // Raw is the last judged flow's score before calibration, for ranking: the self
 // part's, or the attack part's where that one spoke. Higher is stranger.
@@ -89,7 +92,7 @@ func (s *Sensor) Settled() bool { return s.context.Settled() }
 // Judge counts the report and scores the flow. The vector is valid until the
 // next call.
 func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
-	if ev.Kind != dataplane.EventMilestone && ev.Kind != dataplane.EventEnd {
+	if ev.Kind != dataplane.EventMilestone && ev.Kind != dataplane.EventEnd || ev.Record.OnlyResets() {
 		return Judgement{}, nil // not of a flow, or not of its behaviour
 	}
 	s.context.Update(&ev.Record, ev.Kind == dataplane.EventEnd)
@@ -97,24 +100,24 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 	if s.model == nil {
 		return Judgement{}, &s.vec
 	}
-	s.last = s.model.Score(&s.vec, s.scratch)
+	s.decided = s.decide(&ev.Record)
 	j := Judgement{
 		Judged: true, P: s.last.P,
-		Detector: s.last.By.String(), Model: s.model.Meta().Hash,
+		Detector: s.last.By.String(), Model: s.decided.Hash(),
 	}
 	if _, ok := s.memory.Match(&s.vec); ok {
-		j.Detector, j.P, j.Recalled = learner.Recall.String(), min(j.P, s.model.Floor()), true
+		j.Detector, j.P, j.Recalled = learner.Recall.String(), min(j.P, s.decided.Floor()), true
 	}
 	return j, &s.vec
 }
 
 // Reasons explains the last judged flow: what stands out, most of all first.
 func (s *Sensor) Reasons() []event.Reason {
-	if s.model == nil {
+	if s.model == nil || s.decided == nil {
 		return nil
 	}
 	var out []event.Reason
-	for _, c := range s.model.Explain(&s.vec, s.scratch) {
+	for _, c := range s.decided.Explain(&s.vec, s.scratch) {
 		if len(out) == 5 || c.Weight < 0.02 {
 			break
 		}

@@ -31,11 +31,13 @@ const (
 	KindIndicator Kind = "indicator"
 	KindModel     Kind = "model"
 	KindPeer      Kind = "peer"
+	KindFlood     Kind = "flood"
+	KindQuality   Kind = "quality"
 )
 
 // Kinds lists every kind in the order of the documentation.
 func Kinds() []Kind {
-	return []Kind{KindFlow, KindAlert, KindIncident, KindVerdict, KindBlock, KindIndicator, KindModel, KindPeer}
+	return []Kind{KindFlow, KindAlert, KindIncident, KindVerdict, KindBlock, KindIndicator, KindModel, KindPeer, KindFlood, KindQuality}
 }
 
 // Event is one record.
@@ -54,6 +56,8 @@ type Event struct {
 	Indicator *Indicator `json:"indicator,omitempty"`
 	Model     *Model     `json:"model,omitempty"`
 	Peer      *Peer      `json:"peer,omitempty"`
+	Flood     *Flood     `json:"flood,omitempty"`
+	Quality   *Quality   `json:"quality,omitempty"`
 }
 
 // Flow is a flow as far as it got.
@@ -173,7 +177,7 @@ type Model struct {
 	Parent  string             `json:"parent,omitempty"`
 	Origin  string             `json:"origin"` // local, round
 	Round   uint64             `json:"round,omitempty"`
-	State   string             `json:"state"` // trained, candidate, active, refused, retired
+	State   string             `json:"state"` // candidate, shadow, canary, active, refused, rolled-back, retired
 	Flows   int                `json:"flows"` // normal flows in training
 	Attacks int                `json:"attacks"`
 	Metrics map[string]float64 `json:"metrics,omitempty"`
@@ -186,6 +190,21 @@ type Peer struct {
 	PeerID string `json:"peer_id"`
 	State  string `json:"state"` // connected, gone, refused
 	Why    string `json:"why,omitempty"`
+}
+
+// Flood is what a flood ran into, from its beginning to its end.
+type Flood struct {
+	Bound    string    `json:"bound"` // source, source-net, service, destination, breaker, challenge
+	State    string    `json:"state"` // open, closed
+	Mode     string    `json:"mode"`  // monitor: counted only
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Limit    uint32    `json:"limit"`   // new flows a second that the bound allows
+	Packets  uint64    `json:"packets"` // over it, since First
+	Targets  []string  `json:"targets"` // services that such packets went to, the first few
+	Sentence string    `json:"sentence"`
+	Means    string    `json:"means"`  // what it means for the site
+	Advice   string    `json:"advice"` // what to do
 }
 
 // NewID returns an id for an event at t.
@@ -215,7 +234,8 @@ func (e *Event) Validate() error {
 	bodies := map[Kind]bool{
 		KindFlow: e.Flow != nil, KindAlert: e.Alert != nil, KindIncident: e.Incident != nil,
 		KindVerdict: e.Verdict != nil, KindBlock: e.Block != nil, KindIndicator: e.Indicator != nil,
-		KindModel: e.Model != nil, KindPeer: e.Peer != nil,
+		KindModel: e.Model != nil, KindPeer: e.Peer != nil, KindFlood: e.Flood != nil,
+		KindQuality: e.Quality != nil,
 	}
 	there, known := bodies[e.Kind]
 	if !known {

@@ -20,6 +20,7 @@ type Metrics struct {
 	verdicts   *prometheus.CounterVec
 	indicators *prometheus.CounterVec
 	models     *prometheus.CounterVec
+	floods     *prometheus.GaugeVec
 	enforce    prometheus.Histogram
 	spread     prometheus.Histogram
 
@@ -45,6 +46,7 @@ func NewMetrics(site string) *Metrics {
 		verdicts:   counters("verdicts_total", "Decisions made, by action and mode.", "action", "mode"),
 		indicators: counters("indicators_total", "Shared indicators, by outcome.", "outcome"),
 		models:     counters("models_total", "Steps in the life of models, by state.", "state"),
+		floods:     gauges("flood_open", "1 while a flood meets a bound, else 0.", "bound"),
 		enforce:    histogram("enforcement_delay_seconds", "Time from the deciding packet to the plane's confirmation.", fine()),
 		spread:     histogram("indicator_delay_seconds", "Time from an indicator's sending at its author to its enforcement here, by the clocks of both.", coarse()),
 
@@ -58,7 +60,7 @@ func NewMetrics(site string) *Metrics {
 		Refused:      counters("refused_verdicts_total", "Verdicts that a limit or the never-block list refused, by why.", "why"),
 		Repaired:     counters("repaired_rules_total", "Rules that somebody else had changed in the plane and that were put right, by what was wrong.", "what"),
 	}
-	m.reg.MustRegister(m.events, m.alerts, m.verdicts, m.indicators, m.models, m.enforce, m.spread,
+	m.reg.MustRegister(m.events, m.alerts, m.verdicts, m.indicators, m.models, m.floods, m.enforce, m.spread,
 		m.Blocks, m.Peers, m.Round, m.LearnedFlows, m.Judging, m.Scores, m.ScoreTime, m.Refused, m.Repaired,
 		buildInfo(site), collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
@@ -83,6 +85,12 @@ func (m *Metrics) Observe(e *event.Event) {
 		if i.Outcome == "enforced" {
 			delay(m.spread, i.SentNS, i.DoneNS)
 		}
+	case e.Flood != nil:
+		open := 0.0
+		if e.Flood.State == "open" {
+			open = 1
+		}
+		m.floods.WithLabelValues(among(e.Flood.Bound, "source", "source-net", "service", "destination", "breaker", "challenge")).Set(open)
 	case e.Model != nil:
 		m.models.WithLabelValues(modelState(e.Model.State)).Inc()
 	}
@@ -129,6 +137,10 @@ func delay(h prometheus.Histogram, from, to int64) {
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Namespace: "hedgerow", Name: name, Help: help}, labels)
+}
+
+func gauges(name, help string, labels ...string) *prometheus.GaugeVec {
+	return prometheus.NewGaugeVec(prometheus.GaugeOpts{Namespace: "hedgerow", Name: name, Help: help}, labels)
 }
 
 func gauge(name, help string) prometheus.Gauge {

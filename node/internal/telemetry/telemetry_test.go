@@ -100,6 +100,8 @@ func full(t *testing.T) *Metrics {
 	m.Observe(&event.Event{Kind: event.KindVerdict, Verdict: &event.Verdict{Action: "block", Mode: "enforce", DetectedNS: at.UnixNano(), EnforcedNS: at.UnixNano() + 1e6}})
 	m.Observe(&event.Event{Kind: event.KindIndicator, Indicator: &event.Indicator{Outcome: "from-outside-\xff", SentNS: 2, DoneNS: 1}})
 	m.Observe(&event.Event{Kind: event.KindModel, Model: &event.Model{State: "active"}})
+	m.Observe(&event.Event{Kind: event.KindFlood, Flood: &event.Flood{Bound: "service", State: "open"}})
+	m.Observe(&event.Event{Kind: event.KindFlood, Flood: &event.Flood{Bound: "source", State: "closed"}})
 	m.Refused.WithLabelValues("cap").Inc()
 	return m
 }
@@ -156,6 +158,7 @@ func TestHandler(t *testing.T) {
 	for _, want := range []string{"hedgerow_packets_total 7", `hedgerow_malformed_packets_total{kind="short"} 2`,
 		`hedgerow_flood_over_budget_packets_total{kind="service"} 9`, `hedgerow_flood_breaker_open{direction="inward"} 1`,
 		`hedgerow_flood_breaker_open{direction="outward"} 0`,
+		`hedgerow_flood_open{bound="service"} 1`, `hedgerow_flood_open{bound="source"} 0`,
 		`hedgerow_attached{interface="lan0",role="inside"} 1`, `hedgerow_attached{interface="wan0",role="outside"} 0`,
 		`hedgerow_alerts_total{detector="rule:scan"} 1`, "hedgerow_stored_events 3", "hedgerow_enforcement_delay_seconds_count 1"} {
 		if !strings.Contains(body, want) {

@@ -113,6 +113,7 @@ func (w *Soft) start(ctx context.Context, i int, s *scenario.Site, k *identity.K
 		Site: s.Name, Version: "demo", Interface: "software", Plane: tapped{p, s.Name, o.tap}, Mode: dataplane.Monitor, Store: st, Key: k,
 		Learner: node.LearnerOptions{
 			Enabled: o.Learner, WarmupFlows: warmupFlows, Warmup: time.Hour, Wait: ripen, RetrainEvery: time.Hour,
+			Shadow: shadow, Canary: canary, CanaryShare: canaryShare, TrialReports: trialReports,
 			IncidentsPerDay: 5, Seed: uint64(i + 1), Context: feature.ContextOptions{Settle: settle, Seed: uint64(i + 1)},
 		},
 		Policy: node.PolicyOptions{Suspend: suspendFor, Block: time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true},

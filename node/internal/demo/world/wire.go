@@ -102,6 +102,10 @@ warmup = "1h"
 wait = %q
 settle = %q
 retrain_every = "1h"
+shadow = %q
+canary = %q
+canary_share = %v
+trial_reports = %d
 seed = %d
 [policy]
 suspend = %q
@@ -114,7 +118,7 @@ gather = %q
 [telemetry]
 metrics = ""
 `, s.Name, filepath.Join(gw.Dir, "state"), filepath.Join(gw.Dir, "s"), lab.InterfaceLAN, s.LAN.String(),
-		filepath.Join(gw.BPF, "hedgerow"), o.Learner, warmupFlows, ripen.String(), settle.String(), i+1, suspendFor.String(),
+		filepath.Join(gw.BPF, "hedgerow"), o.Learner, warmupFlows, ripen.String(), settle.String(), shadow.String(), canary.String(), canaryShare, trialReports, i+1, suspendFor.String(),
 		organisation, s.WAN, meshPort, s.WAN, meshPort, roundEvery.String(), gather.String())
 	for _, p := range sc.Sites {
 		if p.Name != s.Name {

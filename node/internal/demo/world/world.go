@@ -23,6 +23,10 @@ const (
 	settle       = 4 * time.Second
 	suspendFor   = 30 * time.Second
 	ripen        = 20 * time.Second
+	shadow       = 400 * time.Millisecond
+	canary       = 400 * time.Millisecond
+	canaryShare  = 0.3
+	trialReports = 4
 	roundEvery   = time.Hour // the story starts rounds itself
 	gather       = 10 * time.Second
 )
