@@ -211,7 +211,8 @@ static __always_inline struct pkt *fresh_packet(__u8 hook)
 
 	if (!p)
 		return 0;
-	__builtin_memset(p, 0, sizeof(*p));
+	/* All but the key and the spot, which are written whole before they are read. */
+	__builtin_memset(&p->src, 0, __builtin_offsetof(struct pkt, spot) - __builtin_offsetof(struct pkt, src));
 	p->segs = 1;
 	p->hook = hook;
 	return p;
