@@ -308,12 +308,18 @@ func (l *learning) train(ctx context.Context, why string) error {
 	if len(s.normal) < learner.MinNormal {
 		return nil // nothing has waited long enough: the model in use stays
 	}
+	_, err := l.teach(ctx, s, why)
+	return err
+}
+
+// teach trains on a lesson and proposes what comes of it.
+func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle.Model, err error) {
 	cfg := l.cfg
 	cfg.TrainedAt = l.n.now()
 	began := time.Now()
 	m, err := learner.Train(ctx, cfg, s.champion, s.normal, s.attacks)
 	if err != nil {
-		return err
+		return x, err
 	}
 	l.n.log.Info("model was trained", telemetry.KeyModel, m.Hash(), telemetry.KeyReason, why, "normals", len(s.normal), "took", time.Since(began))
 	l.mu.Lock()
@@ -323,11 +329,10 @@ func (l *learning) train(ctx context.Context, why string) error {
 	if round > 0 {
 		c.round, c.shared = round, shared
 		if c.model, err = m.WithShared(active.Shared(), s.normal); err != nil {
-			return err
+			return x, err
 		}
 	}
-	_, err = l.n.models.propose(c)
-	return err
+	return l.n.models.propose(c)
 }
 
 // Train implements federation.Trainer: the shared part, from the mesh's base, on

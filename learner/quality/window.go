@@ -120,6 +120,9 @@ func (w *Window) Next() *Window {
 	return n
 }
 
+// NewClock says that what comes now was written by another clock.
+func (w *Window) NewClock() { w.last = time.Time{} }
+
 // Full says that the window takes no more.
 func (w *Window) Full() bool { return w.closed || len(w.items) >= w.l.Size }
 
@@ -194,7 +197,7 @@ func (w *Window) tally(it *Item) {
 	case Unlabelled:
 		c.unlabelled++
 	}
-	if v := &it.V; it.Final && v.Known(iTCP) && v.X[iTCP] == 1 && v.Known(iIn) && v.Known(iOut) {
+	if v := &it.V; it.Final && it.Class != Attack && v.Known(iTCP) && v.X[iTCP] == 1 && v.Known(iIn) && v.Known(iOut) {
 		c.heard++
 		if v.X[iIn] == 0 || v.X[iOut] == 0 {
 			c.oneSided++
