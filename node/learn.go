@@ -45,7 +45,8 @@ type learning struct {
 	seen      int    // flows that ended and were fit to learn from
 	first     time.Time
 	trainedAt time.Time
-	wanted    string // why a new model is wanted before its time
+	wanted    string    // why a new model is wanted before its time
+	began     time.Time // when training began last
 	fit       fitness
 	wake      chan struct{}
 }
@@ -62,7 +63,7 @@ const (
 
 	// heldBack is the share of the time before a first model that does not
 	// train it, so that there is later traffic to judge it on.
-	heldBack = 0.1
+	heldBack = 0.05
 
 	// sharedSeed is where every site's shared part starts; it has to be equal
 	// everywhere and hides nothing.
@@ -220,7 +221,7 @@ func (l *learning) run(ctx context.Context) error {
 			return nil
 		case <-l.wake:
 			l.judgeFull()
-			if l.active() != nil && l.reason() == "" {
+			if !l.called() {
 				continue
 			}
 		case <-t.C:
@@ -232,12 +233,29 @@ func (l *learning) run(ctx context.Context) error {
 	}
 }
 
-// want asks for a new model ahead of its time.
+// called says that there is reason to train now: for a first model enough was
+// seen, or a later one is wanted. A full window alone is none.
+func (l *learning) called() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.model == nil {
+		return l.due(l.n.now())
+	}
+	return l.wanted != ""
+}
+
+// want asks for a new model ahead of its time, but not again and again.
 func (l *learning) want(why string) {
 	l.mu.Lock()
-	l.wanted = why
+	now := l.n.now()
+	soon := l.began.After(now.Add(-l.n.o.Learner.RetrainEvery / 6))
+	if !soon {
+		l.wanted = why
+	}
 	l.mu.Unlock()
-	l.poke()
+	if !soon {
+		l.poke()
+	}
 }
 
 func (l *learning) reason() string {
@@ -250,7 +268,7 @@ func (l *learning) takeReason() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	why := l.wanted
-	l.wanted = ""
+	l.wanted, l.began = "", l.n.now()
 	return why
 }
 
@@ -311,7 +329,7 @@ func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle
 	l.mu.Lock()
 	active, round, shared := l.model, l.adopted, l.sharedNow
 	l.mu.Unlock()
-	c := candidate{model: m, base: m, origin: lifecycle.Local, data: s.window()}
+	c := candidate{model: m, base: m, origin: lifecycle.Local, data: s.window(), why: why}
 	if round > 0 {
 		c.round, c.shared = round, shared
 		if c.model, err = l.withShared(ctx, m, active.Shared(), s.normal); err != nil {
