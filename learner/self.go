@@ -190,6 +190,7 @@ func trainAutoencoder(ctx context.Context, cfg Config, p *selfPart, train []feat
 	if err != nil {
 		return nil, err
 	}
+	t.Pause = cfg.Pause
 	opt := graph.NewAdam(selfShape.Params(), cfg.Rate)
 	steps := cfg.selfSteps(len(train))
 	x, target, weight := t.Inputs()

@@ -84,6 +84,7 @@ func trainAttack(ctx context.Context, cfg Config, base []float32, train []featur
 	if err != nil {
 		return nil, err
 	}
+	t.Pause = cfg.Pause
 	rng := rand.New(rand.NewPCG(cfg.Seed, 0xa77ac4))
 	opt := graph.NewMomentum(attackShape.Params(), cfg.SharedRate)
 	b := attackBatch{normal: train, attacks: attacks, order: newShuffle(len(train), rng), rng: rng}

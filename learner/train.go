@@ -30,6 +30,9 @@ type Config struct {
 	SharedRate  float64
 	// Holdout is the share of normal that is held out to calibrate; default 0.3.
 	Holdout float64
+	// Pause, if any, is called after each step, a millisecond or less, in the
+	// goroutine that trains, so that the caller can let other work go first.
+	Pause func()
 }
 
 func (c Config) withDefaults() (Config, error) {

@@ -230,7 +230,7 @@ func (f *feeds) refresh(ctx context.Context, s *feedState) bool {
 	now := o.Now
 	var notes []feed.Note
 	var l *feed.List
-	err := f.n.back.Run(ctx, func(ctx context.Context) (err error) {
+	err := f.n.back.Aside(ctx, func(ctx context.Context) (err error) {
 		l, err = s.src.Read(ctx, o, keepNotes(&notes))
 		return err
 	})

@@ -33,6 +33,9 @@ type Trainer struct {
 
 	weights []float32
 	grad    []float32
+
+	// Pause is called by Run after each step; nil: nothing.
+	Pause func()
 }
 
 // New builds the graph of a network with rectified hidden layers for batches

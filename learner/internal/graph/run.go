@@ -29,6 +29,9 @@ func Run(ctx context.Context, t *Trainer, opt Optimiser, steps int, fill func(st
 			sum += loss / float64(tail)
 		}
 		runtime.Gosched()
+		if t.Pause != nil {
+			t.Pause()
+		}
 	}
 	if err := finite(0, t.weights); err != nil {
 		return 0, fmt.Errorf("train: after %d steps: weights: %w", steps, err)

@@ -8,6 +8,11 @@
 // lowest nice value instead; where it refuses both, the work is done all the
 // same, and one line says so.
 //
+// Such work also takes turns: at most half of the processors, and at least one,
+// compute it at once, so that another stays idle, where a packet is waited for
+// and not first made room for. What takes long calls [Runner.Turn] between its
+// steps, so that a reload never waits for the end of a training.
+//
 // The thread is the unit: goroutines that the work starts run on other threads,
 // at the usual priority. Work that is to yield computes in the goroutine that it
 // is given. The same holds for locks: who waits for one that such work holds
@@ -22,24 +27,51 @@ import (
 	"runtime"
 	"sync"
 
+	"golang.org/x/sync/semaphore"
+
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
 
-// Runner runs work in the background. The zero value does, without a word.
+// Runner runs work in the background. The zero value does, without a word and
+// without turns.
 type Runner struct {
-	log   *slog.Logger // nil: none
+	turns *semaphore.Weighted // first come, first served; nil: no limit
+	log   *slog.Logger        // nil: none
 	once  sync.Once
 	lower func() error // nil: the system's
 	first func() bool  // nil: the system's
 }
 
 // New tells log, once, when the system refuses low priority.
-func New(log *slog.Logger) *Runner { return &Runner{log: log} }
+func New(log *slog.Logger) *Runner {
+	return &Runner{log: log, turns: semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)/2)))}
+}
 
-// Run calls work on a thread of low priority and waits for its end. Work has to
-// look at its context: Run returns when work does, never before. A panic in it
-// comes back as an error. Work is not begun when ctx has ended.
+// Turn lets works go first that wait for their turn. Only what was given to Run
+// may call it, and in its own goroutine.
+func (r *Runner) Turn() {
+	if r.turns != nil {
+		r.turns.Release(1)
+		_ = r.turns.Acquire(context.Background(), 1) // each turn ends: there is no end to wait for
+	}
+}
+
+// Run does work as Aside does, when its turn comes. Work must not call Run.
 func (r *Runner) Run(ctx context.Context, work func(context.Context) error) error {
+	if r.turns != nil {
+		if err := r.turns.Acquire(ctx, 1); err != nil {
+			return err
+		}
+		defer r.turns.Release(1)
+	}
+	return r.Aside(ctx, work)
+}
+
+// Aside is for work that waits for others more than it computes, and takes no
+// turn. It calls work on a thread of low priority and waits for its end. Work has
+// to look at its context: Aside returns when work does, never before. A panic in
+// it comes back as an error. Work is not begun when ctx has ended.
+func (r *Runner) Aside(ctx context.Context, work func(context.Context) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}

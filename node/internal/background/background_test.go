@@ -7,7 +7,10 @@ import (
 	"log/slog"
 	"runtime"
 	"strings"
+	"sync/atomic"
 	"testing"
+
+	"golang.org/x/sync/semaphore"
 )
 
 func TestErrorsAndPanicsComeOut(t *testing.T) {
@@ -66,5 +69,47 @@ func TestARefusalIsSaidOnce(t *testing.T) {
 	}
 	if n := strings.Count(out.String(), "not here"); ran != 3 || n != 1 {
 		t.Errorf("%d of 3 works were done, %d lines: expected one:\n%s", ran, n, out.String())
+	}
+}
+
+// What takes long lets others in between its steps, and has its turn again.
+func TestTurnsAreTaken(t *testing.T) {
+	r := New(nil)
+	r.turns = semaphore.NewWeighted(1)
+	began, second := make(chan struct{}), make(chan error, 1)
+	var running atomic.Int32
+	alone := func() {
+		if n := running.Add(1); n != 1 {
+			t.Errorf("%d works at once: expected one", n)
+		}
+		running.Add(-1)
+	}
+	first := make(chan error, 1)
+	go func() {
+		first <- r.Run(t.Context(), func(context.Context) error {
+			close(began)
+			for {
+				alone()
+				r.Turn()
+				select {
+				case err := <-second:
+					return err
+				default:
+				}
+			}
+		})
+	}()
+	<-began
+	second <- r.Run(t.Context(), func(context.Context) error { alone(); return errors.New("the second's") })
+	if err := <-first; text(err) != "the second's" {
+		t.Errorf("%v: expected what the second ended with", err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	err := r.Run(ctx, func(context.Context) error {
+		cancel()
+		return r.Run(ctx, func(context.Context) error { t.Error("it had no turn"); return nil })
+	})
+	if !errors.Is(err, context.Canceled) {
+		t.Errorf("%v: expected the context's error", err)
 	}
 }

@@ -131,7 +131,7 @@ func Gateway(ctx context.Context, open func(iface string) (dataplane.Plane, erro
 // thinker does all that a site does beside packets, each without a pause.
 type thinker struct {
 	plane   dataplane.Plane
-	back    background.Runner // as a site does it
+	back    *background.Runner // as a site does it
 	normal  []feature.Vector
 	entries []dataplane.Listed
 	stop    context.CancelFunc // nil: idle
@@ -143,7 +143,7 @@ type thinker struct {
 }
 
 func newThinker(p dataplane.Plane) *thinker {
-	t := &thinker{plane: p, normal: make([]feature.Vector, vectors), work: Work{Listed: listed}}
+	t := &thinker{plane: p, back: background.New(nil), normal: make([]feature.Vector, vectors), work: Work{Listed: listed}}
 	rng := rand.New(rand.NewPCG(7, 7))
 	for i := range t.normal {
 		for j := range t.normal[i].X {
@@ -200,7 +200,7 @@ func (t *thinker) start(ctx context.Context) {
 		})
 	}
 	task(&t.work.Trainings, func() error {
-		_, err := learner.Train(ctx, learner.Config{Seed: 1}, nil, t.normal, nil)
+		_, err := learner.Train(ctx, learner.Config{Seed: 1, Pause: t.back.Turn}, nil, t.normal, nil)
 		return err
 	})
 	task(&t.work.Rounds, func() error { return t.round(ctx) })
@@ -221,7 +221,7 @@ func (t *thinker) round(ctx context.Context) error {
 			delta[i][j] = rng.Float32() / 100
 		}
 	}
-	if _, err := learner.TrainShared(ctx, learner.Config{Seed: 1}, base, t.normal, nil, 100); err != nil {
+	if _, err := learner.TrainShared(ctx, learner.Config{Seed: 1, Pause: t.back.Turn}, base, t.normal, nil, 100); err != nil {
 		return err
 	}
 	mean, _, err := robust.Mean(delta, 1)
