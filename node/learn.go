@@ -315,7 +315,7 @@ func (l *learning) train(ctx context.Context, why string) error {
 // teach trains on a lesson and proposes what comes of it.
 func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle.Model, err error) {
 	cfg := l.cfg
-	cfg.TrainedAt, cfg.Pause = l.n.now(), l.n.back.Turn
+	cfg.TrainedAt, cfg.Pause = l.n.now(), l.n.back.Turns()
 	began := time.Now()
 	var m *learner.Model
 	err = l.n.back.Run(ctx, func(ctx context.Context) (err error) {
@@ -360,7 +360,7 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 	l.mu.Unlock()
 	var p []float32
 	cfg := l.cfg
-	cfg.Pause = l.n.back.Turn
+	cfg.Pause = l.n.back.Turns()
 	err := l.n.back.Run(ctx, func(ctx context.Context) (err error) {
 		p, err = learner.TrainShared(ctx, cfg, base, s.normal, s.attacks, sharedSteps)
 		return err

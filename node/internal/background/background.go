@@ -10,8 +10,7 @@
 //
 // Such work also takes turns: at most half of the processors, and at least one,
 // compute it at once, so that another stays idle, where a packet is waited for
-// and not first made room for. What takes long calls [Runner.Turn] between its
-// steps, so that a reload never waits for the end of a training.
+// and not first made room for. What takes long hands over between its steps ([Runner.Turns]), so that a reload never waits for the end of a training.
 //
 // The thread is the unit: goroutines that the work starts run on other threads,
 // at the usual priority. Work that is to yield computes in the goroutine that it
@@ -26,6 +25,7 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/semaphore"
 
@@ -47,12 +47,22 @@ func New(log *slog.Logger) *Runner {
 	return &Runner{log: log, turns: semaphore.NewWeighted(int64(max(1, runtime.GOMAXPROCS(0)/2)))}
 }
 
-// Turn lets works go first that wait for their turn. Only what was given to Run
-// may call it, and in its own goroutine.
-func (r *Runner) Turn() {
-	if r.turns != nil {
+// slice is how long a work keeps its turn while others wait: about as long as a
+// reload takes, so that a training beside reloads without a pause gets on too.
+const slice = 50 * time.Millisecond
+
+// Turns returns what a long work calls between its steps, in its own goroutine:
+// when the work has had its slice, those that wait for a turn go first. Only what
+// was given to Run may call it.
+func (r *Runner) Turns() func() {
+	began := time.Now()
+	return func() {
+		if r.turns == nil || time.Since(began) < slice {
+			return
+		}
 		r.turns.Release(1)
 		_ = r.turns.Acquire(context.Background(), 1) // each turn ends: there is no end to wait for
+		began = time.Now()
 	}
 }
 

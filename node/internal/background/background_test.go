@@ -88,9 +88,10 @@ func TestTurnsAreTaken(t *testing.T) {
 	go func() {
 		first <- r.Run(t.Context(), func(context.Context) error {
 			close(began)
+			turn := r.Turns()
 			for {
 				alone()
-				r.Turn()
+				turn()
 				select {
 				case err := <-second:
 					return err

@@ -200,7 +200,7 @@ func (t *thinker) start(ctx context.Context) {
 		})
 	}
 	task(&t.work.Trainings, func() error {
-		_, err := learner.Train(ctx, learner.Config{Seed: 1, Pause: t.back.Turn}, nil, t.normal, nil)
+		_, err := learner.Train(ctx, learner.Config{Seed: 1, Pause: t.back.Turns()}, nil, t.normal, nil)
 		return err
 	})
 	task(&t.work.Rounds, func() error { return t.round(ctx) })
@@ -221,7 +221,7 @@ func (t *thinker) round(ctx context.Context) error {
 			delta[i][j] = rng.Float32() / 100
 		}
 	}
-	if _, err := learner.TrainShared(ctx, learner.Config{Seed: 1, Pause: t.back.Turn}, base, t.normal, nil, 100); err != nil {
+	if _, err := learner.TrainShared(ctx, learner.Config{Seed: 1, Pause: t.back.Turns()}, base, t.normal, nil, 100); err != nil {
 		return err
 	}
 	mean, _, err := robust.Mean(delta, 1)
