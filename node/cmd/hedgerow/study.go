@@ -15,7 +15,9 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/replay"
 )
 
-func studyCommands() []*cobra.Command { return []*cobra.Command{replayCommand(), benchCommand()} }
+func studyCommands() []*cobra.Command {
+	return []*cobra.Command{replayCommand(), benchCommand(), evaluateCommand()}
+}
 
 func replayCommand() *cobra.Command {
 	var o replay.Options
