@@ -162,6 +162,11 @@ func (w *wire) model() (*Model, error) {
 	}
 	copy(m.self.mean[:], w.Mean)
 	copy(m.self.inv[:], w.Inv)
+	for i, inv := range w.Inv {
+		if inv > 2/unseen {
+			m.self.seen |= 1 << uint(i)
+		}
+	}
 	copy(m.self.trust[:], w.Trust)
 	var err error
 	if m.self.net, err = infer.New(selfShape, w.SelfW); err != nil {
@@ -185,5 +190,6 @@ func (w *wire) model() (*Model, error) {
 		}
 		m.self.standard(&r.z[i], &r.v[i])
 	}
+	m.self.wholes = r.wholes()
 	return m, nil
 }

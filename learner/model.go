@@ -90,10 +90,14 @@ func NewScratch() *Scratch {
 // Meta tells where the model comes from.
 func (m *Model) Meta() Meta { return m.meta }
 
-// Score judges one vector. It allocates nothing.
+// Score judges one vector. It allocates nothing. The self part of a model that
+// learnt from whole flows only, as logs tell them, waits until a flow has ended.
 func (m *Model) Score(v *feature.Vector, s *Scratch) Score {
-	out := Score{Self: m.self.raw(v, s), PAttack: 1}
-	out.PSelf = m.self.scale.P(out.Self)
+	out := Score{PSelf: 1, PAttack: 1}
+	if !m.self.wholes || v.X[iEnded] == 1 {
+		out.Self = m.self.raw(v, s)
+		out.PSelf = m.self.scale.P(out.Self)
+	}
 	if !m.meta.KnowsAttacks {
 		out.P = out.PSelf
 		return out

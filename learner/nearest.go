@@ -38,7 +38,7 @@ func pickReferences(p *selfPart, train []feature.Vector, rng *rand.Rand) referen
 	near := make([]float32, len(train))
 	for i := range train {
 		p.standard(&z[i], &train[i])
-		asks[i], near[i] = asked(&z[i], train[i].Has), math.MaxFloat32
+		asks[i], near[i] = asked(&z[i], train[i].Has&p.seen), math.MaxFloat32
 	}
 	var r references
 	for at := rng.IntN(len(train)); len(r.v) < maxRefs; {
@@ -69,6 +69,25 @@ func (r *references) nearest(z *[feature.Dim]float32, has uint64) (at int, d flo
 	}
 	return at, d
 }
+
+// wholes says that all are of flows that had ended, and some of them so long that
+// live they would have been reported before: who learnt from them has never seen
+// a flow half-way, and can say nothing of one.
+func (r *references) wholes() bool {
+	long := 0
+	for i := range r.v {
+		v := &r.v[i]
+		if v.X[iEnded] != 1 {
+			return false
+		}
+		if v.Known(iPackets) && feature.Natural(iPackets, v.X[iPackets]) > 3.5 {
+			long++
+		}
+	}
+	return long >= minSeen
+}
+
+var iEnded, iPackets = feature.Index("ended"), feature.Index("packets")
 
 // query is a vector that is compared with many: its features and what a
 // difference in each weighs, 0 where it is unknown.

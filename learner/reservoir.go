@@ -166,6 +166,21 @@ func (r *Reservoir) Mature(before time.Time) []feature.Vector {
 	return out
 }
 
+// Each shows every entry to f, oldest first. The vector is valid until f returns.
+func (r *Reservoir) Each(f func(at time.Time, v *feature.Vector, host, peer, service uint64)) {
+	order := make([]int, len(r.entries))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int {
+		return cmp.Or(cmp.Compare(r.entries[a].at, r.entries[b].at), cmp.Compare(a, b))
+	})
+	for _, i := range order {
+		e := &r.entries[i]
+		f(time.Unix(0, e.at), &e.v, e.host, e.peer, e.service)
+	}
+}
+
 // Forget removes all that came from a peer, because it was indicted, and says how much.
 func (r *Reservoir) Forget(peer uint64) int {
 	return r.remove(func(e *held) bool { return e.peer == peer })

@@ -26,6 +26,11 @@ const (
 	least = 1e-3
 	// The least variance of a reconstruction error, in standard units.
 	minResidual = 0.1
+	// A feature that fewer training vectors have is not judged by. Logs of other
+	// tools lack many; without this the first live flow would be a sensation for
+	// having them. unseen is how it is written down: a spread that nothing has.
+	minSeen = 8
+	unseen  = 1e6
 	// Share of inputs blanked in training, which keeps the autoencoder from
 	// learning to copy (denoising autoencoder, Vincent et al. 2008).
 	blank = 0.1
@@ -39,13 +44,17 @@ type selfPart struct {
 	trust [feature.Dim]float32 // 1 / variance of the reconstruction error on normal
 	refs  references
 	scale *calibrate.Scale
+	// seen are the features that training had; of others it knows nothing.
+	seen uint64
+	// wholes says that training had whole flows only, as logs tell them.
+	wholes bool
 }
 
 // standard brings a vector into this site's units: what is absent is 0.
 func (p *selfPart) standard(z *[feature.Dim]float32, v *feature.Vector) {
 	for i, x := range v.X {
 		z[i] = 0
-		if v.Known(i) {
+		if v.Known(i) && p.seen>>uint(i)&1 == 1 {
 			z[i] = min(max((x-p.mean[i])*p.inv[i], -clipZ), clipZ)
 		}
 	}
@@ -56,8 +65,9 @@ func (p *selfPart) standard(z *[feature.Dim]float32, v *feature.Vector) {
 // The first knows the shape of normal, the second its combinations.
 func (p *selfPart) raw(v *feature.Vector, s *Scratch) float64 {
 	p.standard(&s.z, v)
-	_, d := p.refs.nearest(&s.z, v.Has)
-	return math.Log(p.err(v.Has, s)+least) + 0.5*math.Log(float64(d)+least)
+	has := v.Has & p.seen
+	_, d := p.refs.nearest(&s.z, has)
+	return math.Log(p.err(has, s)+least) + 0.5*math.Log(float64(d)+least)
 }
 
 // soften lets an error grow only with its logarithm beyond the usual: several
@@ -121,6 +131,7 @@ func trainSelf(ctx context.Context, cfg Config, train, held []feature.Vector) (s
 	}
 	p.fitTrust(train)
 	p.refs = pickReferences(&p, train, rng)
+	p.wholes = p.refs.wholes()
 	scores := make([]float64, len(held))
 	s := NewScratch()
 	for i := range held {
@@ -140,9 +151,14 @@ func (p *selfPart) fitScale(train []feature.Vector) {
 			}
 		}
 		mean, sd := 0.0, minSpread
+		if n >= minSeen {
+			p.seen |= 1 << uint(i)
+		} else {
+			sd = unseen
+		}
 		if n > 0 {
 			mean = sum / n
-			sd = max(minSpread, math.Sqrt(max(0, sq/n-mean*mean)))
+			sd = max(sd, math.Sqrt(max(0, sq/n-mean*mean)))
 		}
 		p.mean[i], p.inv[i] = float32(mean), float32(1/sd)
 	}
@@ -157,7 +173,7 @@ func (p *selfPart) fitTrust(train []feature.Vector) {
 	s := NewScratch()
 	for j := range train {
 		p.standard(&s.z, &train[j])
-		p.err(train[j].Has, s)
+		p.err(train[j].Has&p.seen, s)
 		for i, e := range s.e {
 			if train[j].Known(i) {
 				n[i]++

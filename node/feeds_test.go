@@ -1,9 +1,11 @@
 package node
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
@@ -466,5 +468,26 @@ func TestReasonsOfFeedsAreTheirOwn(t *testing.T) {
 	}
 	if f.named(7) != nil || f.named(0xffffff) != nil {
 		t.Error("a reason that no feed has is named")
+	}
+}
+
+// The set is renewed at each look; what does not fit is told once.
+func TestAFeedThatDoesNotFitIsToldOnce(t *testing.T) {
+	s := newFeedSite(t, "small", "large")
+	var log bytes.Buffer
+	s.o.Log = slog.New(slog.NewTextHandler(&log, nil))
+	s.o.Feeds.MaxEntries = 3
+	s.write("small", "45.9.148.7\n")
+	s.write("large", "45.9.149.1\n45.9.150.1\n45.9.151.1\n45.9.152.1\n")
+	s.start()
+	for range 3 {
+		if f := s.reload(); f.Failing != 1 || f.Enforced != 1 || !strings.Contains(f.Words, "1 not read or left out") || !strings.Contains(f.List[1].Error, "feeds.max_entries") {
+			t.Errorf("feeds %+v", f)
+		}
+	}
+	s.want(listed, false, "of the feed that fits")
+	s.stop()
+	if n := strings.Count(log.String(), "left out"); n != 1 {
+		t.Errorf("told %d times:\n%s", n, &log)
 	}
 }

@@ -88,8 +88,9 @@ func (f *feeds) renew() {
 	defer f.mu.Unlock()
 	f.guard, f.set, f.problem, f.emptied = g, set, "", false
 	for i, s := range of {
+		told := s.part.Out
 		s.part, s.cuts = set.Parts[i], cuts[i]
-		if s.part.Out != "" {
+		if s.part.Out != "" && s.part.Out != told { // the set is renewed often
 			f.n.log.Error("feed was left out: it does not fit", telemetry.KeyFeed, s.Name, telemetry.KeyReason, s.part.Out)
 		}
 	}

@@ -150,7 +150,7 @@ func (f *feeds) words(v *api.Feeds) string {
 	}
 	s := fmt.Sprintf("%d feeds, %d entries enforced of %d intended", v.Configured, v.Enforced, v.Intended)
 	if v.Failing > 0 {
-		s += fmt.Sprintf("; %d cannot be refreshed (`hedgerow feeds` says why)", v.Failing)
+		s += fmt.Sprintf("; %d not read or left out (`hedgerow feeds` says why)", v.Failing)
 	}
 	return s
 }

@@ -227,6 +227,9 @@ func ruleWords(rs []dataplane.Rule) []string {
 // Order is a rule that the operator asks for by hand.
 func (n *Node) Order(_ context.Context, o api.Order) error {
 	t, err := enforce.ParseTarget(o.Target)
+	if err != nil && o.Share && looksLikeDomain(o.Target) {
+		err = fmt.Errorf("domain %s: only addresses, networks and services are shared: block it at each site", o.Target)
+	}
 	if err != nil {
 		return forAPI(err)
 	}
@@ -234,11 +237,17 @@ func (n *Node) Order(_ context.Context, o api.Order) error {
 	if err != nil {
 		return forAPI(err)
 	}
+	order := enforce.Order{
+		Target: t, Action: a, For: time.Duration(o.Seconds * float64(time.Second)), Rate: o.Rate, Reason: o.Reason, Share: o.Share,
+	}
+	if o.Share {
+		if err := n.mayShare(&order); err != nil {
+			return forAPI(err)
+		}
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	fx, err := n.machine.Order(n.now(), enforce.Order{
-		Target: t, Action: a, For: time.Duration(o.Seconds * float64(time.Second)), Rate: o.Rate, Reason: o.Reason,
-	})
+	fx, err := n.machine.Order(n.now(), order)
 	if err != nil {
 		return forAPI(err)
 	}

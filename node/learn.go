@@ -46,6 +46,7 @@ type learning struct {
 	first     time.Time
 	trainedAt time.Time
 	wanted    string // why a new model is wanted before its time
+	fit       fitness
 	wake      chan struct{}
 }
 
@@ -83,9 +84,13 @@ func newLearning(n *Node) (*learning, error) {
 	if err != nil {
 		return nil, fmt.Errorf("node: %v", err)
 	}
+	fit, err := newFitness()
+	if err != nil {
+		return nil, fmt.Errorf("node: %v", err)
+	}
 	return &learning{
 		n: n, cfg: learner.Config{Seed: n.o.Learner.Seed}, pool: pool, later: later,
-		wake: make(chan struct{}, 1),
+		wake: make(chan struct{}, 1), fit: fit,
 	}, nil
 }
 
@@ -113,9 +118,7 @@ func (l *learning) observe(now time.Time, ev *dataplane.Event, v *feature.Vector
 	if ev.Kind == dataplane.EventEnd {
 		l.seen++
 	}
-	host, far, service := ownersOf(r, peer)
-	l.pool.Add(now, v, host, far, service)
-	l.later.Add(now, v, host, far, service)
+	l.offer(now, ev, v, peer)
 	if l.model == nil && l.due(now) {
 		l.poke()
 	}
@@ -130,6 +133,7 @@ func ownersOf(r *flow.Record, peer netip.AddrPort) (host, far, service uint64) {
 // exam gathers what a model is measured on: traffic later than a time, the
 // frozen and the forgiven normal, and the confirmed behaviours.
 func (l *learning) exam(after time.Time, level float64) *learner.Exam {
+	l.judgeAll()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x := &learner.Exam{Known: slices.Concat(l.known, l.forgiven), Attacks: examples(l.attacks), Level: level}
@@ -163,6 +167,7 @@ func (l *learning) label(lb *enforce.Label, vecs []feature.Vector) {
 		if lb.Peer.IsValid() {
 			l.pool.Forget(hashAddr(lb.Peer))
 			l.later.Forget(hashAddr(lb.Peer))
+			l.fit.forget(hashAddr(lb.Peer))
 		}
 		for i := range vecs[:min(len(vecs), maxAttacks-len(l.attacks))] {
 			x := learner.Example{V: vecs[i], Weight: float32(lb.Weight), Family: lb.Family}
@@ -214,6 +219,7 @@ func (l *learning) run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-l.wake:
+			l.judgeFull()
 			if l.active() != nil && l.reason() == "" {
 				continue
 			}
@@ -252,6 +258,7 @@ func (l *learning) takeReason() string {
 // the newest, on which it is judged; later only what has waited and was not
 // indicted since.
 func (l *learning) snapshot() lesson {
+	l.judgeAll()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	s := lesson{from: l.first, until: l.n.now(), champion: l.champion, attacks: examples(l.attacks)}
@@ -283,12 +290,18 @@ func (l *learning) train(ctx context.Context, why string) error {
 	if len(s.normal) < learner.MinNormal {
 		return nil // nothing has waited long enough: the model in use stays
 	}
+	_, err := l.teach(ctx, s, why)
+	return err
+}
+
+// teach trains on a lesson and proposes what comes of it.
+func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle.Model, err error) {
 	cfg := l.cfg
 	cfg.TrainedAt = l.n.now()
 	began := time.Now()
 	m, err := learner.Train(ctx, cfg, s.champion, s.normal, s.attacks)
 	if err != nil {
-		return err
+		return x, err
 	}
 	l.n.log.Info("model was trained", telemetry.KeyModel, m.Hash(), telemetry.KeyReason, why, "normals", len(s.normal), "took", time.Since(began))
 	l.mu.Lock()
@@ -298,11 +311,10 @@ func (l *learning) train(ctx context.Context, why string) error {
 	if round > 0 {
 		c.round, c.shared = round, shared
 		if c.model, err = m.WithShared(active.Shared(), s.normal); err != nil {
-			return err
+			return x, err
 		}
 	}
-	_, err = l.n.models.propose(c)
-	return err
+	return l.n.models.propose(c)
 }
 
 // Train implements federation.Trainer: the shared part, from the mesh's base, on

@@ -531,6 +531,9 @@ func (l *learning) follow(m *lifecycle.Machine, r lifecycle.Roles, active, champ
 	defer l.mu.Unlock()
 	renew := champion != nil && (l.champion == nil || l.champion.Hash() != champion.Hash())
 	l.model, l.champion = active, champion
+	if renew {
+		l.fit.trainedOn(champion.Sample())
+	}
 	if !changed {
 		return
 	}

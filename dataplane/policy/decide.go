@@ -53,7 +53,7 @@ func (t *Table) match(s *search) {
 // that of whom it calls, so that who is over the one takes nothing of the other.
 func (t *Table) charge(s *search) {
 	p := s.p
-	if p.NoPorts {
+	if p.NoPorts || p.Free {
 		return
 	}
 	if s.charge(t.flows[p.Key], int64(p.Size)) || !p.New {

@@ -25,7 +25,9 @@ type Packet struct {
 	NoPorts bool
 	// New says that the packet would make a flow; it is charged to the budget of
 	// its source.
-	New  bool
+	New bool
+	// Free says that another hook charges the budgets of rate limits.
+	Free bool
 	Size int // bytes of the IP packet
 }
 

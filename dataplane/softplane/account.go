@@ -14,6 +14,7 @@ type state struct {
 	payloadAt    int64   // of the latest payload-carrying packet
 	sawSYN       bool    // without ACK
 	resets       bool    // nothing but resets, see resets.go
+	own          bool    // the gateway's, at its outside
 	class        class
 	newer, elder *state // neighbours in the class's list
 }
@@ -24,6 +25,7 @@ type side struct {
 	synAt                       int64 // of the latest SYN
 	sawSYN, sawAny, fin, finAck bool  // finAck: this side acknowledged the other's FIN
 	isnAt                       uint8 // bits of the hooks that saw isn
+	seenAt                      uint8 // bits of the hooks that saw packets
 }
 
 // account counts a packet at time t and says how the flow stands after it.

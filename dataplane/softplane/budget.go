@@ -113,12 +113,12 @@ func (p *Plane) admit(q *parsed, inside [2]bool, t int64) fate {
 		return fate{}
 	}
 	inbound := inside[1] && !inside[0]
-	if inbound {
+	if inbound && q.way&wayPaid == 0 {
 		if kind := g.overBudget(q, t); kind != dataplane.FloodNone {
 			return fate{refuse: kind}
 		}
 	}
-	if g.breakerLimit == 0 || !p.breakerOpen(q, inside, inbound, t) {
+	if q.way&wayJoin != 0 || g.breakerLimit == 0 || !p.breakerOpen(q, inside, inbound, t) {
 		return fate{}
 	}
 	if inbound && g.proof(q.Src, t) != nil || p.rules.Spared(&q.Packet, t) {

@@ -1,6 +1,7 @@
 package softplane_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -23,15 +24,33 @@ func (f fixture) Poll(handle func(*dataplane.Event)) error {
 
 func TestConformance(t *testing.T) {
 	planetest.Run(t, func(t *testing.T, mode dataplane.Mode) planetest.Fixture {
-		p, err := softplane.Open(softplane.Options{Mode: mode})
-		if err != nil {
-			t.Fatal(err)
+		return openFixture(t, softplane.Options{Mode: mode})
+	})
+}
+
+func openFixture(t *testing.T, o softplane.Options) fixture {
+	t.Helper()
+	p, err := softplane.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := p.Close(); err != nil {
+			t.Errorf("close: %v", err)
 		}
-		t.Cleanup(func() {
-			if err := p.Close(); err != nil {
-				t.Errorf("close: %v", err)
-			}
-		})
-		return fixture{p}
+	})
+	return fixture{p}
+}
+
+// See shows a frame at an interface of a role.
+func (f fixture) See(at planetest.Sight, frame []byte) (bool, error) {
+	roles := map[string]softplane.Role{"inside": softplane.Inside, "host": softplane.Host, "outside": softplane.Outside, "sensor": softplane.Sensor}
+	where := softplane.Sight{Role: roles[at.Role], Egress: at.Egress, Received: at.Received}
+	return f.At(where, softplane.Ethernet, frame, 0, time.Now()), nil
+}
+
+func TestPlacement(t *testing.T) {
+	planetest.RunPlaced(t, func(t *testing.T, o planetest.Placement) planetest.Placed {
+		return openFixture(t, softplane.Options{Mode: o.Mode, Outside: slices.Contains(o.Roles, "outside")})
 	})
 }

@@ -49,6 +49,7 @@ type parsed struct {
 	head          [4]byte // first payload bytes
 	body          []byte  // payload of UDP, in the frame
 	hasHead       bool    // all four are there
+	way           way     // where it is in its path through the machine
 	at            uint8   // bit of the hook that saw it; 0: known by its addresses only
 }
 

@@ -6,9 +6,6 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 )
 
-// reset says that the packet is a TCP reset.
-func (q *parsed) reset() bool { return q.Proto == flow.TCP && q.flags&flow.RST != 0 }
-
 // leftover counts a reset that belongs to no flow: after the end of one, or
 // alone. Resets of one key that follow each other and are alike are one record,
 // which nothing else touches: past is the one so far, or nil. They push out no

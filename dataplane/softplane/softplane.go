@@ -3,8 +3,8 @@
 // from a machine without the privilege to load a program. dataplane/planetest
 // holds both to the same cases.
 //
-// A caller shows it frames with their times (Frame at a hook, or Captured when
-// only addresses tell which side is inside), moves time on with Advance when
+// A caller shows it frames with their times (Frame at a hook, At an interface of
+// a role, or Captured when only addresses tell which side is inside), moves time on with Advance when
 // nothing arrives, and takes events by Drain, synchronously, or by Run. Time
 // comes with the frames; the clock in Options only says when rules expire for
 // calls that carry no time. Nothing runs by itself, so that one input gives one
@@ -37,8 +37,9 @@ type Idle struct {
 // Options of Open. The zero value works.
 type Options struct {
 	// Inside are the protected prefixes; empty means private, unique local,
-	// link-local and loopback addresses. Only HookFor and Captured ask them.
+	// link-local and loopback addresses. Only HookFor, Captured and a Sensor ask them.
 	Inside    []netip.Prefix
+	Outside   bool // there is an outside interface as well, see At
 	Mode      dataplane.Mode
 	MaxFlows  int // 65536
 	MaxRules  int // policy.DefaultMaxRules
@@ -210,7 +211,8 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 		if s = p.lookup(q, t); s != nil && s.resets {
 			s, past = nil, s
 		}
-		q.New = s == nil && !q.reset()
+		q.New = s == nil && q.begins()
+		q.Free = q.way&(wayJoin|wayPass) != 0
 	}
 	v := p.rules.Decide(&q.Packet, t, p.mode)
 	switch {
@@ -222,28 +224,44 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 	switch {
 	case q.NoPorts:
 		return true
-	case s == nil && !q.New:
-		p.leftover(past, q, inside, t)
-		return true
 	case s == nil:
-		var how fate
-		if !v.Saved {
-			how = p.admit(q, inside, t)
-		}
-		switch {
-		case how.refuse != dataplane.FloodNone && p.rules.Spared(&q.Packet, t):
-			p.stats.NeverSaved++
-		case how.refuse != dataplane.FloodNone:
-			return p.refuse(q, inside, how.refuse, t)
-		case how.bare:
-			p.flood.stats.Untracked++
-			return true
-		}
-		if past != nil {
-			p.finish(past, flow.EndRST)
-		}
-		s = p.create(q, inside, t)
+		return p.stranger(past, q, v.Saved, inside, t)
+	case s.counts(q, inside):
+		p.account(s, q, inside, t)
 	}
+	return true
+}
+
+// stranger is the path of a packet without a flow, from where the rules let it
+// pass. past are resets of its key, or nil.
+func (p *Plane) stranger(past *state, q *parsed, saved bool, inside [2]bool, t int64) (passed bool) {
+	if q.remains() {
+		p.leftover(past, q, inside, t)
+	}
+	if !q.New && !q.knocks() {
+		return true
+	}
+	var how fate
+	if !saved {
+		how = p.admit(q, inside, t)
+	}
+	switch {
+	case how.refuse != dataplane.FloodNone && p.rules.Spared(&q.Packet, t):
+		p.stats.NeverSaved++
+	case how.refuse != dataplane.FloodNone:
+		return p.refuse(q, inside, how.refuse, t)
+	case how.bare:
+		p.flood.stats.Untracked++
+		return true
+	}
+	if !q.New {
+		return true
+	}
+	if past != nil {
+		p.finish(past, flow.EndRST)
+	}
+	s := p.create(q, inside, t)
+	s.found(q)
 	p.account(s, q, inside, t)
 	return true
 }
@@ -255,6 +273,7 @@ func (p *Plane) account(s *state, q *parsed, inside [2]bool, t int64) {
 		p.flood.remember(q.Src, t)
 	}
 	mark(&s.rec, s.dir(q), inside)
+	s.side[s.dir(q)].seenAt |= q.at
 	switch {
 	case end != flow.Open:
 		p.finish(s, end)
@@ -291,7 +310,7 @@ func (p *Plane) drop(q *parsed, s *state, inside [2]bool, v policy.Verdict, t in
 // leave counts a packet that something refuses. Only here can a packet be lost,
 // and only when the mode says so.
 func (p *Plane) leave() (passed bool) {
-	if p.mode == dataplane.Enforce {
+	if p.mode == dataplane.Enforce && p.parsed.way&waySensor == 0 {
 		p.stats.Dropped++
 		return false
 	}

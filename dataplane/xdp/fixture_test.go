@@ -1,6 +1,7 @@
 package xdp
 
 import (
+	"net/netip"
 	"os"
 	"testing"
 
@@ -55,4 +56,50 @@ func TestConformance(t *testing.T) {
 			})
 		})
 	}
+}
+
+// placeContext is the head of struct __sk_buff that a test run takes: all else
+// must be zero.
+type placeContext struct {
+	_              [9]uint32
+	IngressIfindex uint32
+	_              [38]uint32
+}
+
+// See shows a frame at an interface of a role.
+func (f fixture) See(at planetest.Sight, frame []byte) (bool, error) {
+	role, err := ParseRole(at.Role)
+	if err != nil {
+		return false, err
+	}
+	progs, err := f.programs(variant{role: role})
+	if err != nil {
+		return false, err
+	}
+	if !at.Egress {
+		return runXDP(progs.HedgerowXdp, frame)
+	}
+	var from placeContext
+	if at.Received {
+		from.IngressIfindex = 7
+	}
+	ret, err := progs.HedgerowTcx.Run(&ebpf.RunOptions{Data: frame, Context: from})
+	return int32(ret) == tcxNext, err
+}
+
+func TestPlacement(t *testing.T) {
+	needKernel(t)
+	planetest.RunPlaced(t, func(t *testing.T, p planetest.Placement) planetest.Placed {
+		o := Options{Mode: p.Mode, Networks: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}}
+		for i, name := range p.Roles {
+			role, err := ParseRole(name)
+			check(t, err)
+			if i == 0 {
+				o.Role = role
+			} else {
+				o.Also = append(o.Also, Attach{name, role})
+			}
+		}
+		return newFixture(t, o)
+	})
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -27,15 +28,21 @@ import (
 // receives such frames only while it has an XDP program itself.
 func (l *lab) answerable(t *testing.T) {
 	t.Helper()
-	pass := passProgram(t, "peer_pass")
-	l.in(t, l.peer, func() {
-		at, err := link.AttachXDP(link.XDPOptions{Program: pass, Interface: mustLink(t, peerIface).Attrs().Index})
-		check(t, err)
-		t.Cleanup(func() { at.Close() })
-	})
+	l.hears(t, l.peer, peerIface)
 	// Forged sources are everywhere: what answers them goes to the peer.
 	l.in(t, l.host, func() {
 		check(t, netlink.RouteAdd(&netlink.Route{LinkIndex: mustLink(t, hostIface).Attrs().Index, Gw: net.IP(peerAddr.AsSlice())}))
+	})
+}
+
+// hears lets one end of a veth pair take what XDP sends back at the other.
+func (l *lab) hears(t *testing.T, ns netns.NsHandle, iface string) {
+	t.Helper()
+	pass := passProgram(t, "peer_pass")
+	l.in(t, ns, func() {
+		at, err := link.AttachXDP(link.XDPOptions{Program: pass, Interface: mustLink(t, iface).Attrs().Index})
+		check(t, err)
+		t.Cleanup(func() { at.Close() })
 	})
 }
 
@@ -44,21 +51,36 @@ type forger struct {
 	fd    int
 	to    unix.SockaddrLinklayer
 	frame []byte
+	bare  int // how much of the frame the link does not carry
 	rng   *rand.Rand
 }
 
 func (l *lab) forger(t *testing.T, to netip.AddrPort) *forger {
 	t.Helper()
+	return l.forge(t, end{l.peer, peerIface}, end{l.host, hostIface}, to)
+}
+
+// end is an interface in a namespace.
+type end struct {
+	ns    netns.NsHandle
+	iface string
+}
+
+func (l *lab) forge(t *testing.T, from, via end, to netip.AddrPort) *forger {
+	t.Helper()
 	f := &forger{rng: rand.New(rand.NewPCG(1, 2))}
 	p := planetest.Packet{Src: endpoint("198.18.0.1:1024"), Dst: to, Proto: flow.TCP, Flags: flow.SYN, Window: 1024}
-	l.in(t, l.host, func() { copy(p.DstMAC[:], mustLink(t, hostIface).Attrs().HardwareAddr) })
-	l.in(t, l.peer, func() {
-		at := mustLink(t, peerIface).Attrs()
+	l.in(t, via.ns, func() { copy(p.DstMAC[:], mustLink(t, via.iface).Attrs().HardwareAddr) })
+	l.in(t, from.ns, func() {
+		at := mustLink(t, from.iface).Attrs()
+		if len(at.HardwareAddr) == 0 {
+			f.bare = 14
+		}
 		copy(p.SrcMAC[:], at.HardwareAddr)
 		var err error
 		f.fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
 		check(t, err)
-		f.to = unix.SockaddrLinklayer{Ifindex: at.Index, Halen: 6}
+		f.to = unix.SockaddrLinklayer{Ifindex: at.Index, Halen: 6, Protocol: unix.ETH_P_IP<<8&0xff00 | unix.ETH_P_IP>>8}
 	})
 	t.Cleanup(func() { unix.Close(f.fd) })
 	f.frame = p.Frame()
@@ -83,7 +105,7 @@ func (f *forger) send() error {
 	put(ip[14:], uint16(r>>1), ip[10:], tcp[16:])
 	put(tcp[0:], 1024+uint16(r>>17)%60000, tcp[16:])
 	put(tcp[4:], uint16(r>>33), tcp[16:])
-	return unix.Sendto(f.fd, f.frame, 0, &f.to)
+	return unix.Sendto(f.fd, f.frame[f.bare:], 0, &f.to)
 }
 
 // A real stack passes the challenge without anybody noticing.

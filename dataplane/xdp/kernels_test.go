@@ -24,7 +24,7 @@ func since(t *testing.T, major, minor int) bool {
 // kernels that are too old for it.
 func needEgress(t *testing.T) {
 	t.Helper()
-	f := finding(Probe("lo"), "tcx")
+	f := finding(Probe("lo", ""), "tcx")
 	if f.Level != Fatal {
 		return
 	}
@@ -37,7 +37,7 @@ func needEgress(t *testing.T) {
 // A kernel without TCX is told so by name, together with what helps.
 func TestProbeNamesWhatAnOldKernelLacks(t *testing.T) {
 	needKernel(t)
-	f := finding(Probe("lo"), "tcx")
+	f := finding(Probe("lo", ""), "tcx")
 	if since(t, 6, 6) {
 		if f.Level != Fine {
 			t.Errorf("probe of tcx: %+v: expected fine on this kernel", f)

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -32,8 +33,16 @@ var (
 // openTun makes a tun interface in the host's namespace; the peer is the test.
 func openTun(t *testing.T, l *lab, name string) *os.File {
 	t.Helper()
+	f := l.tunIn(t, l.host, name)
+	l.in(t, l.host, func() { bringUp(t, name, tunHost) })
+	return f
+}
+
+// tunIn makes a tun interface in a namespace.
+func (l *lab) tunIn(t *testing.T, ns netns.NsHandle, name string) *os.File {
+	t.Helper()
 	var f *os.File
-	l.in(t, l.host, func() {
+	l.in(t, ns, func() {
 		fd, err := unix.Open("/dev/net/tun", unix.O_RDWR|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		check(t, err)
 		ifr, err := unix.NewIfreq(name)
@@ -41,10 +50,31 @@ func openTun(t *testing.T, l *lab, name string) *os.File {
 		ifr.SetUint16(unix.IFF_TUN | unix.IFF_NO_PI)
 		check(t, unix.IoctlIfreq(fd, unix.TUNSETIFF, ifr))
 		f = os.NewFile(uintptr(fd), name) // only now: the poller refuses a tun without interface
-		bringUp(t, name, tunHost)
 	})
 	t.Cleanup(func() { f.Close() })
 	return f
+}
+
+// splice carries packets between two tun interfaces until the test ends: a wire
+// of bare IP.
+func (l *lab) splice(t *testing.T, a, b *os.File) {
+	t.Helper()
+	var both sync.WaitGroup
+	carry := func(from, to *os.File) {
+		buf := make([]byte, 2048)
+		for {
+			n, err := from.Read(buf)
+			if errors.Is(err, os.ErrClosed) {
+				return
+			}
+			if err == nil {
+				_, _ = to.Write(buf[:n]) // a wire loses what nobody takes
+			}
+		}
+	}
+	both.Go(func() { carry(a, b) })
+	both.Go(func() { carry(b, a) })
+	t.Cleanup(func() { a.Close(); b.Close(); both.Wait() })
 }
 
 // ping writes an echo request into the tun and waits for what the host answers

@@ -29,16 +29,23 @@ type router struct {
 	host1, host2, wan netip.Addr
 	server            netip.Addr
 	host6, server6    netip.Addr
+	tuns              map[string]bool // interfaces of the gateway that carry bare IP
 }
 
-func newRouter(t *testing.T) *router {
+// newRouter makes one; the interfaces that tuns names (lan0, wan0) are tun
+// devices, the others are one end of a veth pair.
+func newRouter(t *testing.T, tuns ...string) *router {
 	t.Helper()
 	needKernel(t)
 	r := &router{
+		tuns:  map[string]bool{},
 		hosts: newNS(t), gw: newNS(t), world: newNS(t),
 		host1: netip.MustParseAddr("10.1.0.2"), host2: netip.MustParseAddr("10.1.0.3"),
 		wan: netip.MustParseAddr("192.0.2.1"), server: netip.MustParseAddr("192.0.2.2"),
 		host6: netip.MustParseAddr("fd00:1::2"), server6: netip.MustParseAddr("2001:db8:1::2"),
+	}
+	for _, name := range tuns {
+		r.tuns[name] = true
 	}
 	r.l = &lab{host: r.gw, pins: mountBPFFS(t)}
 	r.wire(t, "lan0", r.hosts, "10.1.0.1", "fd00:1::1", r.host1, r.host2, r.host6)
@@ -74,12 +81,25 @@ func (r *router) wire(t *testing.T, name string, far netns.NsHandle, four, six s
 		}
 		check(t, netlink.LinkSetUp(link))
 	}
+	if r.tuns[name] {
+		r.l.splice(t, r.l.tunIn(t, r.gw, name), r.l.tunIn(t, far, "eth0"))
+	}
 	r.l.in(t, r.gw, func() {
-		veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(far)}
-		check(t, netlink.LinkAdd(veth))
+		if !r.tuns[name] {
+			veth := &netlink.Veth{LinkAttrs: netlink.LinkAttrs{Name: name}, PeerName: "eth0", PeerNamespace: netlink.NsFd(far)}
+			check(t, netlink.LinkAdd(veth))
+		}
 		up(name, netip.MustParseAddr(four), netip.MustParseAddr(six))
 	})
 	r.l.in(t, far, func() { up("eth0", farAddrs...) })
+}
+
+// gateways are the kinds of links that a gateway may stand between: a tunnel's
+// or a mobile network's bare IP on either side.
+func gateways(t *testing.T, run func(t *testing.T, r *router)) {
+	for name, tuns := range map[string][]string{"ethernet": nil, "tun inside": {"lan0"}, "tun outside": {"wan0"}, "tun on both sides": {"lan0", "wan0"}} {
+		t.Run(name, func(t *testing.T) { run(t, newRouter(t, tuns...)) })
+	}
 }
 
 // translate: hosts go out under the gateway's address, and who calls its port
@@ -153,8 +173,9 @@ func (r *router) talk(t *testing.T, in netns.NsHandle, from netip.Addr, to netip
 // Real connections through masquerading, port forwarding and plain routing: each
 // is one flow, under the host's own address, both halves of it, counted once
 // although two interfaces see it.
-func TestFlowsThroughAGateway(t *testing.T) {
-	r := newRouter(t)
+func TestFlowsThroughAGateway(t *testing.T) { gateways(t, flowsThroughAGateway) }
+
+func flowsThroughAGateway(t *testing.T, r *router) {
 	p := r.open(t)
 	events := collect(t, p)
 	at := netip.AddrPortFrom
@@ -192,9 +213,13 @@ func TestFlowsThroughAGateway(t *testing.T) {
 		if !rec.Validated[0] || !rec.Validated[1] {
 			t.Errorf("%s: validated %v: expected both ends", c.what, rec.Validated)
 		}
+		s, err := p.Stats()
+		check(t, err)
 		for e, d := range rec.Dir {
-			if d.Payload < talked || d.Payload > talked && d.Retrans == 0 {
-				t.Errorf("%s: direction %d: payload %d, %d sent again: expected %d once", c.what, e, d.Payload, d.Retrans, talked)
+			// Processors that got in each other's way say how many packets that cost.
+			if d.Payload+1500*s.FlowsUntracked < talked || d.Payload > talked && d.Retrans == 0 {
+				t.Errorf("%s: direction %d: payload %d, %d sent again, %d packets untracked: expected %d once",
+					c.what, e, d.Payload, d.Retrans, s.FlowsUntracked, talked)
 			}
 		}
 	}
@@ -219,8 +244,9 @@ func tcpEnds(c *collector) (n int) {
 
 // Rules hold for translated connections: on the world's address at the outside,
 // before translation, and on a host's own at the inside.
-func TestRulesThroughAGateway(t *testing.T) {
-	r := newRouter(t)
+func TestRulesThroughAGateway(t *testing.T) { gateways(t, rulesThroughAGateway) }
+
+func rulesThroughAGateway(t *testing.T, r *router) {
 	p := r.open(t)
 	at := netip.AddrPortFrom
 	r.serve(t, r.world, at(r.server, 443))
@@ -264,34 +290,5 @@ func TestRulesThroughAGateway(t *testing.T) {
 	}
 	if got := reach(); got != "[host1 host2 inwards]" {
 		t.Errorf("after the rules: %s", got)
-	}
-}
-
-// What begins a connection meets the budgets at the outside, once: forwarded, it
-// does not pay again at the inside.
-func TestBudgetsAreAskedAtTheOutside(t *testing.T) {
-	f := newFixture(t, Options{Role: Inside, Also: []Attach{{"outside", Outside}}, Mode: dataplane.Enforce})
-	check(t, f.SetFlood(dataplane.Flood{Source: 10}))
-	progs, err := f.programs(variant{role: Outside})
-	check(t, err)
-	passed, begun := 0, time.Now()
-	for i := range 40 {
-		client := netip.AddrPortFrom(world.Addr(), uint16(1000+i))
-		frame := session(client, insideHost2)[0].Frame
-		ok, err := runXDP(progs.HedgerowXdp, frame)
-		check(t, err)
-		if !ok {
-			continue
-		}
-		passed++
-		f.egressed(t, Inside, frame, 7)
-	}
-	s, err := f.Stats()
-	check(t, err)
-	if most := 11 + int(time.Since(begun)/(100*time.Millisecond)); passed < 10 || passed > most {
-		t.Errorf("%d of 40 passed a budget of 10 a second in %s", passed, time.Since(begun))
-	}
-	if n := s.Flood.BudgetDropped[dataplane.OverSource.String()]; n != uint64(40-passed) || s.Dropped != n || s.FlowsTotal != uint64(passed) {
-		t.Errorf("over budget %d, dropped %d, flows %d: expected %d, as many, and %d", n, s.Dropped, s.FlowsTotal, 40-passed, passed)
 	}
 }

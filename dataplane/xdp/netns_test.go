@@ -251,7 +251,7 @@ func TestForeignProgramIsRefused(t *testing.T) {
 	}
 	l.assertNothingLeft(t)
 	var r Report
-	l.in(t, l.host, func() { r = Probe(hostIface) })
+	l.in(t, l.host, func() { r = Probe(hostIface, "") })
 	if r.OK() || !strings.Contains(finding(r, "other xdp program").Detail, "not_ours") {
 		t.Errorf("probe: %+v: expected the foreign program as fatal", r)
 	}
@@ -473,7 +473,7 @@ func (l *lab) barrageOnce(t *testing.T) {
 func TestProbe(t *testing.T) {
 	l := newLab(t)
 	var r, missing Report
-	l.in(t, l.host, func() { r, missing = Probe(hostIface), Probe("nope0") })
+	l.in(t, l.host, func() { r, missing = Probe(hostIface, ""), Probe("nope0", "") })
 	if !r.OK() {
 		t.Errorf("probe: %+v: expected nothing fatal", r)
 	}
@@ -484,5 +484,10 @@ func TestProbe(t *testing.T) {
 	}
 	if missing.OK() {
 		t.Error("probe of a missing interface found nothing fatal")
+	}
+	// As Load would say of the same folder.
+	l.in(t, l.host, func() { r = Probe(hostIface, t.TempDir()) })
+	if f := finding(r, "bpffs"); f.Level != Fatal || !strings.Contains(f.Detail, "not in a BPF file system") {
+		t.Errorf("probe with a pin folder on a disk: %+v: expected a fatal finding", f)
 	}
 }

@@ -67,12 +67,13 @@ func (r *Report) add(name string, level Level, detail, advice string) {
 // DefaultBPFFS is where distributions mount the BPF file system.
 const DefaultBPFFS = "/sys/fs/bpf"
 
-// Probe looks at what this machine can do on an interface. It changes nothing;
-// without privileges it says what it could not see.
-func Probe(iface string) Report {
+// Probe looks at what this machine can do on an interface, for a plane that pins
+// under pinDir ("" pins nothing). It changes nothing; without privileges it says
+// what it could not see.
+func Probe(iface, pinDir string) Report {
 	r := Report{Interface: iface}
 	privileged := r.privileges()
-	r.fileSystem()
+	r.fileSystem(pinDir)
 	r.kernel(privileged)
 	ifi, err := findInterface(iface)
 	if err != nil {
@@ -99,14 +100,15 @@ func (r *Report) privileges() bool {
 	return true
 }
 
-func (r *Report) fileSystem() {
-	ok, err := isBPFFS(DefaultBPFFS)
+func (r *Report) fileSystem(pinDir string) {
+	_, err := findPins(pinDir)
 	switch {
-	case err == nil && ok:
-		r.add("bpffs", Fine, "mounted at "+DefaultBPFFS, "")
+	case pinDir == "":
+		r.add("bpffs", Limited, "nothing is pinned: enforcement ends with the daemon", "")
+	case err != nil:
+		r.add("bpffs", Fatal, err.Error(), "mount -t bpf bpf "+DefaultBPFFS+`, or set dataplane.pin_dir to "" to pin nothing`)
 	default:
-		r.add("bpffs", Limited, "not mounted at "+DefaultBPFFS+": enforcement cannot outlive the daemon",
-			"mount -t bpf bpf "+DefaultBPFFS)
+		r.add("bpffs", Fine, pinDir+" lies in one", "")
 	}
 }
 

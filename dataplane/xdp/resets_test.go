@@ -45,45 +45,6 @@ func TestResetsPushOutNothing(t *testing.T) {
 	}
 }
 
-// A forwarded reset passes two hooks: what ended a flow at the first is no
-// leftover at the second, and a leftover is counted once.
-func TestResetsAtTwoHooks(t *testing.T) {
-	f := newFixture(t, Options{Role: Inside})
-	s := planetest.NewSession(insideHost, insideHost2)
-	end := s.Send(0, flow.RST, nil).Frame
-	stray := planetest.NewSession(insideHost, world).Send(0, flow.RST, nil).Frame
-	for _, step := range planetest.NewSession(insideHost, insideHost2).Open() {
-		f.ingressed(t, Inside, step.Frame)
-		f.egressed(t, Inside, step.Frame, 3)
-	}
-	f.ingressed(t, Inside, end)
-	f.egressed(t, Inside, end, 3)
-	if ends := f.ends(t); len(ends) != 1 || ends[0].Packets() != 4 || f.flows(t) != 0 {
-		t.Fatalf("%+v, %d flows left: expected one end of 4 packets, and none left", ends, f.flows(t))
-	}
-	for range 3 {
-		f.ingressed(t, Inside, stray)
-		f.egressed(t, Inside, stray, 3)
-	}
-	all := tracked(t, f)
-	if r := all[keyOf(insideHost, world, flow.TCP)]; len(all) != 1 || r.Packets != 3 {
-		t.Errorf("%d flows, of the resets %d packets: expected 1 of 3", len(all), r.Packets)
-	}
-}
-
-// The gateway refuses what calls its closed ports. Those calls are not counted
-// at the outside, so neither is the refusal.
-func TestGatewaysOwnResets(t *testing.T) {
-	f := newFixture(t, Options{Role: Outside})
-	s := planetest.NewSession(world, gateway)
-	f.ingressed(t, Outside, s.Send(0, flow.SYN, nil).Frame)
-	f.egressed(t, Outside, s.Send(1, flow.RST|flow.ACK, nil).Frame, 0)
-	f.ingressed(t, Outside, s.Send(0, flow.RST, nil).Frame)
-	if n := f.flows(t); n != 0 {
-		t.Errorf("%d flows: expected none", n)
-	}
-}
-
 // A reset buys nothing: the SYN behind it is as new to a budget as without it.
 func TestResetsOpenNoBudget(t *testing.T) {
 	f := newFixture(t, Options{Mode: dataplane.Enforce})

@@ -180,7 +180,7 @@ func TestDispatcherIsNamed(t *testing.T) {
 		t.Errorf("open below libxdp's dispatcher: %v: expected what to do", err)
 	}
 	var r Report
-	l.in(t, l.host, func() { r = Probe(hostIface) })
+	l.in(t, l.host, func() { r = Probe(hostIface, "") })
 	if f := finding(r, "other xdp program"); f.Level != Fatal || !strings.Contains(f.Advice, "xdp-loader") {
 		t.Errorf("probe: %+v: expected the dispatcher as fatal, with advice", f)
 	}

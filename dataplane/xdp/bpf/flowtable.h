@@ -665,18 +665,28 @@ __noinline int bury(struct pkt *p, struct spot *s, __u64 now)
 	return 0;
 }
 
-/* An empty place for an egg, the one that will be wanted last; or EGGS. */
-static __always_inline __u32 empty_place(const struct bucket *b)
+/*
+ * A place for an egg: an empty one, or that of the oldest. Resets take only an
+ * empty one, the one that is wanted last; EGGS says that there is none.
+ */
+static __always_inline __u32 egg_for(struct bucket *b, int reset)
 {
-	for (__u32 i = 1; i <= EGGS; i++) {
-		__u32 way = (b->next_egg - i) & (EGGS - 1);
+	__u32 way;
 
+	for (__u32 i = 0; i < EGGS; i++) {
+		way = (b->next_egg + (reset ? EGGS - 1 - i : i)) & (EGGS - 1);
 		KNOWN(way);
 		way &= EGGS - 1;
 		if (!b->tags[WAYS + way])
-			return way;
+			goto found;
 	}
-	return EGGS;
+	if (reset)
+		return EGGS;
+	way = b->next_egg & (EGGS - 1);
+found:
+	if (!reset)
+		b->next_egg = way + 1;
+	return way;
 }
 
 /* A new flow of the first packet p. The caller holds the bucket. Says whether it has a slot. */
@@ -705,14 +715,10 @@ __noinline int begin(struct pkt *p, struct spot *s, __u64 now)
 	b = bucket_at(s->bucket[0]);
 	if (!b)
 		return 0;
-	if (p->proto == P_TCP && p->flags & T_RST) {
-		way = empty_place(b);
-		if (way >= EGGS) {
-			n->flows_untracked++;
-			return 0;
-		}
-	} else {
-		way = b->next_egg++;
+	way = egg_for(b, p->proto == P_TCP && p->flags & T_RST);
+	if (way >= EGGS) {
+		n->flows_untracked++;
+		return 0;
 	}
 	KNOWN(way);
 	way &= EGGS - 1;

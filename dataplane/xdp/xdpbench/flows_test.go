@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"testing"
 )
 
@@ -61,6 +62,14 @@ func TestFlowsAreKnownAgain(t *testing.T) {
 				t.Errorf("%d kept, error %v: expected one less than %d", kept, err, len(were))
 			}
 		})
+	}
+}
+
+func TestFilterRefusesWhatItCannotHold(t *testing.T) {
+	for n, want := range map[int]string{FilterMost + 1: "expected at most", 1: "filter_ipv4"} {
+		if f, err := OpenFilter(t.TempDir(), listed(n)); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%d addresses, nothing pinned: %v, error %v: expected one with %q", n, f, err, want)
+		}
 	}
 }
 

@@ -40,13 +40,14 @@ func benchDataplaneCommand() *cobra.Command {
 		Use: "dataplane", Short: "What a packet costs, against nftables, ipset and the kernel's own maps",
 		Long: `Measure the shipped packet path with all its stages on, in network namespaces
 that are made for it and taken away; nothing of this machine's network is
-touched. Peers that are not installed (nft, ipset) are left out with a word.
+touched. Peers that are not installed (nft, ipset, xdp-filter) are left out with
+a word.
 
 Each row takes its subjects in turn, round after round, and gives the ratio with
 its bound at 95 %. All verdicts are counted and compared with what they must be:
-one wrong verdict and there is no result. It takes about a quarter of an hour,
-two processors, 4 GiB of memory and root; other work on the machine makes the
-bounds wider, not the figures better.
+one wrong verdict and there is no result. It takes about twenty minutes, two
+processors, 4 GiB of memory and root; other work on the machine makes the bounds
+wider, not the figures better.
 
 Rows:
 ` + list.String(),

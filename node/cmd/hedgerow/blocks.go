@@ -79,6 +79,36 @@ func printBlocks(w io.Writer, bs []api.Block) {
 	}
 }
 
+func blockCommand() daily {
+	var d time.Duration
+	var reason string
+	var share bool
+	return daily{
+		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
+		long: `Block an address, a prefix, a service or a domain at this site until it expires.
+With --share the organisation's other sites are told, and enforce an address, a
+network up to /24 (IPv6 /48) or a service at once, each within its own
+never-block list and limits; the reason goes with it, and is required. unblock
+takes it back everywhere.`,
+		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'\n  hedgerow block 203.0.113.9 --share --reason 'logs in with stolen passwords'",
+		args:    exactArgs(1, "one target"),
+		flags: func(c *cobra.Command) {
+			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
+			c.Flags().StringVar(&reason, "reason", "", "why, for those who read it later")
+			c.Flags().BoolVar(&share, "share", false, "at the organisation's other sites too; needs --reason")
+		},
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
+			undo := "; undo: hedgerow unblock '" + args[0] + "'"
+			if share {
+				err := cl.Order(ctx, api.Order{Target: args[0], Action: "block", Seconds: d.Seconds(), Reason: reason, Share: true})
+				return map[string]any{"blocked": args[0], "shared": true}, done("blocked " + args[0] + ", and told the organisation's other sites (`hedgerow explain '" + args[0] + "'` says when)" + undo), err
+			}
+			err := cl.Block(ctx, args[0], d, reason)
+			return map[string]string{"blocked": args[0]}, done("blocked " + args[0] + undo), err
+		},
+	}
+}
+
 func quarantineCommand() daily {
 	o := api.Order{Action: "quarantine"}
 	return orderCommand(daily{

@@ -83,6 +83,15 @@ func TestVerifyFailsOnADifference(t *testing.T) {
 	}
 }
 
+func TestASharedBlockIsAnOrder(t *testing.T) {
+	s := &site{}
+	out, err := s.run(t, "block", "203.0.113.9", "--share", "--reason", "why", "--for", "1h")
+	want := api.Order{Target: "203.0.113.9", Action: "block", Seconds: 3600, Reason: "why", Share: true}
+	if err != nil || len(s.orders) != 1 || s.orders[0] != want || !strings.Contains(out, "told the organisation's other sites") {
+		t.Errorf("%q, %v: ordered %+v", out, err, s.orders)
+	}
+}
+
 func TestOrdersByCommand(t *testing.T) {
 	s := &site{}
 	for _, line := range [][]string{

@@ -122,6 +122,9 @@ func printStatus(w io.Writer, s api.Status) {
 		row("flood now", "%s (hedgerow explain %s)", e.Flood.Sentence, e.ID)
 	}
 	row("learning", "%s", s.Learning.Words)
+	if q := s.Learning.Quality; q != nil {
+		row("quality", "%s", qualityWords(q))
+	}
 	if s.Mesh.Enabled {
 		row("mesh", "%s; connected to %s; round %d (adopted %d)", s.Mesh.Preset, orNone(strings.Join(s.Mesh.Connected, ", ")), s.Mesh.Round, s.Mesh.Adopted)
 	} else {
@@ -292,24 +295,6 @@ func labelCommand(name, short string, attack bool) daily {
 	}
 }
 
-func blockCommand() daily {
-	var d time.Duration
-	var reason string
-	return daily{
-		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
-		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'",
-		args:    exactArgs(1, "one target"),
-		flags: func(c *cobra.Command) {
-			c.Flags().DurationVar(&d, "for", 0, "how long (default: policy.block of the configuration)")
-			c.Flags().StringVar(&reason, "reason", "", "why, for those who read it later")
-		},
-		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
-			err := cl.Block(ctx, args[0], d, reason)
-			return map[string]string{"blocked": args[0]}, done("blocked " + args[0] + "; undo: hedgerow unblock '" + args[0] + "'"), err
-		},
-	}
-}
-
 func unblockCommand() daily {
 	return daily{
 		use: "unblock TARGET", short: "Undo a block completely: lifted, withdrawn from the mesh, not made again",
@@ -444,6 +429,15 @@ func floodRow(f *dataplane.FloodStats) string {
 		refused, f.Challenges, f.Proofs, f.BreakerTrips, f.Untracked+f.BreakerDropped)
 	if f.BreakerOpen[dataplane.FromInside] || f.BreakerOpen[dataplane.ToInside] {
 		s += ", OPEN NOW"
+	}
+	return s
+}
+
+// qualityWords says what became of the last window that was to teach.
+func qualityWords(q *event.Quality) string {
+	s := fmt.Sprintf("last window %s: %d of %d reports kept", q.Verdict, q.Kept, q.Reports)
+	if q.Why != "" {
+		s += "; " + q.Why
 	}
 	return s
 }

@@ -250,6 +250,8 @@ func TestLifeCycleOfAGateway(t *testing.T) {
 	g := newGateway(t)
 	if out := g.do("check", "--config", g.conf()); !strings.Contains(out, "wan0: tcx") || !strings.Contains(out, "lan0: tcx") {
 		t.Errorf("check names not each interface:\n%s", out)
+	} else if strings.Count(out, "bpffs") != 1 || !strings.Contains(out, filepath.Join(g.dir, "bpf", "hedgerow")+" lies in one") {
+		t.Errorf("check says not once where it would pin:\n%s", out)
 	}
 	blocked := func(when string) {
 		t.Helper()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -97,8 +98,8 @@ func checkCommand() *cobra.Command {
 		}
 		fs := v.Inspect(want(cfg))
 		if ins, err := v.Places(places(cfg.Dataplane.Placement())); err == nil {
-			for _, in := range ins {
-				fs = append(fs, kernelFindings(in.Interface, len(ins) > 1)...)
+			for i, in := range ins {
+				fs = append(fs, kernelFindings(in.Interface, cfg.Dataplane.PinDir, len(ins) > 1, i > 0)...)
 			}
 		}
 		return printFindings(c.OutOrStdout(), fs)
@@ -106,14 +107,19 @@ func checkCommand() *cobra.Command {
 	return c
 }
 
-// kernelFindings is what the kernel can do for an interface; named says to name
-// it with each.
-func kernelFindings(iface string, named bool) []machine.Finding {
+// kernelFindings is what the kernel can do for an interface. named says to name it
+// with what is its own, another to leave out what an earlier one has said of the
+// machine.
+func kernelFindings(iface, pinDir string, named, another bool) []machine.Finding {
+	ofMachine := []string{"privileges", "bpffs", "xdp", "ring buffer", "lpm trie"}
 	states := map[xdp.Level]machine.State{xdp.Fine: machine.OK, xdp.Limited: machine.Warn, xdp.Fatal: machine.Fail}
 	var out []machine.Finding
-	for _, f := range xdp.Probe(iface).Findings {
+	for _, f := range xdp.Probe(iface, pinDir).Findings {
 		name := f.Name
-		if named {
+		switch shared := slices.Contains(ofMachine, name); {
+		case shared && another:
+			continue
+		case named && !shared:
 			name = iface + ": " + name
 		}
 		out = append(out, machine.Finding{Name: name, State: states[f.Level], Found: f.Detail, Advice: f.Advice})

@@ -16,7 +16,7 @@ import (
 )
 
 func studyCommands() []*cobra.Command {
-	return []*cobra.Command{replayCommand(), benchCommand(), evaluateCommand()}
+	return []*cobra.Command{replayCommand(), learnCommand(), benchCommand(), evaluateCommand()}
 }
 
 func replayCommand() *cobra.Command {
@@ -39,7 +39,7 @@ whole file.`,
 		},
 	}
 	f := c.Flags()
-	f.StringArrayVar(&o.Learn, "learn", nil, "capture to learn from first (repeatable)")
+	f.StringArrayVar(&o.Learn, "learn", nil, "capture or flow log to learn from first (repeatable)")
 	f.Float64Var(&o.First, "learn-first", 0, "learn from this share of each capture's packets instead, and judge the rest")
 	f.StringArrayVar(&o.Truth, "truth", nil, "ground truth, one for each capture: a per-packet CSV, attack, or benign")
 	f.StringSliceVar(&inside, "inside", nil, "protected prefixes (default: private addresses)")

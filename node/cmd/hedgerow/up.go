@@ -260,9 +260,9 @@ func stageLength(d time.Duration) time.Duration {
 
 // greet says in five lines what runs and what to do next.
 func greet(w io.Writer, cfg *config.Config, p placed, attach string, roster []federation.Site) {
-	mode := "monitor mode: nothing is dropped, what would be is counted"
+	mode, next := "monitor mode: nothing is dropped, what would be is counted", "hedgerow mode enforce"
 	if cfg.Dataplane.Mode == dataplane.Enforce {
-		mode = "enforce mode: verdicts act"
+		mode, next = "enforce mode: verdicts act", "hedgerow blocks"
 	}
 	mesh := "a site of its own"
 	if len(roster) > 0 {
@@ -280,8 +280,8 @@ func greet(w io.Writer, cfg *config.Config, p placed, attach string, roster []fe
   %s
   %s; %s
   state in %s, socket %s
-  next: hedgerow status | hedgerow alerts -f | hedgerow mode enforce
-`, p.names(), attach, p.Why, mode, learn, mesh, cfg.Site.StateDir, cfg.Site.Socket)
+  next: hedgerow status | hedgerow alerts -f | %s
+`, p.names(), attach, p.Why, mode, learn, mesh, cfg.Site.StateDir, cfg.Site.Socket, next)
 }
 
 func hostName() string {

@@ -53,6 +53,8 @@ type Learning struct {
 	TrainedAt time.Time `json:"trained_at,omitzero"`
 	Alpha     float64   `json:"alpha"`
 	Words     string    `json:"words"`
+	// Quality is of the last window of traffic that was to teach; none before it.
+	Quality *event.Quality `json:"quality,omitempty"`
 }
 
 // Mesh is the consortium as this site sees it.
@@ -87,6 +89,7 @@ type Order struct {
 	Seconds float64 `json:"seconds,omitempty"` // 0 is the configured length of a block
 	Rate    uint32  `json:"rate,omitempty"`
 	Reason  string  `json:"reason,omitempty"`
+	Share   bool    `json:"share,omitempty"` // hand a block to the organisation's other sites
 }
 
 // Difference is what the plane enforces against what the site intends.

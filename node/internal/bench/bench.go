@@ -50,8 +50,8 @@ var rows = []rowInfo{
 	{"load", "replace the whole list in one step, under traffic", 300, 3, (*runner).loadRow},
 	{"block", "one block, from the call until it is enforced", 20, 2, (*runner).blockRow},
 	{"full", "the whole program on a legitimate packet, against its own HASH and LPM_TRIE", 40, 3, (*runner).fullRow},
-	{"flow", "a packet of a known flow, of up to a million, against LRU_HASH", 60, 3, (*runner).flowRow},
-	{"flood", "a flood of new flows, against LRU_HASH, and whose flows it leaves", 120, 6, (*runner).floodRow},
+	{"flow", "a packet of a known flow, of up to a million, against LRU_HASH", 40, 3, (*runner).flowRow},
+	{"flood", "a flood of new flows, against LRU_HASH, and whose flows it leaves", 110, 6, (*runner).floodRow},
 	{"forward", "forwarding while the gateway thinks, against idle", 90, 4, (*runner).forwardRow},
 	{"leaks", "reloads, takeovers and a kill under traffic", 60, 6, (*runner).leakRow},
 }

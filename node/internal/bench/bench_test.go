@@ -70,8 +70,26 @@ func TestQuickMeasuresEveryRow(t *testing.T) {
 	if h := found["hot"]; h != nil && len(h.Curve) < 2 {
 		t.Errorf("hot: a curve of %d sizes: expected at least 2", len(h.Curve))
 	}
+	for _, id := range []string{"hot", "random", "miss"} {
+		checkPeers(t, found[id])
+	}
 	checkFlows(t, found["flow"], found["flood"])
 	checkOutput(t, r)
+}
+
+// Every peer that is installed takes part, and only such.
+func checkPeers(t *testing.T, row *Row) {
+	t.Helper()
+	if row == nil {
+		return // said already
+	}
+	for name, there := range map[string]bool{
+		nftBouncer.name: installed("nft"), nftInterval.name: installed("nft"), sets: installed("ipset", "iptables"), fltr: installed("xdp-filter"),
+	} {
+		if got := series(row.Series, name) != nil; got != there {
+			t.Errorf("row %s: %s takes part %v: expected %v", row.ID, name, got, there)
+		}
+	}
 }
 
 // Both tables of flows take part, at every size, and ours leaves at least as many

@@ -126,8 +126,12 @@ func (r *runner) flowSize(row *Row, n, rounds int) (err error) {
 		return err
 	}
 	known := firstClients(n)
-	list := make([]xdpbench.Source, r.size(1<<21, 1<<15))
-	f, err := newFlowTables(max(n, 65536), max(len(list), n))
+	fill := make([]xdpbench.Source, 0, 3*n) // the second packet makes a flow what it stays
+	for _, c := range known {
+		fill = append(fill, c, c, c)
+	}
+	list := make([]xdpbench.Source, r.size(1<<20, 1<<15))
+	f, err := newFlowTables(max(n, 65536), max(len(list), len(fill)))
 	if err != nil {
 		return err
 	}
@@ -138,10 +142,8 @@ func (r *runner) flowSize(row *Row, n, rounds int) (err error) {
 	}
 	var kept [2]int
 	for i, t := range f.tables {
-		for range 3 { // the second packet makes the flow what it stays
-			if _, err := f.play(t, known, row); err != nil {
-				return err
-			}
+		if _, err := f.play(t, fill, row); err != nil {
+			return err
 		}
 		ids, err := t.Known(known)
 		if err != nil {
@@ -181,7 +183,7 @@ func (r *runner) floodRow() error {
 }
 
 func (r *runner) floodSize(row *Row, n int) (err error) {
-	packets := r.size(1<<21, 1<<15)
+	packets := r.size(1<<20, 1<<15)
 	f, err := newFlowTables(n, packets)
 	if err != nil {
 		return err
@@ -266,7 +268,7 @@ func (r *runner) survival(row *Row) error {
 // surviveOne is how many clients had a flow in each table, and how many had the
 // same one after the flood.
 func (r *runner) surviveOne(row *Row, a attack) (had, has [2]int, err error) {
-	packets := r.size(1<<21, 1<<15)
+	packets := r.size(1<<20, 1<<15)
 	f, err := newFlowTables(r.size(65536, 2048), packets)
 	if err != nil {
 		return had, has, err

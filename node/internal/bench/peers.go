@@ -17,6 +17,7 @@ import (
 
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
+	"golang.org/x/sys/unix"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp/xdpbench"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/netspace"
@@ -162,6 +163,31 @@ func iptablesCounters(s *netspace.Space) (v xdpbench.Verdicts, err error) {
 		return v, fmt.Errorf("read iptables counters: found %d rules: expected 2", len(counts))
 	}
 	return xdpbench.Verdicts{Dropped: counts[0], Passed: counts[1]}, nil
+}
+
+// installFilter is xdp-filter with a policy for those whom it does not list: allow
+// drops the listed, deny drops all others. So either way the packets that are
+// measured end there.
+func installFilter(policy string, addrs []netip.Addr) func(*receiver) (func() (xdpbench.Verdicts, error), error) {
+	return func(r *receiver) (func() (xdpbench.Verdicts, error), error) {
+		var f *xdpbench.Filter
+		err := r.space.Do(func() error { return unix.Mount("bpf", "/sys/fs/bpf", "bpf", 0, "") })
+		if err != nil {
+			return nil, fmt.Errorf("mount a BPF file system: %w", err)
+		}
+		if err := command(r.space, nil, "xdp-filter", "load", "--mode", "native", "--features", "ipv4", "--policy", policy, r.iface); err != nil {
+			return nil, err
+		}
+		err = r.space.Do(func() (err error) {
+			f, err = xdpbench.OpenFilter("/sys/fs/bpf/xdp-filter", addrs)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		r.closers = append(r.closers, f)
+		return f.Verdicts, nil
+	}
 }
 
 // command runs a command in a namespace and says what it said when it fails.

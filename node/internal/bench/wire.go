@@ -72,7 +72,9 @@ type receiver struct {
 	sender  *wire
 	gen     *xdpbench.Generator
 	closers []interface{ Close() error }
-	gaps    uint64 // packets that a peer let through while it was loaded anew
+	gaps    uint64                // packets that a peer let through while it was loaded anew
+	serves  func(c wireCase) bool // nil: every case
+	drops   bool                  // everything, also what is not listed
 	// verdicts are of all packets handled so far.
 	verdicts func() (xdpbench.Verdicts, error)
 }

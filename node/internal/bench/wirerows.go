@@ -19,6 +19,7 @@ const (
 	hash = "xdp hash"
 	trie = "xdp lpm trie"
 	sets = "ipset"
+	fltr = "xdp-filter"
 )
 
 // wireCase is one stream of packets, and what must become of all of them.
@@ -77,6 +78,7 @@ func (r *runner) wireRows() error {
 				}
 			}
 		}
+		row.againstFilter()
 		row.Notes = append(row.Notes, missingPeers()...)
 		r.report.Rows = append(r.report.Rows, row)
 	}
@@ -124,12 +126,15 @@ func (r *runner) wireCase(w *wire, row *Row, pop population, receivers []*receiv
 	n := r.size(1500000, 30000)
 	var subjects []subject
 	for _, x := range receivers {
+		if x.serves != nil && !x.serves(c) {
+			continue
+		}
 		packets := n
 		if x.name == nftInterval.name {
 			packets = n / 4 // an order slower than the rest
 		}
 		measure := func() (float64, error) {
-			return r.wireRound(x, packets, c.drop || x.name == bare, m, row)
+			return r.wireRound(x, packets, c.drop || x.drops, m, row)
 		}
 		if _, err := measure(); err != nil { // warms caches and makes the flows
 			return err
@@ -206,6 +211,7 @@ func (r *runner) fleet(w *wire, pop population) (all []*receiver, m *plane, err 
 		if err != nil {
 			return all, m, err
 		}
+		x.drops = p.name == bare
 		all = append(all, x)
 	}
 	all[0].closers = append(all[0].closers, m)
@@ -217,6 +223,7 @@ func (r *runner) fleet(w *wire, pop population) (all []*receiver, m *plane, err 
 		if err != nil {
 			return all, m, err
 		}
+		x.serves, x.drops = p.serves, p.drops
 		all = append(all, x)
 	}
 	return all, m, nil
@@ -225,6 +232,8 @@ func (r *runner) fleet(w *wire, pop population) (all []*receiver, m *plane, err 
 type peer struct {
 	name    string
 	install func(*receiver) (func() (xdpbench.Verdicts, error), error)
+	serves  func(wireCase) bool // see receiver
+	drops   bool
 }
 
 // peers are those that are installed.
@@ -232,11 +241,16 @@ func (r *runner) peers(addrs []netip.Addr) []peer {
 	var out []peer
 	if installed("nft") {
 		for _, l := range []layout{nftBouncer, nftIngress, nftInterval} {
-			out = append(out, peer{l.name, l.install(r.dir, addrs)})
+			out = append(out, peer{name: l.name, install: l.install(r.dir, addrs)})
 		}
 	}
 	if installed("ipset", "iptables") {
-		out = append(out, peer{sets, installIpset(addrs)})
+		out = append(out, peer{name: sets, install: installIpset(addrs)})
+	}
+	if installed("xdp-filter") && len(addrs) <= xdpbench.FilterMost {
+		out = append(out,
+			peer{fltr, installFilter("allow", addrs), func(c wireCase) bool { return c.drop }, true},
+			peer{fltr, installFilter("deny", addrs), func(c wireCase) bool { return !c.drop }, true})
 	}
 	return out
 }
@@ -250,7 +264,24 @@ func missingPeers() []string {
 	if !installed("ipset", "iptables") {
 		out = append(out, "ipset is left out: ipset or iptables is not installed")
 	}
+	if !installed("xdp-filter") {
+		out = append(out, "xdp-filter is left out: it is not installed (package xdp-tools)")
+	}
 	return out
+}
+
+// againstFilter adds the ratio to xdp-filter at the longest list that it took.
+func (row *Row) againstFilter() {
+	for _, p := range slices.Backward(row.Curve) {
+		f, o := series(p.Series, fltr), series(p.Series, ours)
+		if f != nil && o != nil {
+			row.Ratios = append(row.Ratios, compare(fmt.Sprintf("%s / %s, %d addresses", fltr, ours, p.Size), f.Values, o.Values, 0, false))
+			return
+		}
+	}
+	if installed("xdp-filter") {
+		row.Notes = append(row.Notes, fmt.Sprintf("xdp-filter is left out: it holds %d addresses at most", xdpbench.FilterMost))
+	}
 }
 
 // attach puts a program on a receiver.

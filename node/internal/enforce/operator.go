@@ -342,7 +342,8 @@ func (m *Machine) Restore(now time.Time, blocks []event.Block) []Effect {
 			m.nextID = b.ReasonID
 		}
 		s := &standing{rule: r, block: b}
-		if b.Source == SourceLocal && r.Action == dataplane.Block {
+		// Whether it was really shared is known to who withdraws it.
+		if (b.Source == SourceLocal || b.Source == SourceOperator) && r.Action == dataplane.Block {
 			s.key = t.String()
 		}
 		m.standing[t.String()] = s

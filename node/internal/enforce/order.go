@@ -15,6 +15,9 @@ type Order struct {
 	For    time.Duration // 0 is the configured length of a block
 	Rate   uint32        // of a rate limit; 0 is 1
 	Reason string
+	// Share hands a block to the organisation's other sites, which enforce it
+	// under their own guards. The caller has checked that it may leave the site.
+	Share bool
 }
 
 // Order carries out what the operator asks for. Nothing but the never-block
@@ -41,7 +44,33 @@ func (m *Machine) Order(now time.Time, o Order) ([]Effect, error) {
 	if o.Reason == "" {
 		o.Reason = done(o.Action) + " by the operator"
 	}
-	return m.apply(now, nil, r, Operator, SourceOperator, o.Reason, 1), nil
+	// What was shared of this target before stays to be withdrawn with it.
+	name, key := r.Target.String(), ""
+	if old := m.standing[name]; old != nil {
+		key = old.key
+	}
+	fx := m.apply(now, nil, r, Operator, SourceOperator, o.Reason, 1)
+	if o.Share {
+		key = name
+		typ, value := ShareValue(r.Target)
+		fx = append(fx, Effect{Share: &Share{Key: key, Type: typ, Value: value, Conf: 1, Evidence: Operator, Sentence: o.Reason, Expires: r.Expires}})
+	}
+	m.standing[name].key = key
+	return fx, nil
+}
+
+// ShareValue is the type and the value under which a target may be shared, "" when
+// it is of a form that other sites do not take.
+func ShareValue(t dataplane.Target) (typ, value string) {
+	switch t.Form() {
+	case dataplane.FormService:
+		return "service", ServiceValue(t)
+	case dataplane.FormAddress:
+		return "address", t.Prefix.Addr().String()
+	case dataplane.FormPrefix:
+		return "address", t.Prefix.String()
+	}
+	return "", ""
 }
 
 // done is an action in the past tense.

@@ -122,3 +122,28 @@ func TestOrdersAreRestored(t *testing.T) {
 		}
 	}
 }
+
+// What an operator shared is withdrawn with the block, also by a machine that only
+// knows what was stored; what follows on the same target does not lose that.
+func TestAnOperatorsShareIsWithdrawn(t *testing.T) {
+	m := machine(Options{})
+	o := Order{Target: dataplane.Peer(netip.MustParseAddr("198.51.100.7")), Action: dataplane.Block, For: time.Hour, Reason: "why", Share: true}
+	fx, err := m.Order(t0, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want(t, fx, "apply block 198.51.100.7", "share address 198.51.100.7 operator")
+	o.Share = false
+	if fx, err = m.Order(t0, o); err != nil {
+		t.Fatal(err)
+	}
+	want(t, fx, "apply block 198.51.100.7")
+	again := machine(Options{})
+	again.Restore(t0, m.Standing())
+	for name, x := range map[string]*Machine{"the same machine": m, "one that was restored": again} {
+		fx, err := x.Unblock(t0, o.Target)
+		if err != nil || !strings.Contains(say(fx), "withdraw 198.51.100.7") {
+			t.Errorf("%s: %s, %v", name, say(fx), err)
+		}
+	}
+}

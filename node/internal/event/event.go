@@ -32,11 +32,12 @@ const (
 	KindModel     Kind = "model"
 	KindPeer      Kind = "peer"
 	KindFlood     Kind = "flood"
+	KindQuality   Kind = "quality"
 )
 
 // Kinds lists every kind in the order of the documentation.
 func Kinds() []Kind {
-	return []Kind{KindFlow, KindAlert, KindIncident, KindVerdict, KindBlock, KindIndicator, KindModel, KindPeer, KindFlood}
+	return []Kind{KindFlow, KindAlert, KindIncident, KindVerdict, KindBlock, KindIndicator, KindModel, KindPeer, KindFlood, KindQuality}
 }
 
 // Event is one record.
@@ -56,6 +57,7 @@ type Event struct {
 	Model     *Model     `json:"model,omitempty"`
 	Peer      *Peer      `json:"peer,omitempty"`
 	Flood     *Flood     `json:"flood,omitempty"`
+	Quality   *Quality   `json:"quality,omitempty"`
 }
 
 // Flow is a flow as far as it got.
@@ -233,6 +235,7 @@ func (e *Event) Validate() error {
 		KindFlow: e.Flow != nil, KindAlert: e.Alert != nil, KindIncident: e.Incident != nil,
 		KindVerdict: e.Verdict != nil, KindBlock: e.Block != nil, KindIndicator: e.Indicator != nil,
 		KindModel: e.Model != nil, KindPeer: e.Peer != nil, KindFlood: e.Flood != nil,
+		KindQuality: e.Quality != nil,
 	}
 	there, known := bodies[e.Kind]
 	if !known {

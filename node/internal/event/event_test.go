@@ -16,7 +16,7 @@ var at = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 func bodies() map[Kind]*Event {
 	m := map[Kind]*Event{
 		KindFlow: {Flow: &Flow{}}, KindAlert: {Alert: &Alert{}}, KindIncident: {Incident: &Incident{}}, KindVerdict: {Verdict: &Verdict{}},
-		KindBlock: {Block: &Block{}}, KindIndicator: {Indicator: &Indicator{}}, KindModel: {Model: &Model{}}, KindPeer: {Peer: &Peer{}}, KindFlood: {Flood: &Flood{}},
+		KindBlock: {Block: &Block{}}, KindIndicator: {Indicator: &Indicator{}}, KindModel: {Model: &Model{}}, KindPeer: {Peer: &Peer{}}, KindFlood: {Flood: &Flood{}}, KindQuality: {Quality: &Quality{}},
 	}
 	for k, e := range m {
 		e.V, e.ID, e.Time, e.Site, e.Kind = Version, NewID(at), at, "alder", k
@@ -77,7 +77,7 @@ func documented() map[string]reflect.Type {
 	return map[string]reflect.Type{
 		"Envelope": reflect.TypeFor[Event](), "flow": reflect.TypeFor[Flow](), "alert": reflect.TypeFor[Alert](), "reasons": reflect.TypeFor[Reason](),
 		"incident": reflect.TypeFor[Incident](), "verdict": reflect.TypeFor[Verdict](), "block": reflect.TypeFor[Block](),
-		"indicator": reflect.TypeFor[Indicator](), "model": reflect.TypeFor[Model](), "peer": reflect.TypeFor[Peer](), "flood": reflect.TypeFor[Flood](),
+		"indicator": reflect.TypeFor[Indicator](), "model": reflect.TypeFor[Model](), "peer": reflect.TypeFor[Peer](), "flood": reflect.TypeFor[Flood](), "quality": reflect.TypeFor[Quality](), "most_drifted": reflect.TypeFor[InputDrift](),
 	}
 }
 

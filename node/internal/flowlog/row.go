@@ -106,11 +106,11 @@ func (w *row) float(name, s string, limit float64) (float64, bool) {
 	f, err := strconv.ParseFloat(s, 64)
 	switch {
 	case err != nil && !math.IsInf(f, 0), math.IsNaN(f), err == nil && math.IsInf(f, 0):
-		w.fault(name, NoNumber, s, "a number from 0 to %g", limit)
+		w.fault(name, NoNumber, s, "a number from 0 to %.0f", limit)
 	case f < 0:
-		w.fault(name, Negative, s, "a number from 0 to %g", limit)
+		w.fault(name, Negative, s, "a number from 0 to %.0f", limit)
 	case f > limit:
-		w.fault(name, Range, s, "a number from 0 to %g", limit)
+		w.fault(name, Range, s, "a number from 0 to %.0f", limit)
 	default:
 		return f, true
 	}

@@ -20,13 +20,14 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/history"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/intake"
 )
 
 // Options of a run.
 type Options struct {
 	Files  []string
-	Learn  []string       // captures to learn from first
+	Learn  []string       // captures and flow logs to learn from first
 	First  float64        // or the share of the files' packets to learn from, 0..1
 	Truth  []string       // one for each file: a per-packet CSV, "attack", "benign", or "" for none
 	Inside []netip.Prefix // protected prefixes; empty: private ones
@@ -146,29 +147,17 @@ func (o *Options) newRun() (*run, error) {
 // train makes the model: from other captures, or from the beginning of these.
 func (o *Options) train(ctx context.Context, rep *Report) (*learner.Model, error) {
 	var vecs []feature.Vector
-	files, share := o.Learn, 1.0
-	if len(files) == 0 {
-		if o.First == 0 {
-			return nil, nil
-		}
-		files, share = o.Files, o.First
+	var err error
+	switch {
+	case len(o.Learn) > 0:
+		vecs, err = o.past(ctx)
+	case o.First > 0:
+		vecs, err = o.beginnings(ctx)
+	default:
+		return nil, nil
 	}
-	for _, f := range files {
-		r, err := o.newRun()
-		if err != nil {
-			return nil, err
-		}
-		r.record = true
-		total := int64(0)
-		if share < 1 {
-			if total, err = count(ctx, f); err != nil {
-				return nil, err
-			}
-		}
-		if err := r.feed(ctx, f, nil, func(i int64) bool { return share == 1 || float64(i) < share*float64(total) }); err != nil {
-			return nil, err
-		}
-		vecs = append(vecs, r.learn...)
+	if err != nil {
+		return nil, err
 	}
 	vecs = thin(vecs, maxLearn)
 	began := time.Now()
@@ -185,6 +174,42 @@ func (o *Options) train(ctx context.Context, rep *Report) (*learner.Model, error
 		rep.Alpha = max(m.Floor(), 1e-4)
 	}
 	return m, nil
+}
+
+// past is what other captures and flow logs tell. A host is familiar once it was
+// seen at all, as in the captures that are judged.
+func (o *Options) past(ctx context.Context) (vecs []feature.Vector, err error) {
+	ho := history.Options{Inside: o.Inside, Settle: time.Second, Seed: o.Seed, Progress: o.Progress}
+	for _, f := range o.Learn {
+		if _, err := history.Read(ctx, f, ho, func(r *history.Report) {
+			if vecs = append(vecs, *r.V); len(vecs) >= 4*maxLearn {
+				vecs = thin(vecs, maxLearn)
+			}
+		}); err != nil {
+			return nil, fmt.Errorf("replay: learn: %w", err)
+		}
+	}
+	return vecs, nil
+}
+
+// beginnings is what the first packets of the captures tell.
+func (o *Options) beginnings(ctx context.Context) (vecs []feature.Vector, err error) {
+	for _, f := range o.Files {
+		r, err := o.newRun()
+		if err != nil {
+			return nil, err
+		}
+		r.record = true
+		total, err := count(ctx, f)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.feed(ctx, f, nil, func(i int64) bool { return float64(i) < o.First*float64(total) }); err != nil {
+			return nil, err
+		}
+		vecs = append(vecs, r.learn...)
+	}
+	return vecs, nil
 }
 
 func thin(v []feature.Vector, limit int) []feature.Vector {

@@ -52,6 +52,8 @@ func LogEvent(ctx context.Context, log *slog.Logger, e *event.Event) {
 		log.Log(ctx, level, "peer", KeyEvent, Value(e))
 	case event.KindFlood:
 		log.Log(ctx, level, "flood", KeyEvent, Value(e))
+	case event.KindQuality:
+		log.Log(ctx, level, "quality of what was seen", KeyEvent, Value(e))
 	}
 }
 
@@ -61,6 +63,10 @@ func levelOf(e *event.Event) slog.Level {
 		return slog.LevelDebug
 	case event.KindAlert, event.KindIncident, event.KindFlood:
 		return slog.LevelWarn
+	case event.KindQuality:
+		if e.Quality != nil && e.Quality.Verdict == "bad" {
+			return slog.LevelWarn
+		}
 	case event.KindVerdict:
 		if e.Verdict != nil && (e.Verdict.Action == "suspend" || e.Verdict.Action == "block") {
 			return slog.LevelWarn
