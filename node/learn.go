@@ -45,7 +45,8 @@ type learning struct {
 	seen      int    // flows that ended and were fit to learn from
 	first     time.Time
 	trainedAt time.Time
-	wanted    string // why a new model is wanted before its time
+	wanted    string    // why a new model is wanted before its time
+	began     time.Time // when training began last
 	fit       fitness
 	wake      chan struct{}
 }
@@ -62,7 +63,7 @@ const (
 
 	// heldBack is the share of the time before a first model that does not
 	// train it, so that there is later traffic to judge it on.
-	heldBack = 0.1
+	heldBack = 0.05
 
 	// sharedSeed is where every site's shared part starts; it has to be equal
 	// everywhere and hides nothing.
@@ -220,7 +221,7 @@ func (l *learning) run(ctx context.Context) error {
 			return nil
 		case <-l.wake:
 			l.judgeFull()
-			if l.active() != nil && l.reason() == "" {
+			if !l.called() {
 				continue
 			}
 		case <-t.C:
@@ -232,12 +233,29 @@ func (l *learning) run(ctx context.Context) error {
 	}
 }
 
-// want asks for a new model ahead of its time.
+// called says that there is reason to train now: for a first model enough was
+// seen, or a later one is wanted. A full window alone is none.
+func (l *learning) called() bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.model == nil {
+		return l.due(l.n.now())
+	}
+	return l.wanted != ""
+}
+
+// want asks for a new model ahead of its time, but not again and again.
 func (l *learning) want(why string) {
 	l.mu.Lock()
-	l.wanted = why
+	now := l.n.now()
+	soon := l.began.After(now.Add(-l.n.o.Learner.RetrainEvery / 6))
+	if !soon {
+		l.wanted = why
+	}
 	l.mu.Unlock()
-	l.poke()
+	if !soon {
+		l.poke()
+	}
 }
 
 func (l *learning) reason() string {
@@ -250,7 +268,7 @@ func (l *learning) takeReason() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	why := l.wanted
-	l.wanted = ""
+	l.wanted, l.began = "", l.n.now()
 	return why
 }
 
@@ -299,7 +317,11 @@ func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle
 	cfg := l.cfg
 	cfg.TrainedAt = l.n.now()
 	began := time.Now()
-	m, err := learner.Train(ctx, cfg, s.champion, s.normal, s.attacks)
+	var m *learner.Model
+	err = l.n.back.Run(ctx, func(ctx context.Context) (err error) {
+		m, err = learner.Train(ctx, cfg, s.champion, s.normal, s.attacks)
+		return err
+	})
 	if err != nil {
 		return x, err
 	}
@@ -307,14 +329,23 @@ func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle
 	l.mu.Lock()
 	active, round, shared := l.model, l.adopted, l.sharedNow
 	l.mu.Unlock()
-	c := candidate{model: m, base: m, origin: lifecycle.Local, data: s.window()}
+	c := candidate{model: m, base: m, origin: lifecycle.Local, data: s.window(), why: why}
 	if round > 0 {
 		c.round, c.shared = round, shared
-		if c.model, err = m.WithShared(active.Shared(), s.normal); err != nil {
+		if c.model, err = l.withShared(ctx, m, active.Shared(), s.normal); err != nil {
 			return x, err
 		}
 	}
 	return l.n.models.propose(c)
+}
+
+// withShared calibrates in the background.
+func (l *learning) withShared(ctx context.Context, m *learner.Model, params []float32, normal []feature.Vector) (next *learner.Model, err error) {
+	err = l.n.back.Run(ctx, func(context.Context) (err error) {
+		next, err = m.WithShared(params, normal)
+		return err
+	})
+	return next, err
 }
 
 // Train implements federation.Trainer: the shared part, from the mesh's base, on
@@ -327,7 +358,11 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 	l.mu.Lock()
 	l.taught = s.until
 	l.mu.Unlock()
-	p, err := learner.TrainShared(ctx, l.cfg, base, s.normal, s.attacks, sharedSteps)
+	var p []float32
+	err := l.n.back.Run(ctx, func(ctx context.Context) (err error) {
+		p, err = learner.TrainShared(ctx, l.cfg, base, s.normal, s.attacks, sharedSteps)
+		return err
+	})
 	return p, len(s.normal) + len(s.attacks), err
 }
 
@@ -339,7 +374,7 @@ const sharedSteps = 1000
 // that this site made alone, passes through the same life as any other model.
 // What becomes of it is told by events; here it is only said whether it was
 // taken on trial.
-func (l *learning) Adopt(_ context.Context, round uint64, hash string, params []float32) (bool, string, error) {
+func (l *learning) Adopt(ctx context.Context, round uint64, hash string, params []float32) (bool, string, error) {
 	l.mu.Lock()
 	champion, until := l.champion, l.cutoff
 	before := l.pool.Mature(l.cutoff)
@@ -351,7 +386,7 @@ func (l *learning) Adopt(_ context.Context, round uint64, hash string, params []
 	if champion == nil {
 		return false, "this site has no model of its own yet to compare with", nil
 	}
-	m, err := champion.WithShared(params, before)
+	m, err := l.withShared(ctx, champion, params, before)
 	if err != nil {
 		return false, "", err
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/learner"
+	"github.com/hedgerow-mesh/hedgerow/learner/drift"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/learner/lifecycle"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
@@ -28,12 +29,13 @@ type life struct {
 	n   *Node
 	key lifecycle.HostKey
 
-	mu     sync.Mutex
-	m      *lifecycle.Machine
-	models map[string]*learner.Model // that have a role, or wait for one
-	shared map[string]string         // hash of the shared part inside, by model
-	roles  lifecycle.Roles
-	saved  bool // the state on disk is the machine's
+	mu      sync.Mutex
+	m       *lifecycle.Machine
+	models  map[string]*learner.Model // that have a role, or wait for one
+	shared  map[string]string         // hash of the shared part inside, by model
+	roles   lifecycle.Roles
+	saved   bool // the state on disk is the machine's
+	started bool // what becomes active from now on is new
 }
 
 const (
@@ -64,6 +66,7 @@ type candidate struct {
 	round       uint64 // of the shared part, 0 for none
 	shared      string // its hash
 	data        lifecycle.Window
+	why         string // it was made ahead of its time
 }
 
 // propose makes a model durable and lets the machine have it. The result is
@@ -72,7 +75,7 @@ func (l *life) propose(c candidate) (lifecycle.Model, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	id, base := c.model.Hash(), c.base.Hash()
-	p := lifecycle.Proposal{ID: id, Parent: c.model.Meta().Parent, Base: base, Origin: c.origin, Round: c.round, Data: c.data}
+	p := lifecycle.Proposal{ID: id, Parent: c.model.Meta().Parent, Base: base, Origin: c.origin, Round: c.round, Data: c.data, Why: c.why}
 	if x, err := l.m.Model(id); err == nil {
 		return x, nil // the same traffic led to the same model
 	}
@@ -251,19 +254,48 @@ func (l *life) assign(r lifecycle.Roles) (fx []lifecycle.Effect) {
 	}
 	l.slots(r)
 	changed := r.Active != l.roles.Active
+	rebase := r.Champion != l.roles.Champion
+	looksBack := changed && active != nil && l.started && l.roles.Active != "" && l.firstTime(r.Active)
 	l.roles = r
 	l.n.learn.follow(l.m, r, active, champion, l.shared[r.Active], changed)
 	l.forgetModels(r)
+	var detector *drift.Detector
+	if rebase {
+		detector = l.n.learn.reference()
+	}
 	l.n.mu.Lock()
 	defer l.n.mu.Unlock()
 	if changed {
+		// Another model's p-values say nothing of this one's.
+		l.n.truth.track.Reset()
+		l.n.truth.level, l.n.truth.asked = 0, time.Time{}
+		clear(l.n.truth.low)
+		l.n.truth.account.Judging(l.n.now(), r.Active)
+		if looksBack {
+			l.n.hunts.active(active)
+		}
 		l.n.sensor.SetModel(active)
 		l.n.sensor.Recalibrate(l.n.learn.normals())
+	}
+	if detector != nil {
+		l.n.drifts.renew(detector)
 	}
 	l.n.sensor.SetBench(bench)
 	l.n.beside.keep(r)
 	l.n.setBudget()
 	return nil
+}
+
+// firstTime says that a model has not been active before.
+func (l *life) firstTime(id string) bool {
+	x, err := l.m.Model(id)
+	n := 0
+	for _, s := range x.History {
+		if s.To == lifecycle.Active {
+			n++
+		}
+	}
+	return err == nil && n == 1
 }
 
 // slots keeps the weights of whoever has a role.
@@ -360,6 +392,9 @@ func (l *life) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
+	l.mu.Lock()
+	l.started = true
+	l.mu.Unlock()
 	o := l.m.Options()
 	every := max(50*time.Millisecond, min(time.Second, o.Shadow/4, o.Canary/4))
 	t := time.NewTicker(every)
@@ -370,6 +405,8 @@ func (l *life) run(ctx context.Context) error {
 			return nil
 		case <-t.C:
 			l.tick()
+			l.n.balance(l.n.now())
+			l.n.driftDue(l.n.now())
 		}
 	}
 }

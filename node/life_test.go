@@ -62,7 +62,7 @@ func (x *learned) restart() {
 	if x.Node, err = New(x.o); err != nil {
 		x.t.Fatal(err)
 	}
-	x.Node.learn.cfg.Epochs = 1
+	x.learn.cfg.Epochs = 1
 }
 
 // ordinary is a vector of a made kind of traffic.
@@ -183,7 +183,7 @@ func TestModelsPassThroughTheirLife(t *testing.T) {
 
 func (x *learned) list(ctx context.Context) []api.Model {
 	x.t.Helper()
-	ms, err := x.Node.Models(ctx)
+	ms, err := x.Models(ctx)
 	if err != nil {
 		x.t.Fatal(err)
 	}

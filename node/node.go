@@ -28,6 +28,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/background"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
@@ -73,6 +74,9 @@ type LearnerOptions struct {
 	Wait            time.Duration // age at which traffic may teach a later model
 	RetrainEvery    time.Duration
 	IncidentsPerDay float64
+	// FalseBlocksPerMonth is how many false blocks the operator accepts; above,
+	// the learner does not block by itself.
+	FalseBlocksPerMonth float64
 	// Shadow and Canary are how long a new model scores beside, and decides for
 	// CanaryShare of the hosts, at least, and TrialReports how many reports
 	// either takes as well. Zero values take the defaults of lifecycle.Options.
@@ -119,6 +123,8 @@ type Node struct {
 	allowed  []string // the operator's never-block entries, as written
 	watching bool     // the plane shows DNS answers
 	beside   beside   // what watched models make of reports
+	truth    truth    // budgets against what people said
+	drifts   drifts   // whether traffic is still what the model learnt
 	restart  []string // keys of the configuration that wait for a restart
 	misread  string   // why the configuration was not taken over last, "" when it was
 	// Suspensions that an earlier process left in the plane.
@@ -127,7 +133,9 @@ type Node struct {
 	feeds  *feeds
 	learn  *learning
 	models *life
+	hunts  *hunts
 	outbox *queue[job]            // for the disk
+	back   *background.Runner     // for what computes long and may wait for packets
 	toMesh *queue[enforce.Effect] // shares and withdrawals
 	flows  archive
 	life   context.Context // of Run; questions to the mesh end with it
@@ -150,7 +158,7 @@ func New(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background(), floods: floodWatch{site: o.Site}}
+	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), truth: newTruth(o.Now()), drifts: newDrifts(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), back: background.New(o.Log), life: context.Background(), floods: floodWatch{site: o.Site}}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
 	}
@@ -176,7 +184,8 @@ func (n *Node) makeJudgement() error {
 	}
 	n.machine = enforce.New(enforce.Options{
 		Site: n.o.Site, Mode: n.o.Mode, SuspendFor: n.o.Policy.Suspend, BlockFor: n.o.Policy.Block,
-		Rules: n.o.Policy.Rules, Inside: n.inside,
+		Rules: n.o.Policy.Rules, Inside: n.inside, Hold: n.hold,
+		Burst: max(8, int(n.o.Learner.IncidentsPerDay)), Every: every(n.o.Learner.IncidentsPerDay),
 		May: func(now time.Time, r dataplane.Rule) error {
 			if err := n.notOwn(r.Target); err != nil {
 				return err
@@ -193,7 +202,7 @@ func (n *Node) makeJudgement() error {
 	if n.learn, err = newLearning(n); err != nil {
 		return err
 	}
-	n.models = newLife(n)
+	n.models, n.hunts = newLife(n), newHunts(n)
 	n.sensor, err = enforce.NewSensor(n.o.Learner.Context)
 	if err != nil {
 		return fmt.Errorf("node: %v", err)
@@ -241,6 +250,9 @@ func (n *Node) restore() error {
 		n.o.Warnings = append(n.o.Warnings, "this plane stands no floods: [flood] has no effect")
 	}
 	if err := n.beginFloods(); err != nil {
+		return err
+	}
+	if err := n.loadBudget(); err != nil {
 		return err
 	}
 	if err := n.learn.restore(); err != nil {
@@ -308,6 +320,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.repairer(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
 	g.Go(func() error { return n.models.run(ctx) })
+	g.Go(func() error { return n.hunts.run(ctx) })
 	g.Go(func() error { return n.feeds.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
 	if n.member != nil {
@@ -371,6 +384,7 @@ func (n *Node) handle(ev *dataplane.Event) {
 		return
 	}
 	n.rate.count(now)
+	n.drifted(now, ev, j, vec, n.judged(now, ev, j, incident), incident)
 	if incident == "" && !n.machine.Suspicious(j) {
 		r := &ev.Record
 		n.guard.Saw(r.Initiator().Addr(), r.Responder(), r.Key.Proto, now)
@@ -392,6 +406,14 @@ func (n *Node) handle(ev *dataplane.Event) {
 	}
 }
 
+// every is the time between so many a day.
+func every(perDay float64) time.Duration {
+	if !(perDay > 0) {
+		return 0 // the default
+	}
+	return time.Duration(float64(24*time.Hour) / perDay)
+}
+
 // causeHash is a report's cause for those who count by it.
 func causeHash(r *flow.Record) uint64 {
 	peer, _, ok := r.Outside()
@@ -404,6 +426,7 @@ func causeHash(r *flow.Record) uint64 {
 // act carries effects out: rules now, under the lock, the rest by the outbox.
 func (n *Node) act(fx []enforce.Effect) {
 	for _, f := range fx {
+		n.account(n.now(), &f)
 		switch {
 		case f.Apply != nil:
 			n.apply(f.Apply)
@@ -465,6 +488,9 @@ func (n *Node) setBudget() {
 	if m := n.learn.active(); m != nil {
 		share := n.o.Learner.IncidentsPerDay / max(1, n.rate.perDay(n.now()))
 		n.machine.SetBudget(min(share, 1e-2), max(m.Floor(), n.sensor.Floor()))
+		if level := n.singleLevel(n.now()); level > 0 {
+			n.machine.SetSingle(level, max(m.Floor(), n.sensor.Floor()))
+		}
 	}
 }
 

@@ -293,6 +293,7 @@ func (n *Node) onIndicator(e federation.IndicatorEvent) {
 			b.Outcome = "observed"
 		}
 		b.DoneNS = n.now().UnixNano()
+		n.hunts.indicator(e.Indicator.Value)
 	case federation.Lift:
 		n.act(n.machine.Withdrawn(n.now(), e.Author, e.Indicator.Value))
 		b.Outcome, b.DoneNS = "lifted", n.now().UnixNano()

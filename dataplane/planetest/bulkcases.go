@@ -19,7 +19,8 @@ func bulkCases() []testCase {
 		{"bulk: the longest living prefix gives the reason", dataplane.Enforce, bulkLongest},
 		{"bulk: of equal entries the one that lives longest", dataplane.Enforce, bulkEqual},
 		{"bulk: replaced whole", dataplane.Enforce, bulkReplace},
-		{"bulk: rules go first", dataplane.Enforce, bulkBehindRules},
+		{"bulk: goes before rules", dataplane.Enforce, bulkBeforeRules},
+		{"bulk: a listed packet leaves its flow alone", dataplane.Enforce, bulkAndFlow},
 		{"bulk: never-block holds", dataplane.Enforce, bulkNever},
 		{"bulk: monitor never drops", dataplane.Monitor, bulkMonitor},
 		{"bulk: first drop is told once a reason", dataplane.Enforce, bulkFirstDrop},
@@ -211,29 +212,40 @@ func bulkReplace(t *testing.T, r *rig) {
 	same(t, "generation", r.bulk().Generation, 4)
 }
 
-func bulkBehindRules(t *testing.T, r *rig) {
+func bulkBeforeRules(t *testing.T, r *rig) {
 	f := families()[0]
-	r.replace(list(50, later(), f.peer.Addr().String())...)
 	target := dataplane.Peer(f.peer.Addr())
-	observe := dataplane.Rule{Target: target, Action: dataplane.Observe, Expires: later(), Reason: 1}
-	r.apply(observe)
-	r.expect(false, "observed, and listed", in(f, f.peer))
-	same(t, "reason", r.only(dataplane.EventFirstDrop).Reason, 50)
-	h, _ := r.listed(target)
-	same(t, "hits of the rule", h.Packets, 1)
-	same(t, "rules listed", r.stats().RulesEnforced, 1)
 	r.apply(block(target, 2))
 	r.expect(false, "blocked by rule", in(f, f.peer))
 	same(t, "reason", r.only(dataplane.EventFirstDrop).Reason, 2)
-	same(t, "hits of the bulk set", r.bulk().Hits[50], 1)
-	// A block is stronger than a suspension, wherever each stands.
-	susp := dataplane.Target{Flow: key(f.host, f.peer, flow.UDP)}
-	if err := r.Remove(target); err != nil {
-		t.Fatalf("remove: %v", err)
-	}
-	r.apply(dataplane.Rule{Target: susp, Action: dataplane.Suspend, Expires: later(), Reason: 3})
-	r.expect(false, "suspended, and listed", in(f, f.peer))
+	r.replace(list(50, later(), f.peer.Addr().String())...)
+	r.expect(false, "blocked, and listed", in(f, f.peer), out(f, f.peer))
+	same(t, "reason", r.only(dataplane.EventFirstDrop).Reason, 50)
+	h, _ := r.listed(target)
+	same(t, "hits of the rule", h.Packets, 1)
 	same(t, "hits of the bulk set", r.bulk().Hits[50], 2)
+	// Without the set, the rule goes on.
+	r.replace()
+	r.expect(false, "blocked by rule", in(f, f.peer))
+	h, _ = r.listed(target)
+	same(t, "hits of the rule", h.Packets, 2)
+}
+
+// bulkAndFlow lists a peer whose flow is known: the flow is told with the first
+// drop, and neither goes on nor counts what is dropped.
+func bulkAndFlow(t *testing.T, r *rig) {
+	f := families()[0]
+	r.expect(true, "not listed", in(f, f.peer), out(f, f.peer))
+	r.replace(list(50, later(), f.peer.Addr().String())...)
+	r.expect(false, "listed", in(f, f.peer), out(f, f.peer))
+	e := r.only(dataplane.EventFirstDrop)
+	same(t, "packets of the flow", e.Record.Packets(), 2)
+	same(t, "dropped of the flow", e.Record.Dropped, 0)
+	r.replace()
+	r.expect(true, "no longer listed", in(f, f.peer), in(f, f.peer))
+	e = r.only(dataplane.EventMilestone)
+	same(t, "packets of the flow", e.Record.Packets(), 4)
+	same(t, "dropped of the flow", e.Record.Dropped, 0)
 }
 
 func bulkNever(t *testing.T, r *rig) {

@@ -54,9 +54,10 @@
 //     that cuts the transport header, overlaps that of TCP, or ends above 65,535.
 //   - A tunnel is a flow of its outer addresses, without ports unless UDP
 //     carries it; what is inside is payload.
-//   - The bulk set is asked when no rule blocks the packet, about the source and
-//     then, unless that is listed, about the destination; the match that decides
-//     is the one that counts a hit. Equal entries are one: the one that lives
+//   - The bulk set is asked first, about the source and then, unless that is
+//     listed, about the destination; the match that decides is the one that
+//     counts a hit. What it drops is no hit of any rule and is not in
+//     Record.Dropped: nothing else is looked at. Equal entries are one: the one that lives
 //     longest. The first drop is told once for each reason and mode, and not
 //     anew when a new set has the reason too.
 //   - Stats.Packets counts every frame, Stats.Bytes those bytes that belong to

@@ -144,9 +144,9 @@ func (b *bulk) match(p *Packet, now int64) *entry {
 	return e
 }
 
-// bulk looks a packet up in the bulk set, unless a rule blocks it already.
+// bulk looks a packet up in the bulk set.
 func (s *search) bulk(b *bulk) {
-	if b == nil || s.best != nil && s.best.rule.Action >= dataplane.Block {
+	if b == nil {
 		return
 	}
 	if e := b.match(s.p, s.now); e != nil {

@@ -7,13 +7,19 @@ import (
 )
 
 // Decide says what the rules in force at now (nanoseconds since the epoch) make
-// of a packet. It counts hits, charges budgets and remembers first drops by
+// of a packet. The bulk set comes first; what it lists, no rule is asked about. It counts hits, charges budgets and remembers first drops by
 // mode; it does not allocate.
 func (t *Table) Decide(p *Packet, now int64, mode dataplane.Mode) Verdict {
 	if len(t.all) == 0 && t.bulk == nil {
 		return Verdict{}
 	}
 	s := search{p: p, now: now, remedies: &t.remedies}
+	s.bulk(t.bulk)
+	if s.best != nil {
+		v := t.conclude(&s, mode)
+		v.Listed = v.Drop
+		return v
+	}
 	t.match(&s)
 	if !s.drops() {
 		t.charge(&s)
@@ -46,7 +52,6 @@ func (t *Table) match(s *search) {
 	}
 	t.prefixes.each(p.Src, s.consider)
 	t.prefixes.each(p.Dst, s.considerNew)
-	s.bulk(t.bulk)
 }
 
 // charge asks the budgets that the packet falls under, the sender's own before

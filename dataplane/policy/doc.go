@@ -8,7 +8,7 @@
 // service's, a pair's, an address's and a prefix's, the source before the destination,
 // and the longer prefix before the shorter. The table is bounded and says
 // ErrFull; it never gives up a rule to make room for another. Beside the rules
-// it holds one bulk set, which is replaced whole and asked after them.
+// it holds one bulk set, which is replaced whole and asked before them.
 //
 // Guard stands in front of it and bounds harm: it refuses a rule that a
 // never-block entry makes void, that is too wide, that is one too many this

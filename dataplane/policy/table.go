@@ -38,6 +38,7 @@ type Verdict struct {
 	Action dataplane.Action
 	Reason uint32 // of the deciding rule, with Drop
 	First  bool   // with Drop: the deciding rule's first drop in this mode
+	Listed bool   // with Drop: the bulk set decided
 }
 
 type service struct {

@@ -292,7 +292,7 @@ func mark(r *flow.Record, dir int, inside [2]bool) {
 
 // drop counts a packet that a rule refuses.
 func (p *Plane) drop(q *parsed, s *state, inside [2]bool, v policy.Verdict, t int64) (passed bool) {
-	if s != nil {
+	if s != nil && !v.Listed {
 		s.rec.Dropped++
 	}
 	if v.First {

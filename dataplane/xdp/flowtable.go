@@ -132,6 +132,9 @@ type flowTable struct {
 	stuck map[*uint32]uint32
 }
 
+// slotOf is where the slot of a bucket's way lies, as in bpf/flowtable.h.
+func (t *flowTable) slotOf(bucket, way int) int { return way*len(t.buckets) + bucket }
+
 // mapInto maps an array of the kernel as a slice.
 func mapInto[T any](into *[]T, held *[][]byte, m *ebpf.Map) error {
 	var one T
@@ -218,7 +221,7 @@ func (t *flowTable) idle(now, least int64, quiet quietFor) ([]flowRef, error) {
 			if recent(tick, b.Seen[way], least) {
 				continue
 			}
-			at := i*waysOfBucket + way
+			at := t.slotOf(i, way)
 			if steady(&t.slots[at].Seq, &t.slots[at], &slot) && slot.Live != 0 && isQuiet(&slot.Key, &slot.Flow, now, quiet) {
 				idle = append(idle, flowRef{key: slot.Key, id: slot.Flow.Id, at: uint32(at)})
 			}
@@ -261,7 +264,7 @@ func (t *flowTable) freeStuck() {
 			unlockSeq(&b.Seq)
 		}
 		for way := range waysOfBucket {
-			s := &t.slots[i*waysOfBucket+way]
+			s := &t.slots[t.slotOf(i, way)]
 			if look(&s.Seq) {
 				s.Live = 0
 				b.Tags[way] = 0
@@ -296,7 +299,8 @@ func (t *flowTable) end(ref *flowRef, now int64, quiet quietFor) (f kernelFlow, 
 		return f, false, nil
 	}
 	s.Live = 0
-	t.buckets[ref.at/waysOfBucket].Tags[ref.at%waysOfBucket] = 0
+	n := uint32(len(t.buckets))
+	t.buckets[ref.at%n].Tags[ref.at/n] = 0
 	return s.Flow, true, nil
 }
 

@@ -112,6 +112,9 @@ type kernelCounters struct {
 	EventTat       uint64
 	AnswerTat      uint64
 	AnswersLost    uint64
+	Tick           uint64
+	Seconds        uint32
+	Pad            uint32
 }
 
 type kernelDnsAnswer struct {
@@ -275,12 +278,16 @@ type kernelNever struct {
 	_   structs.HostLayout
 	N   uint32
 	Pad uint32
-	T   [16]struct {
-		_       structs.HostLayout
-		Port    uint16
-		Proto   uint8
-		AnySide uint8
-	}
+	T   [16]kernelNeverTuple
+}
+
+type kernelNeverBits struct {
+	_     structs.HostLayout
+	Addrs [512]uint64
+	Some  [512]uint64
+	Nets4 [1024]uint64
+	Nets6 [1024]uint64
+	Ports [1024]uint64
 }
 
 type kernelNeverKey struct {
@@ -288,6 +295,13 @@ type kernelNeverKey struct {
 	Bits   uint32
 	Family uint32
 	Addr   kernelAddr
+}
+
+type kernelNeverTuple struct {
+	_       structs.HostLayout
+	Port    uint16
+	Proto   uint8
+	AnySide uint8
 }
 
 type kernelPairKey struct {
@@ -329,6 +343,24 @@ type kernelPkt struct {
 	CanAnswer uint8
 	Way       uint8
 	Pad       [2]uint8
+	Match     struct {
+		_       structs.HostLayout
+		Now     uint64
+		Action  uint32
+		Reason  uint32
+		By      uint32
+		Told    uint32
+		Budgets uint32
+		Pad     uint32
+	}
+	Spot struct {
+		_      structs.HostLayout
+		Bucket [2]uint32
+		At     uint32
+		Tag    uint16
+		Side   uint8
+		Way    uint8
+	}
 }
 
 type kernelPrefixKey struct {
@@ -414,6 +446,7 @@ const (
 	kernelMapFlowsLru      = "flows_lru"
 	kernelMapGuards        = "guards"
 	kernelMapNetworks      = "networks"
+	kernelMapNeverMarks    = "never_marks"
 	kernelMapNevers        = "nevers"
 	kernelMapPairs         = "pairs"
 	kernelMapPrefixes      = "prefixes"
@@ -433,6 +466,7 @@ const (
 	kernelVarBulkCell6Type = "bulk_cell6_type"
 	kernelVarBulkCellType  = "bulk_cell_type"
 	kernelVarBulkHeadType  = "bulk_head_type"
+	kernelVarEventType     = "event_type"
 	kernelVarLinkRaw       = "link_raw"
 	kernelVarN_buckets     = "n_buckets"
 	kernelVarOutside       = "outside"
@@ -510,6 +544,7 @@ type kernelMapSpecs struct {
 	FlowsLru    *ebpf.MapSpec `ebpf:"flows_lru"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
 	Networks    *ebpf.MapSpec `ebpf:"networks"`
+	NeverMarks  *ebpf.MapSpec `ebpf:"never_marks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
 	Pairs       *ebpf.MapSpec `ebpf:"pairs"`
 	Prefixes    *ebpf.MapSpec `ebpf:"prefixes"`
@@ -533,6 +568,7 @@ type kernelVariableSpecs struct {
 	BulkCell6Type *ebpf.VariableSpec `ebpf:"bulk_cell6_type"`
 	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
+	EventType     *ebpf.VariableSpec `ebpf:"event_type"`
 	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
 	N_buckets     *ebpf.VariableSpec `ebpf:"n_buckets"`
 	Outside       *ebpf.VariableSpec `ebpf:"outside"`
@@ -580,6 +616,7 @@ type kernelMaps struct {
 	FlowsLru    *ebpf.Map `ebpf:"flows_lru"`
 	Guards      *ebpf.Map `ebpf:"guards"`
 	Networks    *ebpf.Map `ebpf:"networks"`
+	NeverMarks  *ebpf.Map `ebpf:"never_marks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
 	Pairs       *ebpf.Map `ebpf:"pairs"`
 	Prefixes    *ebpf.Map `ebpf:"prefixes"`
@@ -615,6 +652,7 @@ func (m *kernelMaps) Close() error {
 		m.FlowsLru,
 		m.Guards,
 		m.Networks,
+		m.NeverMarks,
 		m.Nevers,
 		m.Pairs,
 		m.Prefixes,
@@ -639,6 +677,7 @@ type kernelVariables struct {
 	BulkCell6Type *ebpf.Variable `ebpf:"bulk_cell6_type"`
 	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
+	EventType     *ebpf.Variable `ebpf:"event_type"`
 	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
 	N_buckets     *ebpf.Variable `ebpf:"n_buckets"`
 	Outside       *ebpf.Variable `ebpf:"outside"`

@@ -114,12 +114,17 @@ func markBits(bits []uint32, in table, t dataplane.Target) []uint32 {
 }
 
 func addrBits(bits []uint32, a netip.Addr) []uint32 {
+	x := addrHash(a)
+	w := uint32(x>>51) & (markWords - 1)
+	return append(bits, w*64+uint32(x>>8&63), w*64+uint32(x>>16&63))
+}
+
+// addrHash is mark_of's in bpf/marks.h.
+func addrHash(a netip.Addr) uint64 {
 	k := toKernel(a)
 	x := (k.Lo ^ k.Hi*0x9e3779b97f4a7c15) * 0xbf58476d1ce4e5b9
 	x ^= x >> 32
-	x *= 0x94d049bb133111eb
-	w := uint32(x>>51) & (markWords - 1)
-	return append(bits, w*64+uint32(x>>8&63), w*64+uint32(x>>16&63))
+	return x * 0x94d049bb133111eb
 }
 
 // netBits are those of every /16 that a prefix touches.

@@ -18,7 +18,7 @@ const neverTuples = len(kernelNever{}.T)
 // carries the entries of those around it: at most 16 together, else
 // [dataplane.ErrFull].
 func (p *Plane) SetNever(entries []dataplane.Never) error {
-	if err := p.setList(entries, p.objs.Nevers, &p.cfg.Nevers); err != nil {
+	if err := p.setList(entries, p.objs.Nevers, &p.cfg.Nevers, p.markNever); err != nil {
 		return fmt.Errorf("never-block list: %w", err)
 	}
 	return nil
@@ -26,14 +26,15 @@ func (p *Plane) SetNever(entries []dataplane.Never) error {
 
 // SetRemediation implements [dataplane.Plane], with the bounds of SetNever.
 func (p *Plane) SetRemediation(entries []dataplane.Never) error {
-	if err := p.setList(entries, p.objs.Remedies, &p.cfg.Remedies); err != nil {
+	if err := p.setList(entries, p.objs.Remedies, &p.cfg.Remedies, nil); err != nil {
 		return fmt.Errorf("remediation list: %w", err)
 	}
 	return nil
 }
 
-// setList makes entries the content of a list whose switch in the settings is on.
-func (p *Plane) setList(entries []dataplane.Never, in *ebpf.Map, on *uint32) error {
+// setList makes entries the content of a list whose switch in the settings is
+// on. mark, if any, is told what the list may hold, ahead of each change.
+func (p *Plane) setList(entries []dataplane.Never, in *ebpf.Map, on *uint32, mark func(now, next map[kernelNeverKey]kernelNever) error) error {
 	want, err := flatten(entries)
 	if err != nil {
 		return err
@@ -42,6 +43,16 @@ func (p *Plane) setList(entries []dataplane.Never, in *ebpf.Map, on *uint32) err
 	defer p.mu.Unlock()
 	if p.closed {
 		return dataplane.ErrClosed
+	}
+	if mark == nil {
+		mark = func(_, _ map[kernelNeverKey]kernelNever) error { return nil }
+	}
+	was, err := listed(in)
+	if err != nil {
+		return err
+	}
+	if err := mark(was, want); err != nil {
+		return err
 	}
 	if len(want) > 0 && *on == 0 {
 		*on = 1
@@ -55,7 +66,7 @@ func (p *Plane) setList(entries []dataplane.Never, in *ebpf.Map, on *uint32) err
 			return full(err)
 		}
 	}
-	if err := prune(in, want); err != nil {
+	if err := errors.Join(prune(in, want), mark(nil, want)); err != nil {
 		return err
 	}
 	*on = uint32(min(len(want), 1))

@@ -37,7 +37,7 @@ var programPins = map[string]string{pinXDP: "prog_xdp", pinTCX: "prog_tcx"}
 const tablesPrefix = "tables-v"
 
 // abiVersion is raised when maps with equal layouts change their meaning.
-const abiVersion = 1
+const abiVersion = 2
 
 // pins is where links and tables are kept:
 //

@@ -353,6 +353,9 @@ func (p *Plane) restore(reused bool) error {
 			*on = 1
 		}
 	}
+	if err := p.remarkNever(); err != nil {
+		return err
+	}
 	if err := p.writeConfig(); err != nil {
 		return err
 	}

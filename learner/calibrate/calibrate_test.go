@@ -123,3 +123,75 @@ func TestFloorAndOddScores(t *testing.T) {
 		t.Error("NaN accepted")
 	}
 }
+
+// Textbook values (Clopper and Pearson 1934; Garwood 1936), and twins by sums.
+func TestExactIntervals(t *testing.T) {
+	near := func(a, b float64) bool { return math.Abs(a-b) < 1e-6*math.Max(1, math.Abs(b)) }
+	if lo, hi := Binomial(0, 10, 0.95); lo != 0 || !near(hi, 0.3084971) {
+		t.Errorf("0 of 10: %v %v", lo, hi)
+	}
+	if lo, hi := Poisson(0, 1, 0.95); lo != 0 || !near(hi, 3.688879454) {
+		t.Errorf("0: %v %v", lo, hi)
+	}
+	if lo, hi := Poisson(10, 2, 0.95); !near(lo, 4.795389/2) || !near(hi, 18.390357/2) {
+		t.Errorf("10 in 2: %v %v", lo, hi)
+	}
+	for _, k := range []int{1, 3, 17, 49} {
+		const n = 50
+		lo, hi := Binomial(k, n, 0.95)
+		var below, above float64 // P(X <= k | hi), P(X >= k | lo)
+		for i := range n + 1 {
+			term := func(p float64) float64 {
+				a, _ := math.Lgamma(n + 1)
+				b, _ := math.Lgamma(float64(i + 1))
+				c, _ := math.Lgamma(float64(n - i + 1))
+				return math.Exp(a - b - c + float64(i)*math.Log(p) + float64(n-i)*math.Log1p(-p))
+			}
+			if i <= k {
+				below += term(hi)
+			}
+			if i >= k {
+				above += term(lo)
+			}
+		}
+		if !near(below, 0.025) || !near(above, 0.025) {
+			t.Errorf("%d of %d: [%v, %v] leaves %v and %v: expected 0.025 each", k, n, lo, hi, below, above)
+		}
+	}
+	if lo, hi := Binomial(3, 0, 0.95); lo != 0 || hi != 1 {
+		t.Errorf("nothing seen: %v %v", lo, hi)
+	}
+}
+
+// On p-values that are what they claim, a level is the share itself, counted
+// or fitted; one loud cause does not move it.
+func TestTrackTellsTheLevel(t *testing.T) {
+	rng := rand.New(rand.NewPCG(7, 8))
+	tr := NewTrack(20_000)
+	for range 100 {
+		tr.Add(rng.Float64(), rng.Uint64())
+	}
+	if _, ok := tr.Level(0.01); ok {
+		t.Error("a level from a hundred flows")
+	}
+	for range 30_000 {
+		tr.Add(rng.Float64(), rng.Uint64())
+	}
+	for _, share := range []float64{0.1, 1e-2, 1e-3, 1e-4} {
+		if level, ok := tr.Level(share); !ok || level < share/1.6 || level > share*1.6 {
+			t.Errorf("share %g: level %g", share, level)
+		}
+	}
+	for range 50_000 {
+		tr.Add(1e-6, 42)
+	}
+	if level, _ := tr.Level(0.1); level < 0.03 {
+		t.Errorf("one loud cause moved the level of 0.1 to %g", level)
+	}
+	tr.Add(math.NaN(), 1)
+	tr.Add(0, 1)
+	tr.Reset()
+	if tr.Len() != 0 {
+		t.Error("not forgotten")
+	}
+}

@@ -153,35 +153,35 @@ func twice(ids []string) bool {
 	return false
 }
 
-func (m *Model) check() error {
-	p := Proposal{ID: m.ID, Parent: m.Parent, Base: m.Base, Origin: m.Origin, Data: m.Data}
+func (x *Model) check() error {
+	p := Proposal{ID: x.ID, Parent: x.Parent, Base: x.Base, Origin: x.Origin, Data: x.Data}
 	if err := p.check(); err != nil {
 		return err
 	}
 	switch {
-	case m.Base == "":
-		return fmt.Errorf("model %.12s: base: expected one", m.ID)
-	case !slices.Contains([]Stage{Candidate, Shadow, Canary, Active, Retired}, m.Stage):
-		return fmt.Errorf("model %.12s: stage %.20q: expected candidate, shadow, canary, active or retired", m.ID, m.Stage)
-	case m.Stage == Retired && !slices.Contains([]End{Refused, Superseded, RolledBack}, m.End), m.Stage != Retired && m.End != "":
-		return fmt.Errorf("model %.12s: end %.20q: expected refused, superseded or rolled-back for a retired model, and none else", m.ID, m.End)
-	case len(m.History) < 1 || len(m.History) > maxHistory:
-		return fmt.Errorf("model %.12s: history of %d steps: expected 1 to %d", m.ID, len(m.History), maxHistory)
-	case !sane(m.Since) || !sane(m.Data.From) || !sane(m.Data.Until):
-		return fmt.Errorf("model %.12s: times: expected years 1 to 9999", m.ID)
+	case x.Base == "":
+		return fmt.Errorf("model %.12s: base: expected one", x.ID)
+	case !slices.Contains([]Stage{Candidate, Shadow, Canary, Active, Retired}, x.Stage):
+		return fmt.Errorf("model %.12s: stage %.20q: expected candidate, shadow, canary, active or retired", x.ID, x.Stage)
+	case x.Stage == Retired && !slices.Contains([]End{Refused, Superseded, RolledBack}, x.End), x.Stage != Retired && x.End != "":
+		return fmt.Errorf("model %.12s: end %.20q: expected refused, superseded or rolled-back for a retired model, and none else", x.ID, x.End)
+	case len(x.History) < 1 || len(x.History) > maxHistory:
+		return fmt.Errorf("model %.12s: history of %d steps: expected 1 to %d", x.ID, len(x.History), maxHistory)
+	case !sane(x.Since) || !sane(x.Data.From) || !sane(x.Data.Until):
+		return fmt.Errorf("model %.12s: times: expected years 1 to 9999", x.ID)
 	}
-	for i := range m.History {
-		if err := m.History[i].check(); err != nil {
-			return fmt.Errorf("model %.12s: history[%d]: %w", m.ID, i, err)
+	for i := range x.History {
+		if err := x.History[i].check(); err != nil {
+			return fmt.Errorf("model %.12s: history[%d]: %w", x.ID, i, err)
 		}
 	}
-	if m.Trial != nil {
-		if err := m.Trial.check(); err != nil {
-			return fmt.Errorf("model %.12s: trial: %w", m.ID, err)
+	if x.Trial != nil {
+		if err := x.Trial.check(); err != nil {
+			return fmt.Errorf("model %.12s: trial: %w", x.ID, err)
 		}
 	}
-	if err := m.Live.check(); err != nil {
-		return fmt.Errorf("model %.12s: live: %w", m.ID, err)
+	if err := x.Live.check(); err != nil {
+		return fmt.Errorf("model %.12s: live: %w", x.ID, err)
 	}
 	return nil
 }

@@ -24,7 +24,7 @@ type Options struct {
 	Canary  time.Duration // [30 min]
 	Share   float64       // of hosts in canary [0.1]
 	Reports int           // that each of the two stages needs as well [1000]
-	Longest time.Duration // a stage that has too few reports by then ends [24 h]
+	Longest time.Duration // a shadow that has too few reports by then is refused; a canary goes on after four lengths [24 h]
 	Watch   time.Duration // how long a new active model is watched beside its predecessor [24 h]
 	Look    time.Duration // between examinations of the active model [10 min]
 

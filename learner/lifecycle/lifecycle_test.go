@@ -199,6 +199,31 @@ func TestFewReportsDecideNothing(t *testing.T) {
 	}
 }
 
+// A small site may have no host in a canary: after four lengths it goes on. A
+// shadow that nobody's traffic judged is refused instead.
+func TestSilentStages(t *testing.T) {
+	s := newSite(t)
+	s.promoted(1, lifecycle.Local)
+	s.propose(2, lifecycle.Local)
+	s.pass(id(2))
+	s.now = s.now.Add(3 * time.Minute)
+	s.do(s.m.Tick(s.now), nil)
+	if s.roles.Canary != id(2) {
+		t.Fatalf("%+v", s.roles)
+	}
+	s.now = s.now.Add(90 * time.Second)
+	s.do(s.m.Tick(s.now), nil)
+	if s.roles.Active != id(2) {
+		t.Errorf("%+v: expected a canary without hosts to go on", s.roles)
+	}
+	s.propose(3, lifecycle.Local)
+	s.now = s.now.Add(25 * time.Hour)
+	s.do(s.m.Tick(s.now), nil)
+	if x, _ := s.m.Model(id(3)); x.End != lifecycle.Refused || !strings.Contains(s.last(id(3)).Why, "only 0 reports") {
+		t.Errorf("%s %s: %s", x.Stage, x.End, s.last(id(3)).Why)
+	}
+}
+
 // What is measured live, beside the active model, refuses a shadow, and the
 // same numbers by chance do not.
 func TestLiveTrafficRefuses(t *testing.T) {

@@ -20,6 +20,7 @@ const (
 	maxHistory   = 24 // steps of one model
 	maxFallbacks = 8
 	askAgain     = time.Minute // after an examination that was not answered
+	patience     = 4           // lengths of a canary that wait for its hosts' reports
 )
 
 var idForm = regexp.MustCompile(`^[0-9a-f]{1,64}$`)
@@ -141,6 +142,9 @@ func (p *Proposal) words() string {
 	s := fmt.Sprintf("made from %d reports of normal traffic and %d labelled examples", p.Data.Normals, p.Data.Attacks)
 	if p.Origin == Round {
 		s += fmt.Sprintf(", with the mesh's part of round %d", p.Round)
+	}
+	if p.Why != "" {
+		s += ", because " + p.Why
 	}
 	return s
 }
@@ -374,13 +378,19 @@ func (m *Machine) over(now time.Time, x *Model) (done bool, against string) {
 	if age >= length && x.Live.Reports >= m.o.Reports {
 		return true, ""
 	}
-	if age < max(m.o.Longest, length) {
+	longest := max(m.o.Longest, length)
+	if x.Stage == Canary {
+		// A small site may have no host among the chosen ones, or a silent one;
+		// that is no fault of the model, whose shadow was on all.
+		longest = patience * length
+	}
+	if age < longest {
 		return false, ""
 	}
 	if x.Stage == Shadow && x.Live.Reports < m.o.MinNormals && m.st.Active != "" {
 		return true, fmt.Sprintf("refused: only %d reports came in %s to judge it on, %d are needed", x.Live.Reports, age.Round(time.Second), m.o.MinNormals)
 	}
-	return true, "" // few reports of the canary's hosts are no fault: its shadow was on all
+	return true, ""
 }
 
 // Promote makes a model active by the operator's word, ahead of its time. It

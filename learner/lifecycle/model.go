@@ -55,6 +55,7 @@ type Proposal struct {
 	Origin string // Local or Round
 	Round  uint64 // whose shared part is inside, 0 for none
 	Data   Window
+	Why    string // it was made ahead of its time, "" when it was not
 }
 
 // Step is one change of a model's stage, and why.
@@ -88,13 +89,13 @@ type Model struct {
 	History []Step `json:"history"`
 }
 
-func (m *Model) copy() Model {
-	c := *m
-	if m.Trial != nil {
-		t := *m.Trial
+func (x *Model) copy() Model {
+	c := *x
+	if x.Trial != nil {
+		t := *x.Trial
 		c.Trial = &t
 	}
-	c.History = append([]Step(nil), m.History...)
+	c.History = append([]Step(nil), x.History...)
 	return c
 }
 

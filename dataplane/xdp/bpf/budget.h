@@ -294,7 +294,7 @@ __noinline int admit(struct pkt *p, __u64 now)
 	}
 	if (p->way & WAY_JOIN || !f->breaker || (!breaker(f, s, p, now) && !backscatter(s, p)))
 		return ADMIT;
-	if ((inbound && proof_of(&p->src, now)) || never_block(p, now))
+	if ((inbound && proof_of(&p->src, now)) || never_block(p))
 		return ADMIT;
 	if (inbound && f->breaker_drops)
 		return FATE(REFUSE, BREAKER_OPENED);

@@ -246,12 +246,21 @@ __noinline __u32 bulk_nets4(__u32 slot, __u32 key, __u32 now)
 	return 0;
 }
 
+/*
+ * The meta of an address or of the longest prefix that holds it and lives, or 0.
+ * What most packets of a listed source take is written out, as each call costs
+ * as much as a look at a table.
+ */
 static __always_inline __u32 bulk_find4(struct bulk_head *h, __u32 slot, __u32 key, __u32 now)
 {
 	__u64 hash = bulk_hash(h, key);
 
 	if (bloom_has(h, hash)) {
-		__u32 meta = bulk_probe(slot, h->addrs.at + scale(hash, h->addrs.n), key);
+		__u32 at = h->addrs.at + scale(hash, h->addrs.n), meta;
+		struct bulk_cell *c = bulk_cell_of(slot, at);
+		__u64 w = c ? c->w[bulk_way(key) & 7] : 0;
+
+		meta = (__u32)w == key && w >> 32 ? w >> 32 : bulk_probe(slot, at, key);
 		if (meta && bulk_lives(meta, now))
 			return meta;
 	}
@@ -301,42 +310,37 @@ static __always_inline __u32 bulk_find(struct bulk_head *h, __u32 slot, const st
 	return bulk_find6(slot, be64(a->hi), be64(a->lo), now);
 }
 
-/* Asks the bulk set of a slot about the source, and if it is not listed, about the destination. */
-__noinline int match_bulk(struct match *m, struct pkt *p, __u32 slot)
+/*
+ * Asks the set of a slot about the source, and if it is not listed, about the
+ * destination. Returns the place of the reason in bulk_hits plus one, or 0.
+ */
+static __always_inline __u32 ask_bulk(struct counters *n, const struct pkt *p, __u32 slot)
 {
 	struct bulk_head *h = bulk_head_of(slot);
-	__u32 meta, now, at;
-	__u64 *hits;
+	__u32 meta, now;
 
-	if (!m || !p || !h)
+	if (!h)
 		return 0;
-	now = m->now_us / 1000000 - h->base;
+	now = seconds_now(n) - h->base;
 	meta = bulk_find(h, slot, &p->src, now);
 	if (!meta)
 		meta = bulk_find(h, slot, &p->dst, now);
-	if (!meta)
+	if (likely(!meta))
 		return 0;
-	at = meta & (BULK_REASONS - 1);
-	m->action = ACT_BLOCK;
-	m->reason = h->reasons[at];
-	m->by = BY_BULK;
-	m->told = h->told[at];
-	m->place = slot * BULK_REASONS + at;
-	at = m->place;
-	hits = bpf_map_lookup_elem(&bulk_hits, &at);
-	if (hits)
-		*hits += p->segs;
-	return 0;
+	return slot * BULK_REASONS + (meta & (BULK_REASONS - 1)) + 1;
 }
 
-/* Marks that the first drop of the reason that decided is told. Says whether it was new. */
-static __always_inline int bulk_first_drop(const struct match *m, __u32 bit)
+static __always_inline void count_listed(__u32 place, const struct pkt *p)
 {
-	struct bulk_head *h = bulk_head_of(m->place / BULK_REASONS);
+	__u64 *hits = bpf_map_lookup_elem(&bulk_hits, &place);
 
-	if (!h)
-		return 0; /* the set was replaced just now */
-	return !(__sync_fetch_and_or(&h->told[m->place & (BULK_REASONS - 1)], bit) & bit);
+	if (hits)
+		*hits += p->segs;
+}
+
+static __always_inline int is_told(const struct bulk_head *h, __u32 place, __u32 bit)
+{
+	return !h || h->told[place & (BULK_REASONS - 1)] & bit;
 }
 
 #endif

@@ -11,6 +11,32 @@ static __always_inline __u16 *marks_of(struct flow *f, __u8 from_b)
 	return &f->marks[from_b & 1];
 }
 
+/*
+ * What is known of a direction. The barriers keep the compiler from putting an
+ * offset into a pointer by OR, which verifiers refuse.
+ */
+static __always_inline struct dir *dir_of(struct flow *f, __u8 from_b)
+{
+	struct dir *d = &f->d[0];
+
+	KNOWN(d);
+	if (from_b)
+		d++;
+	KNOWN(d);
+	return d;
+}
+
+static __always_inline struct rare *rare_of(struct flow *f, __u8 from_b)
+{
+	struct rare *r = &f->r[0];
+
+	KNOWN(r);
+	if (from_b)
+		r++;
+	KNOWN(r);
+	return r;
+}
+
 static __always_inline __u16 side_mark_at(__u8 hook)
 {
 	return hook == FROM_INSIDE ? M_SENDER_IN : M_RECEIVER_IN;
@@ -21,8 +47,11 @@ static __always_inline __u16 side_mark(const struct pkt *p)
 	return side_mark_at(p->hook);
 }
 
+/* For the code generator, which finds types by what is not inlined. */
+const struct event *const event_type __attribute__((used));
+
 /* Fills an event. Without a flow, the record holds only who and when. */
-static __noinline void fill(struct event *e, struct pkt *p, struct flow *f)
+static __always_inline void fill(struct event *e, struct pkt *p, struct flow *f)
 {
 	e->key = p->key;
 	if (f) {
@@ -68,9 +97,14 @@ __noinline int emit(struct pkt *p, struct flow *f, __u64 now, __u64 what)
 	return 0;
 }
 
+/* Divides by multiplication where that is exact: up to 4 seconds, which is nearly always. */
 static __always_inline __u32 micros(__u64 ns)
 {
-	__u64 us = ns / 1000;
+	__u64 us;
+
+	if (likely(ns <= 0xffffffffULL))
+		return ns * 274877907 >> 38;
+	us = ns / 1000;
 	return us > 0xffffffffULL ? 0xffffffff : us;
 }
 
@@ -81,13 +115,11 @@ static __always_inline void inc16(__u16 *p)
 }
 
 /* Sizes, counts and gaps. An aggregated packet counts as what it is on the wire. */
-__noinline int count(struct dir *d, struct rare *r, struct pkt *p, __u64 now)
+static __always_inline void count(struct dir *d, struct rare *r, const struct pkt *p, __u64 now)
 {
 	__u32 full, last, n;
 	__u64 sq, gap_sq;
 
-	if (!d || !r || !p)
-		return 0;
 	full = last = p->ip_len;
 	n = p->segs;
 	if (n > 1) {
@@ -120,7 +152,6 @@ __noinline int count(struct dir *d, struct rare *r, struct pkt *p, __u64 now)
 	d->packets += n;
 	d->bytes += p->payload + (__u64)n * p->hdr_len;
 	d->payload += p->payload;
-	return 0;
 }
 
 static __always_inline __u8 hint(__u32 w)
@@ -180,8 +211,8 @@ __noinline int first_payloads(struct flow *f, struct pkt *p, __u64 now)
  */
 static __always_inline __u16 answered(struct flow *f, struct pkt *p, __u32 side, __u64 now)
 {
-	struct dir *me = p->from_b ? &f->d[1] : &f->d[0];
-	struct rare *theirs = p->from_b ? &f->r[0] : &f->r[1];
+	struct dir *me = dir_of(f, p->from_b);
+	struct rare *theirs = rare_of(f, !p->from_b);
 	__u32 us;
 
 	if (p->ack == theirs->isn + 1) {
@@ -201,18 +232,16 @@ static __always_inline __u16 answered(struct flow *f, struct pkt *p, __u32 side,
 }
 
 /* Sequence numbers, handshake and end. Returns how the flow ended, if it did. */
-__noinline int track_tcp(struct flow *f, struct pkt *p, __u64 now)
+static __always_inline int track_tcp(struct flow *f, struct pkt *p, __u64 now)
 {
 	struct dir *me;
 	struct rare *mine, *yours;
 	__u32 side, end;
 	__u16 marks, theirs;
 
-	if (!f || !p)
-		return END_OPEN;
-	me = p->from_b ? &f->d[1] : &f->d[0];
-	mine = p->from_b ? &f->r[1] : &f->r[0];
-	yours = p->from_b ? &f->r[0] : &f->r[1];
+	me = dir_of(f, p->from_b);
+	mine = rare_of(f, p->from_b);
+	yours = rare_of(f, !p->from_b);
 	end = p->seq + p->payload + !!(p->flags & T_SYN) + !!(p->flags & T_FIN);
 	if (!f->init_sure && (p->flags & (T_SYN | T_ACK)) == T_SYN) {
 		f->init_b = p->from_b;
@@ -283,11 +312,19 @@ static __always_inline __u32 milestone(__u32 n)
 	return 1U << (e & 31);
 }
 
+/* Reports f if it reached a milestone since it had before packets. */
+__noinline int pass_milestone(struct flow *f, struct pkt *p, __u32 before, __u64 now)
+{
+	if (f && p && milestone(before + p->segs) > before)
+		emit(p, f, now, WHAT(EV_MILESTONE, 0, 0));
+	return 0;
+}
+
 /* Adds p to its flow. Says how the flow ended, if it did. */
 static __always_inline __u32 enter(struct flow *f, struct pkt *p, __u64 now)
 {
 	f->packets += p->segs;
-	count(p->from_b ? &f->d[1] : &f->d[0], p->from_b ? &f->r[1] : &f->r[0], p, now);
+	count(dir_of(f, p->from_b), rare_of(f, p->from_b), p, now);
 	*marks_of(f, p->from_b) |= side_mark(p);
 	if (p->payload && f->n_first < FIRST)
 		first_payloads(f, p, now);
@@ -298,23 +335,24 @@ static __always_inline __u32 enter(struct flow *f, struct pkt *p, __u64 now)
  * Adds p to its flow and reports it when that is due. Says whether the flow
  * ended. The caller has the flow for himself.
  */
-__noinline int account(struct flow *f, struct pkt *p, __u64 now)
+static __always_inline int account_here(struct flow *f, struct pkt *p, __u64 now)
 {
-	__u32 at, before, end;
+	__u32 before = f->packets, end = enter(f, p, now);
 
-	if (!f || !p)
-		return 0;
-	before = f->packets;
-	end = enter(f, p, now);
 	if (end) {
 		f->ended = 1;
 		emit(p, f, now, WHAT(EV_END, end, 0));
 		return 1;
 	}
-	at = milestone(before + p->segs);
-	if (at > before)
-		emit(p, f, now, WHAT(EV_MILESTONE, 0, 0));
+	if (unlikely((before ^ (before + p->segs)) > before)) /* a power of two was passed */
+		pass_milestone(f, p, before, now);
 	return 0;
+}
+
+/* By itself, for all but the packets of flows that are known, which are most. */
+__noinline int account(struct flow *f, struct pkt *p, __u64 now)
+{
+	return f && p ? account_here(f, p, now) : 0;
 }
 
 #endif

@@ -95,13 +95,15 @@ const volatile __u8 stores_in_order = 0; /* x86 */
 
 enum { NOWHERE, IN_EGG, IN_SLOT };
 
-/* Where a flow is, or may be: its buckets, and its slot or egg when found. */
-struct spot {
-	__u32 bucket[2];
-	__u32 at;
-	__u16 tag;
-	__u8 side, way;
-};
+/* The bucket of the slot that s names. Both are read, as a spot may lie on the stack. */
+static __always_inline __u32 home(const struct spot *s)
+{
+	__u32 one = s->bucket[0], two = s->bucket[1];
+
+	KNOWN(one);
+	KNOWN(two);
+	return s->side ? two : one;
+}
 
 #define PATIENCE 128	/* tries for a lock: a few times as long as anybody holds one */
 
@@ -152,6 +154,16 @@ static __always_inline struct slot *slot_at(__u32 i)
 	return bpf_map_lookup_elem(&flow_slots, &i);
 }
 
+/*
+ * Where the slots of a bucket lie: those of one way of all buckets together.
+ * As a bucket fills from its first way on, a table that is not full is dense:
+ * what is in use spans few pages.
+ */
+static __always_inline __u32 slot_of(__u32 bucket, __u32 way)
+{
+	return way * n_buckets + bucket;
+}
+
 static __always_inline struct egg *egg_at(__u32 i)
 {
 	return bpf_map_lookup_elem(&flow_eggs, &i);
@@ -191,23 +203,27 @@ static __always_inline __u32 lanes(__u64 word, __u64 tags)
 	return (x >> 15) * 0x0001000200040008ULL >> 48 & 15;
 }
 
+/*
+ * The lowest bit of 16, by a de Bruijn sequence (Leiserson, Prokop and Randall,
+ * "Using de Bruijn sequences to index a 1 in a computer word", 1998). Without
+ * branches: verifiers would follow each result by itself.
+ */
+static const __u8 bit_at[16] = {0, 1, 2, 5, 3, 9, 6, 11, 15, 4, 8, 10, 14, 7, 13, 12};
+
 static __always_inline __u32 lowest(__u32 m)
 {
-	__u32 i = 0;
+	return bit_at[((m & -m) * 0x09af & 0xffff) >> 12] & 15;
+}
 
-	if (!(m & 0xff)) {
-		i = 8;
-		m >>= 8;
-	}
-	if (!(m & 15)) {
-		i += 4;
-		m >>= 4;
-	}
-	if (!(m & 3)) {
-		i += 2;
-		m >>= 2;
-	}
-	return i + !(m & 1);
+static const __u8 ones[16] = {0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4};
+
+/* One bit for each slot of b whose tag is tag; false ones are rare, and none is the lowest. */
+static __always_inline __u32 fits_tag(const struct bucket *b, __u16 tag)
+{
+	__u64 tags = tag * 0x0001000100010001ULL;
+	const __u64 *w = (const __u64 *)b->tags;
+
+	return lanes(w[0], tags) | lanes(w[1], tags) << 4 | lanes(w[2], tags) << 8;
 }
 
 /* Looks for p's flow at the slots of a bucket whose tags fit. */
@@ -216,7 +232,7 @@ __noinline int seek_slots(struct pkt *p, struct spot *s, __u32 found)
 	if (!p || !s)
 		return NOWHERE;
 	for (int i = 0; i < WAYS && found; i++) {
-		__u32 way = lowest(found), at = s->bucket[s->side & 1] * WAYS + way;
+		__u32 way = lowest(found), at = slot_of(home(s), way);
 		struct slot *slot = slot_at(at);
 
 		if (!slot)
@@ -254,8 +270,6 @@ __noinline int seek_eggs(struct pkt *p, struct spot *s, __u32 found)
 __noinline int look(struct pkt *p, struct spot *s)
 {
 	struct bucket *b, *other;
-	const __u64 *w;
-	__u64 tags;
 	__u32 found;
 
 	if (!p || !s)
@@ -265,17 +279,14 @@ __noinline int look(struct pkt *p, struct spot *s)
 	if (!b || !other)
 		return NOWHERE;
 	TOUCH(other->seq);
-	tags = s->tag * 0x0001000100010001ULL;
-	w = (const __u64 *)b->tags;
-	found = lanes(w[0], tags) | lanes(w[1], tags) << 4 | lanes(w[2], tags) << 8;
+	found = fits_tag(b, s->tag);
 	s->side = 0;
 	if (found && seek_slots(p, s, found))
 		return IN_SLOT;
-	found = lanes(w[3], tags);
+	found = lanes(((const __u64 *)b->tags)[3], s->tag * 0x0001000100010001ULL);
 	if (found && seek_eggs(p, s, found))
 		return IN_EGG;
-	w = (const __u64 *)other->tags;
-	found = lanes(w[0], tags) | lanes(w[1], tags) << 4 | lanes(w[2], tags) << 8;
+	found = fits_tag(other, s->tag);
 	s->side = 1;
 	if (found && seek_slots(p, s, found))
 		return IN_SLOT;
@@ -293,25 +304,30 @@ __noinline int known_lru(struct pkt *p)
 	return bpf_map_lookup_elem(&flows_lru, &key) ? IN_SLOT : NOWHERE;
 }
 
-/* Says whether p's flow is known. s is for flow_track. */
-__noinline int flow_known(struct pkt *p, struct spot *s)
+/* Where p's flow may be. */
+static __always_inline void flow_spot(const struct pkt *p, struct spot *s)
 {
 	__u32 zero = 0, one, two;
-	struct seed *seed;
+	struct seed *seed = bpf_map_lookup_elem(&flow_seed, &zero);
 
-	if (!p || !s)
-		return 0;
-	if (use_lru)
-		return known_lru(p);
-	seed = bpf_map_lookup_elem(&flow_seed, &zero);
 	if (!seed)
-		return 0;
+		return;
 	hash(&p->key, seed, &one, &two);
 	s->bucket[0] = (__u64)one * n_buckets >> 32;
 	s->bucket[1] = (__u64)two * n_buckets >> 32;
 	/* The low bits, which chose no bucket: tables have less than 2^20. */
 	s->tag = (one & 0xff) | (two & 0xff) << 8;
 	s->tag += !s->tag;
+}
+
+/* Says whether p's flow is known. s is for flow_track. */
+__noinline int flow_known(struct pkt *p, struct spot *s)
+{
+	if (!p || !s)
+		return 0;
+	if (use_lru)
+		return known_lru(p);
+	flow_spot(p, s);
 	return look(p, s);
 }
 
@@ -330,7 +346,7 @@ static __always_inline void untracked(void)
  */
 static __always_inline __u8 rank_of(const struct flow *f, const struct pkt *p, __u8 was)
 {
-	const struct dir *me = p->from_b ? &f->d[1] : &f->d[0];
+	const struct dir *me = dir_of((struct flow *)f, p->from_b);
 
 	if (was == 3)
 		return 3;
@@ -345,21 +361,19 @@ static __always_inline __u8 rank_of(const struct flow *f, const struct pkt *p, _
 #define TICK(now) ((__u16)((now) >> 30) & TICKS)
 
 /* Counts p in a slot that the caller holds, lets go of it. Says whether the flow ended. */
-__noinline int settle(struct slot *slot, struct pkt *p, struct spot *s, __u64 now)
+static __always_inline int settle_here(struct slot *slot, struct pkt *p, struct spot *s, __u64 now)
 {
 	struct bucket *b;
 	__u16 seen;
 	__u32 way;
 	int ended;
 
-	if (!slot || !p || !s)
-		return 0;
 	if (!counts(&slot->flow, p)) {
 		unlock(&slot->seq);
 		return 0;
 	}
-	ended = account(&slot->flow, p, now);
-	b = bucket_at(s->bucket[s->side & 1]);
+	ended = account_here(&slot->flow, p, now);
+	b = bucket_at(home(s));
 	way = s->way;
 	KNOWN(way);
 	if (b && way < WAYS) {
@@ -375,6 +389,11 @@ __noinline int settle(struct slot *slot, struct pkt *p, struct spot *s, __u64 no
 	}
 	unlock(&slot->seq);
 	return ended;
+}
+
+__noinline int settle(struct slot *slot, struct pkt *p, struct spot *s, __u64 now)
+{
+	return slot && p && s ? settle_here(slot, p, s, now) : 0;
 }
 
 /* Takes hold of the slot at s, if p's flow is in it. */
@@ -432,8 +451,8 @@ __noinline int hatch(struct egg *e, struct flow *f)
 	enter(f, q, e->at);
 	*marks_of(f, e->from_b) |= e->again;
 	if (e->flags & T_RST) {
-		struct dir *d = e->from_b ? &f->d[1] : &f->d[0];
-		struct rare *r = e->from_b ? &f->r[1] : &f->r[0];
+		struct dir *d = dir_of(f, e->from_b);
+		struct rare *r = rare_of(f, e->from_b);
 
 		d->last += e->span * 1000ULL;
 		r->rst += e->more;
@@ -480,27 +499,27 @@ static __always_inline void lay(struct egg *e, const struct pkt *p, __u64 id, __
 }
 
 /*
- * How much a slot is wanted for another flow, 0 not at all. An empty one most;
- * then who is silent for longest, where a second without rank weighs as much
+ * How much a slot is wanted for another flow, 0 not at all: who is silent for
+ * longest, where a second without rank weighs as much
  * as 4, 16 or 64 with it. A flow with rank goes only after that time, so that
  * no flood displaces what it cannot equal.
  */
-static __always_inline __u32 silence(__u16 tag, __u16 seen, __u16 tick, __u32 rank)
+static __always_inline __u32 silence(__u16 seen, __u16 tick, __u32 rank)
 {
-	__u32 age, has = seen >> 13;
+	__u32 age = (tick - seen) & TICKS, has = seen >> 13;
 
-	if (!tag)
-		return ~0U;
-	age = (tick - seen) & TICKS;
 	if (has > rank && !(age >> 2 * (has & 3)))
 		return 0;
 	return (age >> 2 * (has & 3)) << 16 | (3 - (has & 3)) << 13 | age;
 }
 
-/* Points s at the slot of its bucket that is wanted most. Returns how much. */
+/*
+ * Points s at the slot of its bucket that is wanted most, the first of empty
+ * ones. Returns how much: with any empty the more, the more of them.
+ */
 __noinline __u32 choose(struct spot *s, __u32 side, __u64 now, __u32 rank)
 {
-	__u32 best = 0, from, room = 0;
+	__u32 best = 0, from, room;
 	struct bucket *b;
 
 	if (!s)
@@ -508,6 +527,13 @@ __noinline __u32 choose(struct spot *s, __u32 side, __u64 now, __u32 rank)
 	b = bucket_at(s->bucket[side & 1]);
 	if (!b)
 		return 0;
+	s->side = side;
+	room = fits_tag(b, 0);
+	if (room) {
+		s->way = lowest(room);
+		s->at = slot_of(s->bucket[side & 1], s->way);
+		return ~0U - WAYS + ones[room & 15] + ones[room >> 4 & 15] + ones[room >> 8 & 15];
+	}
 	from = b->hand;
 	for (__u32 i = 0; i < WAYS; i++) {
 		__u32 way = i + from, want;
@@ -517,16 +543,14 @@ __noinline __u32 choose(struct spot *s, __u32 side, __u64 now, __u32 rank)
 		KNOWN(way);
 		if (way >= WAYS)
 			break;
-		room += !b->tags[way];
-		want = silence(b->tags[way], b->seen[way], TICK(now), rank);
+		want = silence(b->seen[way], TICK(now), rank);
 		if (want > best) {
 			best = want;
 			s->way = way;
 		}
 	}
-	s->side = side;
-	s->at = s->bucket[side & 1] * WAYS + s->way;
-	return best == ~0U ? best - WAYS + room : best;
+	s->at = slot_of(s->bucket[side & 1], s->way);
+	return best;
 }
 
 /* What leaves for want of room is counted; of who had rank, userspace is told. */
@@ -545,9 +569,12 @@ __noinline int evict(struct slot *slot, __u64 now)
 	return emit(q, &slot->flow, now, WHAT(EV_END, END_EVICTED, 0));
 }
 
+#define ROOMY 5	/* empty slots of a bucket that leave no wish to look at the other */
+
 /*
- * Finds a slot for a flow of p: the emptier bucket's, or else the one that is
- * wanted most. Returns it held, empty and marked as p's, or nothing.
+ * Finds a slot for a flow of p: the first bucket's while that is roomy, so that
+ * most are found there; then the emptier one's, or else the one that is wanted
+ * most. Returns it held, empty and marked as p's, or nothing.
  */
 static __always_inline struct slot *claim(struct pkt *p, struct spot *s, __u64 now, __u32 rank)
 {
@@ -557,15 +584,17 @@ static __always_inline struct slot *claim(struct pkt *p, struct spot *s, __u64 n
 	__u32 a, c, way;
 
 	a = choose(&one, 0, now, rank);
-	c = choose(&two, 1, now, rank);
-	if (!a && !c)
-		return 0;
-	if (c > a)
-		one = two;
+	if (a < ~0U - WAYS + ROOMY) {
+		c = choose(&two, 1, now, rank);
+		if (!a && !c)
+			return 0;
+		if (c > a)
+			one = two;
+	}
 	s->side = one.side;
 	s->way = way = one.way;
 	s->at = one.at;
-	b = bucket_at(s->bucket[s->side & 1]);
+	b = bucket_at(home(s));
 	slot = slot_at(s->at);
 	KNOWN(way);
 	if (!b || !slot || way >= WAYS || !lock(&slot->seq))
@@ -809,6 +838,39 @@ __noinline int track_lru(struct pkt *p, __u64 now)
 	return ended;
 }
 
+/* Points s at the first slot whose tag fits, and begins to fetch it. side is a constant. */
+static __always_inline int quick_side(struct pkt *p, struct spot *s, __u32 side)
+{
+	struct bucket *b = bucket_at(s->bucket[side]);
+	struct slot *slot;
+	__u32 found;
+
+	if (!b)
+		return 0;
+	found = fits_tag(b, s->tag);
+	if (!found)
+		return 0;
+	s->side = side;
+	s->way = lowest(found);
+	s->at = slot_of(s->bucket[side], s->way);
+	slot = slot_at(s->at);
+	if (!slot)
+		return 0;
+	TOUCH(slot->seq);
+	TOUCH(slot->flow.d[p->from_b & 1].packets);
+	return 1;
+}
+
+/*
+ * Points s at where p's flow probably is, if it is known, and begins to fetch
+ * that, so that the clock can be read meanwhile. It is what most packets need,
+ * and written out where it is used. 0 may mean anything: then look says.
+ */
+static __always_inline int flow_quick(struct pkt *p, struct spot *s)
+{
+	return !use_lru && (quick_side(p, s, 0) || quick_side(p, s, 1));
+}
+
 /* Counts p in its flow, makes it if there is none. s is of flow_known. Says whether the flow ended. */
 static __always_inline int flow_track(struct pkt *p, struct spot *s, int known, __u64 now)
 {
@@ -824,7 +886,7 @@ static __always_inline int flow_track(struct pkt *p, struct spot *s, int known, 
 	return track_slowly(p, s, now);
 }
 
-__noinline int dropped_lru(struct pkt *p, __u64 now, __u64 what)
+__noinline int dropped_lru(struct pkt *p, __u32 n, __u64 now, __u64 what)
 {
 	struct flow_key key;
 	struct slot *slot;
@@ -835,15 +897,15 @@ __noinline int dropped_lru(struct pkt *p, __u64 now, __u64 what)
 	slot = bpf_map_lookup_elem(&flows_lru, &key);
 	if (!slot || !lock(&slot->seq))
 		return 0;
-	slot->flow.dropped += p->segs;
+	slot->flow.dropped += n;
 	if (what)
 		emit(p, &slot->flow, now, what);
 	unlock(&slot->seq);
 	return 1;
 }
 
-/* Counts a drop at the egg at s and copies it to the scratch one. Says whether it is still p's. */
-__noinline int dropped_egg(struct pkt *p, struct spot *s)
+/* Counts n drops at the egg at s and copies it to the scratch one. Says whether it is still p's. */
+__noinline int dropped_egg(struct pkt *p, struct spot *s, __u32 n)
 {
 	struct bucket *b;
 	struct egg *egg, *copy;
@@ -859,15 +921,15 @@ __noinline int dropped_egg(struct pkt *p, struct spot *s)
 	copy = bpf_map_lookup_elem(&scratch_egg, &zero);
 	same = egg && copy && same_key(&egg->key, &p->key);
 	if (same) {
-		egg->dropped += p->segs;
+		egg->dropped += n;
 		*copy = *egg;
 	}
 	unlock(&b->seq);
 	return same;
 }
 
-/* Counts a drop at p's flow, and tells userspace if what is not 0. */
-__noinline int flow_dropped(struct pkt *p, __u64 now, __u64 what)
+/* Counts n drops at p's flow, and tells userspace if what is not 0. */
+__noinline int flow_dropped(struct pkt *p, __u32 n, __u64 now, __u64 what)
 {
 	struct spot s = {};
 	struct slot *slot = 0;
@@ -878,19 +940,19 @@ __noinline int flow_dropped(struct pkt *p, __u64 now, __u64 what)
 	if (!p)
 		return 0;
 	where = p->have & HAVE_L4 ? flow_known(p, &s) : NOWHERE;
-	if (where && use_lru && dropped_lru(p, now, what))
+	if (where && use_lru && dropped_lru(p, n, now, what))
 		return 0;
 	if (where == IN_SLOT && !use_lru) {
 		slot = grasp(p, &s);
 		if (slot) {
-			slot->flow.dropped += p->segs;
+			slot->flow.dropped += n;
 			if (what)
 				emit(p, &slot->flow, now, what);
 			unlock(&slot->seq);
 			return 0;
 		}
 	}
-	if (where == IN_EGG && dropped_egg(p, &s)) {
+	if (where == IN_EGG && dropped_egg(p, &s, n)) {
 		slot = bpf_map_lookup_elem(&scratch, &zero);
 		egg = bpf_map_lookup_elem(&scratch_egg, &zero);
 		if (!what || !slot || !egg)

@@ -22,6 +22,12 @@ static __always_inline int leave(const struct config *c, struct counters *n, con
 	return 1;
 }
 
+/* Of told: first drops are told once in each mode. */
+static __always_inline __u32 told_bit(const struct config *c)
+{
+	return c->mode == MODE_ENFORCE ? 2 : 1;
+}
+
 /* The news that a drop is, if it is the first of its rule in this mode. */
 __noinline __u64 news_of_drop(struct match *m, struct pkt *p)
 {
@@ -30,7 +36,7 @@ __noinline __u64 news_of_drop(struct match *m, struct pkt *p)
 
 	if (!c || !m || !p)
 		return 0;
-	bit = c->mode == MODE_ENFORCE ? 2 : 1;
+	bit = told_bit(c);
 	if (m->told & bit)
 		return 0;
 	if (!first_drop(m, p, bit))
@@ -52,15 +58,44 @@ static __always_inline void regroup(struct pkt *p, __u32 most)
 	p->segs = (p->payload + mss - 1) / mss;
 }
 
+/* Tells the first drop of a reason of the bulk set. */
+__noinline int tell_listed(struct pkt *p, __u32 place)
+{
+	struct bulk_head *h = bulk_head_of(place / BULK_REASONS);
+	__u32 zero = 0, bit, at = place & (BULK_REASONS - 1);
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+
+	if (!p || !c || !h)
+		return 0; /* the set was replaced just now */
+	bit = told_bit(c);
+	if (__sync_fetch_and_or(&h->told[at], bit) & bit)
+		return 0;
+	canonical(p);
+	return flow_dropped(p, 0, bpf_ktime_get_boot_ns(), WHAT(EV_FIRST_DROP, 0, h->reasons[at]));
+}
+
+/*
+ * What becomes of a packet that the bulk set lists, at place. It comes first and
+ * asks for little, as it is what an attack makes most of: neither other rules nor
+ * its flow are looked at.
+ */
+static __always_inline int drop_listed(const struct config *c, struct counters *n, struct pkt *p, __u32 place)
+{
+	if (!is_told(bulk_head_of(place / BULK_REASONS), place, told_bit(c)))
+		tell_listed(p, place);
+	return leave(c, n, p, 1);
+}
+
 /* What to do with p. */
 static __always_inline int decide(struct pkt *p)
 {
-	struct match m = {};
+	struct match *m = &p->match;
 	struct counters *n;
 	struct config *c;
-	struct spot at = {};
-	__u32 zero = 0;
-	int drop, known = 0, born = 0, fate = ADMIT;
+	struct slot *slot;
+	struct spot *at = &p->spot;
+	__u32 zero = 0, place;
+	int drop = 0, saved = 0, quick = 0, known = 0, born = 0, fate = ADMIT;
 
 	c = bpf_map_lookup_elem(&settings, &zero);
 	n = bpf_map_lookup_elem(&totals, &zero);
@@ -79,59 +114,88 @@ static __always_inline int decide(struct pkt *p)
 		return 0;
 	if (p->have & LATER_FRAG)
 		n->later_fragments++;
-	m.now = bpf_ktime_get_boot_ns();
-	m.now_us = m.now / 1000;
-	match_rules(c, &m, p);
-	drop = m.action >= ACT_SUSPEND;
-	if (!drop && p->have & HAVE_L4) {
-		known = flow_known(p, &at);
+	if (c->bulk) {
+		place = ask_bulk(n, p, c->bulk - 1);
+		if (unlikely(place--)) {
+			count_listed(place, p);
+			if (likely(!maybe_spared(c, p) || !never_block(p)))
+				return drop_listed(c, n, p, place);
+			saved = 1;
+		}
+	}
+	canonical(p);
+	if (likely(!saved)) {
+		match_rules(c, m, p);
+		drop = m->action >= ACT_SUSPEND;
+	}
+	if (likely(!drop && p->have & HAVE_L4)) {
+		flow_spot(p, at);
+		quick = !m->budgets && flow_quick(p, at);
+	}
+	/* Behind what is fetched from memory: reading the clock waits for all of that. */
+	m->now = m->now ?: bpf_ktime_get_boot_ns();
+	if (likely(!drop && p->have & HAVE_L4)) {
+		slot = quick ? grasp(p, at) : 0;
+		if (likely(slot)) {
+			n->flows_ended += settle_here(slot, p, at, m->now);
+			known = IN_SLOT;
+			goto counted;
+		}
+		known = use_lru ? known_lru(p) : look(p, at);
 		born = !known && makes_flow(p);
-		if (m.budgets && !(p->way & (WAY_JOIN | WAY_PASS)))
-			drop = over_budget(&m, p, born);
+		if (saved)
+			goto admitted;
+		if (m->budgets && !(p->way & (WAY_JOIN | WAY_PASS)))
+			drop = over_budget(m, p, born);
 		if (!drop && (born || (!known && knocks(p)))) {
-			fate = admit(p, m.now);
+			fate = admit(p, m->now);
 			drop = (fate & 0xff) == REFUSE;
 		}
-		if (born && !drop && orphaned(c, p, m.now_us)) {
+		if (born && !drop && orphaned(c, p, m->now)) {
 			n->orphaned += p->segs;
 			drop = 1;
 		}
 	}
-	if (drop && never_block(p, m.now)) {
-		n->never_saved += p->segs;
+	if (drop && maybe_spared(c, p) && never_block(p)) {
+		saved = 1;
 		if (p->have & HAVE_L4 && !known)
-			known = flow_known(p, &at);
+			known = flow_known(p, at);
 		born = p->have & HAVE_L4 && !known && makes_flow(p);
 		drop = 0;
 		fate = ADMIT;
 	}
 	if (drop) {
-		if (fate != ADMIT && challenge(p, fate >> 8, m.now))
+		if (fate != ADMIT && challenge(p, fate >> 8, m->now))
 			return c->mode == MODE_ENFORCE ? ANSWER : PASS;
 		if (fate != ADMIT)
-			tell_refused(p, fate >> 8, m.now);
+			tell_refused(p, fate >> 8, m->now);
 		else
-			flow_dropped(p, m.now, news_of_drop(&m, p));
+			flow_dropped(p, p->segs, m->now, news_of_drop(m, p));
 		return leave(c, n, p, drop);
 	}
+admitted:
 	if (born && fate == ADMIT_BARE)
 		pass_untracked(p);
-	else if ((known || born || (p->have & HAVE_L4 && leftover(p))) && flow_track(p, &at, known, m.now))
+	else if ((known || born || (p->have & HAVE_L4 && leftover(p))) && flow_track(p, at, known, m->now))
 		n->flows_ended++;
+counted:
+	if (unlikely(saved))
+		n->never_saved += p->segs;
 	if (p->have & PROVED && p->hook == TO_INSIDE)
-		remember(&p->src, m.now);
+		remember(&p->src, m->now);
 	if (p->hook == TO_INSIDE && p->proto == P_TCP && p->have & HAVE_L4) {
 		if (!known && p->flags & T_RST)
-			hear_reset(p, m.now);
-		else if (any_dark() && dark(p, m.now))
+			hear_reset(p, m->now);
+		else if (any_dark() && dark(p, m->now))
 			return c->mode == MODE_ENFORCE ? ANSWER : PASS;
 	}
-	return leave(c, n, p, drop);
+	return PASS;
 }
 
 /*
  * The packet at hand. It is not on the stack, which is short: what is called
- * with it goes five deep. Nothing on this processor comes between.
+ * with it goes five deep. Nor would verifiers see that two ways there are one
+ * for all that follows. Nothing on this processor comes between.
  */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -147,7 +211,8 @@ static __always_inline struct pkt *fresh_packet(__u8 hook)
 
 	if (!p)
 		return 0;
-	__builtin_memset(p, 0, sizeof(*p));
+	/* All but the key and the spot, which are written whole before they are read. */
+	__builtin_memset(&p->src, 0, __builtin_offsetof(struct pkt, spot) - __builtin_offsetof(struct pkt, src));
 	p->segs = 1;
 	p->hook = hook;
 	return p;
@@ -163,6 +228,22 @@ __noinline int refuse(struct pkt *p)
 	if (!c || !n || !p)
 		return PASS;
 	return leave(c, n, p, p->answer == ANSWER_CHALLENGE);
+}
+
+/*
+ * What was looked at first is the part of the frame that can be read directly.
+ * Says whether there is more; if so, parses again, knowing how long it is.
+ */
+__noinline int parse_longer(struct xdp_md *ctx, struct pkt *p)
+{
+	struct view near = {.data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end, .where = NEAR};
+	__u32 full = bpf_xdp_get_buff_len(ctx);
+
+	if (!p || p->linear >= full)
+		return 0;
+	reset(p);
+	parse(&near, full, p);
+	return 1;
 }
 
 /*
@@ -189,16 +270,15 @@ int hedgerow_xdp(struct xdp_md *ctx)
 {
 	struct pkt *p = fresh_packet(xdp_hook);
 	struct view near = {.data = (void *)(long)ctx->data, .end = (void *)(long)ctx->data_end, .where = NEAR};
-	__u32 full = bpf_xdp_get_buff_len(ctx);
 	int what;
 
 	if (!p)
 		return XDP_PASS;
-	p->can_answer = role != ROLE_SENSOR;
 	p->linear = near.end - near.data;
-	parse(&near, full, p);
-	if (unlikely(p->linear < full))
+	parse(&near, p->linear, p);
+	if (unlikely(p->bad) && parse_longer(ctx, p))
 		parse_rest_xdp(ctx, p);
+	p->can_answer = role != ROLE_SENSOR;
 	place_ingress(p);
 	what = decide(p);
 	if (what == ANSWER && role != ROLE_SENSOR) {

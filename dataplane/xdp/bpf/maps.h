@@ -105,6 +105,22 @@ struct {
 #define KNOWN(i) asm volatile("" : "+r"(i))
 
 /*
+ * Seconds of boot time, for what needs no more: the clock is read once a tick of
+ * the kernel's and processor, as reading it costs more than all else that is done
+ * with a packet that a list drops.
+ */
+static __always_inline __u32 seconds_now(struct counters *n)
+{
+	__u64 tick = bpf_jiffies64();
+
+	if (unlikely(n->tick != tick)) {
+		n->tick = tick;
+		n->seconds = bpf_ktime_get_boot_ns() / SECOND;
+	}
+	return n->seconds;
+}
+
+/*
  * A token bucket in one word (GCRA): *tat is when the bucket will be full
  * again; it holds one second's worth. Says whether cost more are over it. What
  * costs more than a second's worth finds room in a full bucket, and pays later.

@@ -112,7 +112,7 @@ static __always_inline int answers(const struct pkt *p)
 static __always_inline int counts(struct flow *f, const struct pkt *p)
 {
 	__u16 *marks = marks_of(f, p->from_b);
-	struct rare *mine = p->from_b ? &f->r[1] : &f->r[0];
+	struct rare *mine = rare_of(f, p->from_b);
 
 	if (p->way & WAY_PASS)
 		return 0;
@@ -136,13 +136,13 @@ static __always_inline int counts(struct flow *f, const struct pkt *p)
  * what is new and comes towards inside is dropped. A TCP segment that opens
  * nothing passes: its flow may have left the table since.
  */
-static __always_inline int orphaned(const struct config *c, const struct pkt *p, __u64 now_us)
+static __always_inline int orphaned(const struct config *c, const struct pkt *p, __u64 now)
 {
 	if (!c->fail_closed || (role != ROLE_INSIDE && role != ROLE_HOST) || p->hook != TO_INSIDE)
 		return 0;
 	if (p->proto == P_TCP && !syn(p))
 		return 0;
-	return now_us > c->beat + c->dead_after;
+	return now / 1000 > c->beat + c->dead_after;
 }
 
 #endif

@@ -212,7 +212,7 @@ __noinline int dark(struct pkt *p, __u64 now)
 	if (!f || !s || !n || !p || !f->darks || p->proto != P_TCP || !(p->have & HAVE_L4) || p->flags & T_RST)
 		return 0;
 	g = guarded(&p->dst);
-	if (!g || !g->dark || never_block(p, now))
+	if (!g || !g->dark || never_block(p))
 		return 0;
 	if (!(p->flags & T_ACK)) {
 		if (!(p->flags & T_SYN) || p->flags & T_FIN || !p->can_answer)

@@ -55,6 +55,12 @@ __noinline int remedied(struct pkt *p, __u32 by)
 	return n && fits(n, own, other, p);
 }
 
+/* Rules expire by the microsecond. */
+static __always_inline int expired(__u64 word, __u64 now)
+{
+	return word >> 8 <= now / 1000;
+}
+
 /* Takes a rule into account, if it lives: the first of the strongest wins. */
 __noinline int consider(struct rule *r, struct match *m, struct pkt *p, __u32 by)
 {
@@ -65,10 +71,10 @@ __noinline int consider(struct rule *r, struct match *m, struct pkt *p, __u32 by
 		return 0;
 	w = r->word;
 	reason = r->reason;
-	if (w >> 8 <= m->now_us) {
+	if (expired(w, m->now)) {
 		w = r->cover;
 		reason = r->cover_reason;
-		if (w >> 8 <= m->now_us)
+		if (expired(w, m->now))
 			return 0;
 	}
 	action = w & 0xff;
@@ -138,18 +144,18 @@ static __always_inline struct rule *pair_rule(const struct pkt *p)
 			consider(r_, m, p, (by));  \
 	} while (0)
 
-/* Of the tables by address. A flow or a pair is named by both its ends. */
-__noinline int match_named(struct match *m, struct pkt *p)
+/*
+ * Of the tables by address. ends is which of p's addresses are named, the source
+ * 1 and the destination 2; a flow or a pair is named by both.
+ */
+__noinline int match_named(struct match *m, struct pkt *p, __u32 ends)
 {
 	__u32 zero = 0;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
-	struct marks *k = bpf_map_lookup_elem(&rule_marks, &zero);
-	int src, dst;
+	int src = ends & 1, dst = ends >> 1 & 1;
 
-	if (!c || !k || !m || !p)
+	if (!c || !m || !p)
 		return 0;
-	src = named(k, &p->src);
-	dst = named(k, &p->dst);
 	if (src && dst && c->flow_rules && p->have & HAVE_L4)
 		TRY(flow_rule(&p->key), BY_FLOW);
 	if (src && c->service_rules && p->have & HAVE_L4 && p->sport)
@@ -167,17 +173,14 @@ __noinline int match_named(struct match *m, struct pkt *p)
 	return 0;
 }
 
-__noinline int match_nets(struct match *m, struct pkt *p)
+__noinline int match_nets(struct match *m, struct pkt *p, __u32 ends)
 {
 	__u32 zero = 0;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
-	struct marks *k = bpf_map_lookup_elem(&rule_marks, &zero);
-	int src, dst;
+	int src = ends & 1, dst = ends >> 1 & 1;
 
-	if (!c || !k || !m || !p)
+	if (!c || !m || !p)
 		return 0;
-	src = in_net(k, &p->src);
-	dst = in_net(k, &p->dst);
 	if (src && c->block_prefixes)
 		TRY(prefix_rule(&p->src, CLASS_BLOCK), BY_SRC_PREFIX);
 	if (dst && c->block_prefixes)
@@ -189,15 +192,31 @@ __noinline int match_nets(struct match *m, struct pkt *p)
 	return 0;
 }
 
-/* Fills m with the strongest rule that would drop p, and the budgets it falls under. */
+/*
+ * Fills m with the strongest rule that would drop p, and the budgets it falls
+ * under. Reads the clock only if some rule may name p.
+ */
 static __always_inline void match_rules(const struct config *c, struct match *m, struct pkt *p)
 {
-	if (c->flow_rules | c->service_rules | c->pair_rules | c->addr_rules | c->toward_rules)
-		match_named(m, p);
-	if (c->block_prefixes | c->observe_prefixes)
-		match_nets(m, p);
-	if (c->bulk && m->action < ACT_BLOCK)
-		match_bulk(m, p, c->bulk - 1);
+	__u32 zero = 0, ends;
+	struct marks *k = bpf_map_lookup_elem(&rule_marks, &zero);
+
+	if (!k)
+		return;
+	if (c->flow_rules | c->service_rules | c->pair_rules | c->addr_rules | c->toward_rules) {
+		ends = named(k, &p->src) | named(k, &p->dst) << 1;
+		if (unlikely(ends)) {
+			m->now = bpf_ktime_get_boot_ns();
+			match_named(m, p, ends);
+		}
+	}
+	if (c->block_prefixes | c->observe_prefixes) {
+		ends = in_net(k, &p->src) | in_net(k, &p->dst) << 1;
+		if (unlikely(ends)) {
+			m->now = m->now ?: bpf_ktime_get_boot_ns();
+			match_nets(m, p, ends);
+		}
+	}
 }
 
 /* The rule that match_rules found at by, looked up again: only rarely needed. */
@@ -229,11 +248,8 @@ static __always_inline struct rule *rule_at(struct pkt *p, __u32 by)
 /* Marks that the first drop of what decided is told. Says whether it was new. */
 static __always_inline int first_drop(struct match *m, struct pkt *p, __u32 bit)
 {
-	struct rule *r;
+	struct rule *r = rule_at(p, m->by);
 
-	if (m->by == BY_BULK)
-		return bulk_first_drop(m, bit);
-	r = rule_at(p, m->by);
 	return r && !(__sync_fetch_and_or(&r->told, bit) & bit);
 }
 
@@ -245,7 +261,7 @@ __noinline int charge(struct rule *r, struct match *m, struct pkt *p, __u32 by)
 	if (!r || !m || !p)
 		return 0;
 	w = r->word;
-	if ((w & 0xff) != ACT_RATE || w >> 8 <= m->now_us)
+	if ((w & 0xff) != ACT_RATE || expired(w, m->now))
 		return 0;
 	if (!over_by(&r->tat, by == BY_FLOW ? p->ip_len : 1, r->rate, m->now))
 		return 0;
@@ -303,8 +319,17 @@ static __always_inline int vital(const struct pkt *p)
 	       ((p->sport == 546 || p->sport == 547) && (p->dport == 546 || p->dport == 547));
 }
 
+/* Whether p may be one that is never dropped, said fast: most are not. */
+static __always_inline int maybe_spared(const struct config *c, const struct pkt *p)
+{
+	__u32 zero = 0;
+	struct never_bits *k = bpf_map_lookup_elem(&never_marks, &zero);
+
+	return vital(p) || (c->nevers && (!k || never_marked(k, p)));
+}
+
 /* Asked only when p would drop. */
-__noinline int never_block(struct pkt *p, __u64 now)
+__noinline int never_block(struct pkt *p)
 {
 	__u32 zero = 0;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
@@ -313,7 +338,7 @@ __noinline int never_block(struct pkt *p, __u64 now)
 		return 0;
 	if (vital(p)) {
 		__u64 *tat = bpf_map_lookup_elem(&budget, &zero);
-		if (tat && !over(tat, 1000, now))
+		if (tat && !over(tat, 1000, bpf_ktime_get_boot_ns()))
 			return 1;
 	}
 	if (!c->nevers)

@@ -30,7 +30,7 @@ struct addr {
 
 #define V4_LOW 0xffff0000ULL /* 00 00 ff ff, bytes 8 to 11 of an IPv4-mapped address */
 
-/* Ports in host order, addresses ordered as in Go's flow.NewKey. */
+/* Ports in host order, addresses ordered as in Go's flow.NewKey. See key_tail. */
 struct flow_key {
 	struct addr a, b;
 	__u16 aport, bport;
@@ -192,6 +192,8 @@ struct counters {
 	__u64 bad[N_BAD];
 	__u64 event_tat;
 	__u64 answer_tat, answers_lost;
+	__u64 tick;		/* the kernel's own, when seconds was read */
+	__u32 seconds, pad;	/* of boot time */
 };
 
 struct event {
@@ -212,17 +214,24 @@ struct dns_answer {
 };
 
 /* Where the rule that decided was found. */
-enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_PAIR, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX, BY_TOWARD, BY_BULK };
+enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_PAIR, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX, BY_TOWARD };
 
 /* What the rules say of a packet; budgets has a bit for each BY_* that limits it. */
 struct match {
-	__u64 now, now_us;
+	__u64 now;
 	__u32 action, reason, by, told;
-	__u32 budgets;
-	__u32 place;	/* BY_BULK: index into bulk_hits */
+	__u32 budgets, pad;
 };
 
-/* A packet as parsed. */
+/* Where a flow is, or may be: its buckets, and its slot or egg when found. */
+struct spot {
+	__u32 bucket[2];
+	__u32 at;
+	__u16 tag;
+	__u8 side, way;
+};
+
+/* A packet as parsed, and what was found for it. */
 #define HAVE_IP 1	/* addresses are known */
 #define HAVE_L4 2	/* ports are known: may be accounted */
 #define LATER_FRAG 4
@@ -240,6 +249,8 @@ struct pkt {
 	__u8 icmp_type, icmp_code, have, bad, hook, answer;
 	__u32 number;	/* that an answer carries */
 	__u8 can_answer, way, pad[2];
+	struct match match;
+	struct spot spot;
 };
 
 #endif

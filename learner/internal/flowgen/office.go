@@ -25,6 +25,7 @@ type Office struct {
 	uploads bool
 	nextID  uint64
 	nth     map[string]int
+	change  change
 }
 
 // NewOffice makes an office; uploads gives it frequent TLS uploads of all
@@ -80,6 +81,9 @@ func (o *Office) play(all []session, label string) []Report {
 
 func (o *Office) ordinary(t time.Time) session {
 	host := o.hosts[o.rng.IntN(len(o.hosts))]
+	if o.change.share > 0 && o.rng.Float64() < o.change.share {
+		return o.call(t, host)
+	}
 	x := o.rng.Float64()
 	switch {
 	case o.uploads && x < 0.25:

@@ -72,7 +72,7 @@ func dailyCommands() []*cobra.Command {
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
 		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
-		modeCommand(), panicCommand(), stopCommand(), peersCommand(), roundCommand(),
+		modeCommand(), panicCommand(), stopCommand(), peersCommand(), roundCommand(), huntCommand(),
 	} {
 		out = append(out, d.command())
 	}
@@ -122,6 +122,11 @@ func printStatus(w io.Writer, s api.Status) {
 		row("flood now", "%s (hedgerow explain %s)", e.Flood.Sentence, e.ID)
 	}
 	row("learning", "%s", s.Learning.Words)
+	row("budget", "incidents: %s", s.Learning.Budget.Incidents.Words("a day"))
+	row("", "blocks: %s", s.Learning.Budget.Blocks.Words("a month"))
+	if d := s.Learning.Drift; d != nil {
+		row("drift", "%s (%s); a new model is made at %s", d.Words, clock(d.At), clock(d.Retrain))
+	}
 	if q := s.Learning.Quality; q != nil {
 		row("quality", "%s", qualityWords(q))
 	}

@@ -243,7 +243,8 @@ func siteOptions(cfg *config.Config, place placed, seed uint64) node.Options {
 		Learner: node.LearnerOptions{
 			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
 			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: t.IncidentsPerDay,
-			Shadow: stageLength(cfg.Learner.Shadow), Canary: stageLength(cfg.Learner.Canary),
+			FalseBlocksPerMonth: cfg.Learner.FalseBlocksPerMonth,
+			Shadow:              stageLength(cfg.Learner.Shadow), Canary: stageLength(cfg.Learner.Canary),
 			CanaryShare: cfg.Learner.CanaryShare, TrialReports: cfg.Learner.TrialReports,
 			Seed: seed, Context: feature.ContextOptions{Settle: cfg.Learner.Settle, Seed: seed},
 		},

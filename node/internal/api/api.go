@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/learner/budget"
+	"github.com/hedgerow-mesh/hedgerow/learner/drift"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
@@ -55,6 +57,20 @@ type Learning struct {
 	Words     string    `json:"words"`
 	// Quality is of the last window of traffic that was to teach; none before it.
 	Quality *event.Quality `json:"quality,omitempty"`
+	// Budget is what was false against what the operator accepts.
+	Budget budget.Report `json:"budget"`
+	// Drift is the last that was found since the model was made.
+	Drift *Drift `json:"drift,omitempty"`
+}
+
+// Drift says that traffic is otherwise than what the model learnt, and by whom.
+type Drift struct {
+	At       time.Time     `json:"at"`
+	Kind     string        `json:"kind"` // inputs, scores
+	Words    string        `json:"words"`
+	Features []drift.Moved `json:"features,omitempty"`
+	Hosts    []string      `json:"hosts,omitempty"`
+	Retrain  time.Time     `json:"retrain"` // when a new model is made for it
 }
 
 // Mesh is the consortium as this site sees it.
@@ -158,6 +174,7 @@ type Backend interface {
 	Stop(ctx context.Context, remove bool) error
 	Peers(ctx context.Context) ([]Peer, error)
 	ModelBackend
+	HuntBackend
 	StartRound(ctx context.Context) (uint64, error)
 	Feeds(ctx context.Context) (Feeds, error)
 	Refused(ctx context.Context, name string) ([]FeedNote, error)

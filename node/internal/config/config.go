@@ -71,11 +71,13 @@ type Learner struct {
 	Settle          time.Duration // how long what was seen rests before it counts as familiar, 1 s to 1 d
 	RetrainEvery    time.Duration // 10 s to 30 d
 	IncidentsPerDay float64       // false incidents that the operator accepts, above 0 to 1000
-	Shadow          time.Duration // how long a new model scores beside the active one, 0 to 30 d
-	Canary          time.Duration // how long it decides for some hosts, 0 to 30 d
-	CanaryShare     float64       // of the hosts, 0.01 to 0.5
-	TrialReports    int           // reports that either takes as well, 1 to 10000000
-	Seed            uint64        // 0 means: choose one and keep it
+	// False blocks a month that the operator accepts, above 0 to 1000.
+	FalseBlocksPerMonth float64
+	Shadow              time.Duration // how long a new model scores beside the active one, 0 to 30 d
+	Canary              time.Duration // how long it decides for some hosts, 0 to 30 d
+	CanaryShare         float64       // of the hosts, 0.01 to 0.5
+	TrialReports        int           // reports that either takes as well, 1 to 10000000
+	Seed                uint64        // 0 means: choose one and keep it
 }
 
 // Policy bounds what decisions may do.
@@ -133,7 +135,7 @@ func Default() Config {
 		Dataplane: Dataplane{Plane: PlaneAuto, Role: RoleInside, Fail: FailOpen, DeadAfter: 30 * time.Second, PinDir: "/sys/fs/bpf/hedgerow", MaxFlows: 65536},
 		Learner: Learner{
 			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
-			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5,
+			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5, FalseBlocksPerMonth: 1,
 			Shadow: 30 * time.Minute, Canary: 30 * time.Minute, CanaryShare: 0.1, TrialReports: 1000,
 		},
 		Policy: Policy{

@@ -126,6 +126,14 @@ type Options struct {
 	// Void says that the never-block list makes a block of the operator's
 	// empty. The operator is not held to the caps. nil allows all.
 	Void func(t dataplane.Target) error
+	// Burst is how many causes the learner may raise by themselves at once, and
+	// Every the time in which one more may follow (8, 5 h). What is more is told as
+	// one incident, which suspends and blocks nothing.
+	Burst int
+	Every time.Duration
+	// Hold says why what only the learner found may not be blocked now; a person
+	// who confirms it may. nil never does.
+	Hold func(now time.Time) error
 	// Inside says whether an address is on the protected side: only such a host
 	// can be put in quarantine. nil takes all for it.
 	Inside func(a netip.Addr) bool
@@ -143,6 +151,12 @@ func (o *Options) defaults() {
 	}
 	if o.BlockFor == 0 {
 		o.BlockFor = 4 * time.Hour
+	}
+	if o.Burst == 0 {
+		o.Burst = 8
+	}
+	if o.Every == 0 {
+		o.Every = 24 * time.Hour / 5
 	}
 	if o.MaxIncidents == 0 {
 		o.MaxIncidents = 4096

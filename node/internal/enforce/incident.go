@@ -43,6 +43,8 @@ type incident struct {
 	seenBy     []string // sites that answered that they have seen the peer
 	blocked    bool
 	limited    bool
+	past       bool   // found in the archive
+	held       bool   // a block was due, and the operator's budget of false ones kept it
 	label      string // confirmed, dismissed, ""
 	sentence   string
 	strongest  dataplane.Action
@@ -93,7 +95,7 @@ func (in *incident) record(site string, now time.Time) *event.Event {
 		V: event.Version, ID: in.id, Time: now, Site: site, Kind: event.KindIncident,
 		Incident: &event.Incident{
 			Cause: in.cause, State: state, First: in.first, Last: in.last,
-			Alerts: in.alerts, Hosts: len(in.hosts), Action: in.strongest.String(), Sentence: in.sentence,
+			Alerts: in.alerts, Hosts: len(in.hosts), Action: in.strongest.String(), Sentence: in.sentence, Past: in.past,
 		},
 	}
 }

@@ -9,6 +9,8 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/names"
+	"github.com/hedgerow-mesh/hedgerow/learner"
+	"github.com/hedgerow-mesh/hedgerow/learner/drift"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
@@ -27,6 +29,7 @@ type Machine struct {
 	o         Options
 	rules     *rules
 	sequences *sequences
+	damper    drift.Damper
 	incidents map[string]*incident // by cause
 	byID      map[string]*incident
 	order     []string              // causes by first sight
@@ -61,6 +64,7 @@ func New(o Options) *Machine {
 		incidents: map[string]*incident{}, byID: map[string]*incident{},
 		dismissed: map[string]time.Time{}, standing: map[string]*standing{},
 		suspended: map[string]*suspended{}, newID: event.NewID,
+		damper:  drift.Damper{Burst: o.Burst, Every: o.Every},
 		domains: map[string]*domain{}, pairs: map[netip.Addr]int{}, told: map[string]time.Time{},
 	}
 }
@@ -84,6 +88,24 @@ func (m *Machine) SetBudget(share, floor float64) {
 		m.sequences.budget(share)
 	}
 }
+
+// SetSingle sets the p-value at which one flow is an alert, by what flows of this
+// site really get; below the least p that the model can say there is none.
+func (m *Machine) SetSingle(level, floor float64) {
+	m.o.Alpha = level
+	if level < floor {
+		m.o.Alpha = 0
+	}
+}
+
+// Attack says that an incident is one by a counting rule or by the operator's word.
+func (m *Machine) Attack(incident string) bool {
+	in := m.byID[incident]
+	return in != nil && (in.rule || in.label == "confirmed")
+}
+
+// ByRule says that a detector is a counting rule.
+func ByRule(detector string) bool { return strings.HasPrefix(detector, "rule:") }
 
 // Alpha is the p-value at which one flow is an alert; 0 when none can be.
 func (m *Machine) Alpha() float64 { return m.o.Alpha }
@@ -143,6 +165,9 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 		return nil, in.id
 	}
 	var fx []Effect
+	if in == nil && hit == nil && !j.Recalled && j.Detector == learner.Self.String() && !m.damper.Alone(now) {
+		return m.fold(now, ev, j, climb.flows, explain)
+	}
 	if in == nil {
 		in = m.open(now, cause, rec)
 	}
@@ -307,6 +332,15 @@ func (m *Machine) decide(now time.Time, in *incident) []Effect {
 	}
 	if !in.carries() {
 		return m.limit(now, in)
+	}
+	if m.o.Hold != nil && !in.rule && len(in.seenBy) == 0 {
+		if err := m.o.Hold(now); err != nil {
+			if in.held {
+				return nil
+			}
+			in.held = true
+			return []Effect{m.refused(now, in, in.target, dataplane.Block, err)}
+		}
 	}
 	return m.block(now, in, Validated, SourceLocal)
 }

@@ -103,6 +103,7 @@ type Alert struct {
 	Reasons  []Reason `json:"reasons"`
 	Flow     Flow     `json:"flow"`
 	Label    string   `json:"label,omitempty"` // "", confirmed, dismissed
+	Past     bool     `json:"past,omitempty"`  // found later, in the archive
 }
 
 // Incident groups the alerts of one cause.
@@ -115,6 +116,7 @@ type Incident struct {
 	Hosts    int       `json:"hosts"`
 	Action   string    `json:"action"` // strongest action so far
 	Sentence string    `json:"sentence"`
+	Past     bool      `json:"past,omitempty"` // found later, in the archive
 }
 
 // Verdict is a decision on one flow, peer or service.

@@ -114,7 +114,7 @@ func (w *Soft) start(ctx context.Context, i int, s *scenario.Site, k *identity.K
 		Learner: node.LearnerOptions{
 			Enabled: o.Learner, WarmupFlows: warmupFlows, Warmup: time.Hour, Wait: ripen, RetrainEvery: time.Hour,
 			Shadow: shadow, Canary: canary, CanaryShare: canaryShare, TrialReports: trialReports,
-			IncidentsPerDay: 5, Seed: uint64(i + 1), Context: feature.ContextOptions{Settle: settle, Seed: uint64(i + 1)},
+			IncidentsPerDay: 5, FalseBlocksPerMonth: 1, Seed: uint64(i + 1), Context: feature.ContextOptions{Settle: settle, Seed: uint64(i + 1)},
 		},
 		Policy: node.PolicyOptions{Suspend: suspendFor, Block: time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true},
 		Mesh:   mesh,

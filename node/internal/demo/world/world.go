@@ -25,7 +25,7 @@ const (
 	ripen        = 20 * time.Second
 	shadow       = 400 * time.Millisecond
 	canary       = 400 * time.Millisecond
-	canaryShare  = 0.3
+	canaryShare  = 0.5
 	trialReports = 4
 	roundEvery   = time.Hour // the story starts rounds itself
 	gather       = 10 * time.Second
