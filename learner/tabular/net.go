@@ -2,7 +2,6 @@ package tabular
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -60,7 +59,7 @@ func trainNet(ctx context.Context, x []float32, width, outputs int, loss graph.L
 			}
 		}
 	})
-	if err = errors.Join(err, t.Close()); err != nil {
+	if err != nil {
 		return nil, err
 	}
 	return infer.New(shape, t.Weights())
