@@ -2,7 +2,6 @@ package learner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math"
 	"math/bits"
@@ -213,7 +212,7 @@ func trainAutoencoder(ctx context.Context, cfg Config, p *selfPart, train []feat
 			}
 		}
 	})
-	return t.Weights(), errors.Join(err, t.Close())
+	return t.Weights(), err
 }
 
 // shuffle walks over indices in a new random order each time round.

@@ -2,7 +2,6 @@ package learner
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -91,7 +90,7 @@ func trainAttack(ctx context.Context, cfg Config, base []float32, train []featur
 	b.x, b.target, b.weight = t.Inputs()
 	b.sums = cumulative(attacks)
 	_, err = graph.Run(ctx, t, opt, steps, func(int) { b.fill() })
-	return t.Weights(), errors.Join(err, t.Close())
+	return t.Weights(), err
 }
 
 // contextGain is how much more a context feature counts in the classifier's

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/node/internal/feed"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
@@ -22,7 +23,7 @@ func (f *feeds) prime(ctx context.Context) {
 	}
 	f.readWarnings(ctx, true)
 	for _, s := range f.list {
-		l, taken, err := s.src.Kept(ctx, f.reading(s))
+		l, taken, err := f.keptCopy(ctx, s, f.reading(s))
 		if err != nil {
 			if !errors.Is(err, fs.ErrNotExist) {
 				f.n.log.Warn("copy of a feed cannot be used", telemetry.KeyFeed, s.Name, telemetry.KeyErr, err)
@@ -33,7 +34,16 @@ func (f *feeds) prime(ctx context.Context) {
 		s.list, s.good, s.kept = l, taken, true // its next look is due all the same
 		f.mu.Unlock()
 	}
-	f.renew()
+	f.renew(ctx)
+}
+
+// keptCopy reads the copy of an earlier run in the background.
+func (f *feeds) keptCopy(ctx context.Context, s *feedState, o feed.Options) (l *feed.List, taken time.Time, err error) {
+	err = f.n.back.Run(ctx, func(ctx context.Context) (err error) {
+		l, taken, err = s.src.Kept(ctx, o)
+		return err
+	})
+	return l, taken, err
 }
 
 // reading says how a feed is read.

@@ -188,7 +188,7 @@ func (f *feeds) look(ctx context.Context, must func(*feedState) bool) {
 			return
 		}
 		if f.expired() || changed || f.isStale() || f.isEmptied() {
-			f.renew()
+			f.renew(ctx)
 		}
 		changed = false
 	}
@@ -229,7 +229,11 @@ func (f *feeds) refresh(ctx context.Context, s *feedState) bool {
 	o := f.reading(s)
 	now := o.Now
 	var notes []feed.Note
-	l, err := s.src.Read(ctx, o, keepNotes(&notes))
+	var l *feed.List
+	err := f.n.back.Run(ctx, func(ctx context.Context) (err error) {
+		l, err = s.src.Read(ctx, o, keepNotes(&notes))
+		return err
+	})
 	if errors.Is(err, fetch.ErrUnchanged) {
 		if err := s.src.Confirm(now); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			f.n.log.Warn("copy of a feed was not renewed", telemetry.KeyFeed, s.Name, telemetry.KeyErr, err)
@@ -262,7 +266,7 @@ func (f *feeds) failed(ctx context.Context, s *feedState, o feed.Options, cause 
 	f.mu.Unlock()
 	loaded := false
 	if first {
-		if l, taken, err := s.src.Kept(ctx, o); err == nil {
+		if l, taken, err := f.keptCopy(ctx, s, o); err == nil {
 			f.mu.Lock()
 			s.list, s.good, s.kept = l, taken, true
 			until = taken.Add(s.Expires)

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"context"
 	"encoding/json"
 	"net/netip"
 	"slices"
@@ -50,7 +51,7 @@ func multiaddrIP(m string) (netip.Addr, bool) {
 }
 
 // renew merges all lists and hands the set to the plane. The caller holds work.
-func (f *feeds) renew() {
+func (f *feeds) renew(ctx context.Context) {
 	now := f.n.now()
 	f.mu.Lock()
 	g := f.newGuard()
@@ -73,9 +74,16 @@ func (f *feeds) renew() {
 	for i := range cuts {
 		keep[i] = keepNotes(&cuts[i])
 	}
-	set, err := feed.Build(now, sources, g, f.limits(), func(i int, n feed.Note) { keep[i](n) })
+	var set *feed.Set
+	err := f.n.back.Run(ctx, func(context.Context) (err error) {
+		set, err = feed.Build(now, sources, g, f.limits(), func(i int, n feed.Note) { keep[i](n) })
+		return err
+	})
 	if err == nil {
-		err = f.enforce(set, of)
+		err = f.enforce(ctx, set, of)
+	}
+	if err != nil && ctx.Err() != nil {
+		return
 	}
 	if err != nil {
 		f.n.log.Error("feeds were not renewed: the set of before stays until it expires", telemetry.KeyErr, err)
@@ -109,25 +117,41 @@ func (f *feeds) limits() feed.Limits {
 
 // enforce hands a set to the plane. What the old set hit is added up before, so
 // that counts go on.
-func (f *feeds) enforce(set *feed.Set, of []*feedState) error {
+func (f *feeds) enforce(ctx context.Context, set *feed.Set, of []*feedState) error {
 	if f.bulk == nil {
 		return nil
 	}
 	entries := make([]dataplane.Listed, 0, set.Len())
-	ids := map[feed.Feeds]uint32{}
-	set.Each(func(e feed.Entry) {
-		id, known := ids[e.Feeds]
-		if !known {
-			id = f.reason(names(e.Feeds, of))
-			ids[e.Feeds] = id
-		}
-		entries = append(entries, dataplane.Listed{Prefix: e.Prefix, Expires: e.Until, Reason: id})
+	var kinds []feed.Feeds
+	var before dataplane.BulkState
+	err := f.n.back.Run(ctx, func(context.Context) (err error) {
+		at := map[feed.Feeds]uint32{}
+		set.Each(func(e feed.Entry) {
+			i, known := at[e.Feeds]
+			if !known {
+				i = uint32(len(kinds))
+				at[e.Feeds] = i
+				kinds = append(kinds, e.Feeds)
+			}
+			entries = append(entries, dataplane.Listed{Prefix: e.Prefix, Expires: e.Until, Reason: i})
+		})
+		before, err = f.bulk.BulkState()
+		return err
 	})
-	before, err := f.bulk.BulkState()
 	if err != nil {
 		return err
 	}
-	if err := f.bulk.ReplaceBulk(entries); err != nil {
+	ids := make([]uint32, len(kinds))
+	for i, k := range kinds { // under mu, which the background must not hold
+		ids[i] = f.reason(names(k, of))
+	}
+	err = f.n.back.Run(ctx, func(context.Context) error {
+		for i := range entries {
+			entries[i].Reason = ids[entries[i].Reason]
+		}
+		return f.bulk.ReplaceBulk(entries)
+	})
+	if err != nil {
 		return err
 	}
 	f.mu.Lock()

@@ -317,7 +317,11 @@ func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle
 	cfg := l.cfg
 	cfg.TrainedAt = l.n.now()
 	began := time.Now()
-	m, err := learner.Train(ctx, cfg, s.champion, s.normal, s.attacks)
+	var m *learner.Model
+	err = l.n.back.Run(ctx, func(ctx context.Context) (err error) {
+		m, err = learner.Train(ctx, cfg, s.champion, s.normal, s.attacks)
+		return err
+	})
 	if err != nil {
 		return x, err
 	}
@@ -328,11 +332,20 @@ func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle
 	c := candidate{model: m, base: m, origin: lifecycle.Local, data: s.window(), why: why}
 	if round > 0 {
 		c.round, c.shared = round, shared
-		if c.model, err = m.WithShared(active.Shared(), s.normal); err != nil {
+		if c.model, err = l.withShared(ctx, m, active.Shared(), s.normal); err != nil {
 			return x, err
 		}
 	}
 	return l.n.models.propose(c)
+}
+
+// withShared calibrates in the background.
+func (l *learning) withShared(ctx context.Context, m *learner.Model, params []float32, normal []feature.Vector) (next *learner.Model, err error) {
+	err = l.n.back.Run(ctx, func(context.Context) (err error) {
+		next, err = m.WithShared(params, normal)
+		return err
+	})
+	return next, err
 }
 
 // Train implements federation.Trainer: the shared part, from the mesh's base, on
@@ -345,7 +358,11 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 	l.mu.Lock()
 	l.taught = s.until
 	l.mu.Unlock()
-	p, err := learner.TrainShared(ctx, l.cfg, base, s.normal, s.attacks, sharedSteps)
+	var p []float32
+	err := l.n.back.Run(ctx, func(ctx context.Context) (err error) {
+		p, err = learner.TrainShared(ctx, l.cfg, base, s.normal, s.attacks, sharedSteps)
+		return err
+	})
 	return p, len(s.normal) + len(s.attacks), err
 }
 
@@ -357,7 +374,7 @@ const sharedSteps = 1000
 // that this site made alone, passes through the same life as any other model.
 // What becomes of it is told by events; here it is only said whether it was
 // taken on trial.
-func (l *learning) Adopt(_ context.Context, round uint64, hash string, params []float32) (bool, string, error) {
+func (l *learning) Adopt(ctx context.Context, round uint64, hash string, params []float32) (bool, string, error) {
 	l.mu.Lock()
 	champion, until := l.champion, l.cutoff
 	before := l.pool.Mature(l.cutoff)
@@ -369,7 +386,7 @@ func (l *learning) Adopt(_ context.Context, round uint64, hash string, params []
 	if champion == nil {
 		return false, "this site has no model of its own yet to compare with", nil
 	}
-	m, err := champion.WithShared(params, before)
+	m, err := l.withShared(ctx, champion, params, before)
 	if err != nil {
 		return false, "", err
 	}

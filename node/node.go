@@ -28,6 +28,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/background"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
@@ -134,6 +135,7 @@ type Node struct {
 	models *life
 	hunts  *hunts
 	outbox *queue[job]            // for the disk
+	back   *background.Runner     // for what computes long and may wait for packets
 	toMesh *queue[enforce.Effect] // shares and withdrawals
 	flows  archive
 	life   context.Context // of Run; questions to the mesh end with it
@@ -156,7 +158,7 @@ func New(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), truth: newTruth(o.Now()), drifts: newDrifts(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), life: context.Background(), floods: floodWatch{site: o.Site}}
+	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), truth: newTruth(o.Now()), drifts: newDrifts(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), back: background.New(o.Log), life: context.Background(), floods: floodWatch{site: o.Site}}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
 	}

@@ -87,7 +87,11 @@ func (p *Plane) ReplaceBulk(entries []dataplane.Listed) error {
 		return fmt.Errorf("replace bulk set: build tables: %w", err)
 	}
 	defer g.close()
-	if err := p.switchTo(g); err != nil {
+	// The caller's thread may be one of low priority, which the locks that single
+	// rules wait for must not depend on.
+	switched := make(chan error, 1)
+	go func() { switched <- p.switchTo(g) }()
+	if err := <-switched; err != nil {
 		return fmt.Errorf("replace bulk set: %w", err)
 	}
 	return nil

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime"
 
 	"gorgonia.org/gorgonia"
 	"gorgonia.org/tensor"
@@ -25,7 +24,7 @@ import (
 type Trainer struct {
 	shape  infer.Shape
 	rows   int
-	vm     gorgonia.VM
+	vm     *machine
 	params []*tensor.Dense // one per matrix and bias, aliasing weights
 	grads  gorgonia.Nodes
 	in     [3][]float32 // x, target, weight: written before a run
@@ -98,11 +97,8 @@ func (t *Trainer) build(loss Loss) (err error) {
 	if t.grads, err = gorgonia.Grad(t.loss, learn...); err != nil {
 		return err
 	}
-	vm := gorgonia.NewTapeMachine(g)
-	// The machine's finaliser only frees CUDA, and keeps cycles from being collected.
-	runtime.SetFinalizer(vm, nil)
-	t.vm = vm
-	return nil
+	t.vm, err = newMachine(g, append(gorgonia.Nodes{t.loss, t.output}, t.grads...)...)
+	return err
 }
 
 // input makes an input node over a buffer that stays for the trainer's life.
@@ -141,19 +137,18 @@ func (t *Trainer) Gradient() (loss float64, grad []float32, err error) {
 			err = fmt.Errorf("run graph: gorgonia: %v", r)
 		}
 	}()
-	t.vm.Reset() // without it RunAll silently does nothing
-	if err := t.vm.RunAll(); err != nil {
+	if err := t.vm.run(); err != nil {
 		return 0, nil, fmt.Errorf("run graph: %v", err)
 	}
-	v, ok := t.loss.Value().Data().(float32)
+	v, ok := t.vm.value(t.loss).Data().(float32)
 	if !ok {
-		return 0, nil, fmt.Errorf("run graph: loss is %T", t.loss.Value().Data())
+		return 0, nil, fmt.Errorf("run graph: loss is %T", t.vm.value(t.loss).Data())
 	}
 	at := 0
 	for _, n := range t.grads {
-		part, ok := n.Value().Data().([]float32)
+		part, ok := t.vm.value(n).Data().([]float32)
 		if !ok {
-			return 0, nil, fmt.Errorf("run graph: gradient is %T", n.Value().Data())
+			return 0, nil, fmt.Errorf("run graph: gradient is %T", t.vm.value(n).Data())
 		}
 		at += copy(t.grad[at:], part)
 	}
@@ -165,15 +160,16 @@ func (t *Trainer) Gradient() (loss float64, grad []float32, err error) {
 
 // Output copies the network's output of the last run, rows by outputs.
 func (t *Trainer) Output() ([]float32, error) {
-	out, ok := t.output.Value().Data().([]float32)
-	if !ok {
+	v := t.vm.value(t.output)
+	if v == nil {
 		return nil, errors.New("graph output: nothing was run yet")
+	}
+	out, ok := v.Data().([]float32)
+	if !ok {
+		return nil, fmt.Errorf("graph output: it is %T", v.Data())
 	}
 	return append([]float32(nil), out...), nil
 }
-
-// Close frees the machine.
-func (t *Trainer) Close() error { return t.vm.Close() }
 
 func finite(loss float64, grad []float32) error {
 	sum := loss * 0 // NaN when loss is NaN or infinite

@@ -87,7 +87,6 @@ func filled(t *testing.T, loss Loss, rows int, seed uint64) *Trainer {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = tr.Close() })
 	fill(tr, rng)
 	return tr
 }

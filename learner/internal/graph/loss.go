@@ -114,6 +114,14 @@ func (o lossOp) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 
 // Do computes the gradient.
 func (o diffOp) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
+	if len(in) == 0 {
+		return nil, errors.New("loss gradient: no inputs")
+	}
+	return o.UsePreallocDo(tensor.New(tensor.Of(tensor.Float32), tensor.WithShape(in[0].Shape()...)), in...)
+}
+
+// UsePreallocDo computes the gradient into memory of the output's shape.
+func (o diffOp) UsePreallocDo(mem gorgonia.Value, in ...gorgonia.Value) (gorgonia.Value, error) {
 	b, err := batchOf(in)
 	if err != nil {
 		return nil, err
@@ -122,13 +130,17 @@ func (o diffOp) Do(in ...gorgonia.Value) (gorgonia.Value, error) {
 	if !ok {
 		return nil, fmt.Errorf("loss gradient: upstream is %T: expected float32", in[3].Data())
 	}
-	d := make([]float32, len(b.out))
+	d, ok := mem.Data().([]float32)
+	if !ok || len(d) != len(b.out) {
+		return nil, fmt.Errorf("loss gradient: memory is %T of shape %v: expected float32, %d by %d", mem.Data(), mem.Shape(), b.rows, b.cols)
+	}
+	clear(d) // rows that are right are left out
 	if o.loss == MSE {
 		b.mse(d, float64(up))
 	} else {
 		b.crossEntropy(d, float64(up), o.loss == Contradicted)
 	}
-	return tensor.New(tensor.WithShape(b.rows, b.cols), tensor.WithBacking(d)), nil
+	return mem, nil
 }
 
 type batch struct {

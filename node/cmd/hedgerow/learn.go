@@ -18,6 +18,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/config"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/evidence"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/history"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
@@ -36,10 +37,11 @@ func learnCommand() *cobra.Command {
 // historyFlags are what the command line says of a history.
 type historyFlags struct {
 	config, state, truth, zone string
-	inside                     []string
+	inside, evidence           []string
 	settle                     time.Duration
 	header                     int
 	asJSON, dry                bool
+	logs                       []*evidence.Report // of evidence, once it was read
 }
 
 func learnHistoryCommand() *cobra.Command {
@@ -65,6 +67,7 @@ model goes into the site's state, and judges when it is started.`,
 	g.StringVarP(&f.config, "config", "c", "", "configuration (default: "+defaultConfig+" where it exists)")
 	g.StringVar(&f.state, "state", "", "state folder, instead of site.state_dir")
 	g.StringVar(&f.truth, "truth", "", "labels: a table with label and uid (or src,sport,dst,dport,proto), a per-packet CSV, or attack or benign for all")
+	g.StringArrayVar(&f.evidence, "evidence", nil, "log of logins or bans that labels flows: auth.log, journalctl -o json, fail2ban.log (repeatable)")
 	g.StringSliceVar(&f.inside, "inside", nil, "protected prefixes (default: those of the configuration, what the log says, private addresses)")
 	g.StringVar(&f.zone, "zone", "UTC", "zone of times that name none, such as Europe/Prague")
 	g.DurationVar(&f.settle, "settle", 0, "how long until a host is familiar (default: learner.settle)")
@@ -115,18 +118,22 @@ func (f *historyFlags) options(cfg *config.Config) (o history.LearnOptions, err 
 		}
 		o.Inside = append(o.Inside, p.Masked())
 	}
-	o.Truth, err = history.ReadTruth(f.truth)
+	if o.Truth, err = history.ReadTruth(f.truth); err != nil {
+		return o, err
+	}
+	f.logs, err = o.Truth.ReadEvidence(f.evidence, evidence.Options{Now: o.Now, Zone: o.Zone})
 	return o, err
 }
 
 // learned is the report of the command.
 type learned struct {
 	*history.Lesson
-	Result *node.Trained `json:"result,omitempty"`
+	Evidence []*evidence.Report `json:"evidence,omitempty"`
+	Result   *node.Trained      `json:"result,omitempty"`
 }
 
 func learnHistory(ctx context.Context, cfg *config.Config, files []string, o history.LearnOptions, f *historyFlags, out, errw io.Writer) (err error) {
-	var r learned
+	r := learned{Evidence: f.logs}
 	if f.dry {
 		if r.Lesson, err = history.Learn(ctx, files, o); err != nil {
 			return err
@@ -153,6 +160,12 @@ func learnHistory(ctx context.Context, cfg *config.Config, files []string, o his
 func printLearned(w io.Writer, r *learned, asJSON bool) error {
 	if asJSON {
 		return json.NewEncoder(w).Encode(r)
+	}
+	for _, e := range r.Evidence {
+		_, _ = fmt.Fprintf(w, "%s: %d lines, %d of logins and bans, %d of other things\n", e.Path, e.Lines, e.Entries, e.Other)
+		if e.First != "" {
+			_, _ = fmt.Fprintf(w, "  refused: %d kinds of line, the first %s\n", len(e.Refused), e.First)
+		}
 	}
 	for _, s := range r.Words() {
 		_, _ = fmt.Fprintln(w, s)

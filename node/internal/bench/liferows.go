@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/netip"
 	"os/exec"
 	"strings"
@@ -40,17 +41,27 @@ func (r *runner) forwardRow() error {
 	}
 	p99 := func(f forwarding.Figures) float64 { return f.P99.Seconds() * 1e6 }
 	bytes := func(f forwarding.Figures) float64 { return f.Bytes / 1e6 }
-	row.Series = []Series{
-		pick("idle p99, us", rep.Idle, p99), pick("busy p99, us", rep.Busy, p99),
-		pick("idle MB/s", rep.Idle, bytes), pick("busy MB/s", rep.Busy, bytes),
-	}
+	lat := [3]Series{pick("idle p99, us", rep.Idle, p99), pick("busy p99, us", rep.Busy, p99), pick("idle again p99, us", rep.Again, p99)}
+	rate := [3]Series{pick("idle MB/s", rep.Idle, bytes), pick("busy MB/s", rep.Busy, bytes), pick("idle again MB/s", rep.Again, bytes)}
+	row.Series = append(lat[:], rate[:]...)
 	row.Ratios = []Ratio{
-		compare("p99 busy / idle", row.Series[1].Values, row.Series[0].Values, 1.1, true),
-		compare("throughput idle / busy", row.Series[2].Values, row.Series[3].Values, 1.1, true),
+		compare("p99 busy / idle before and after", lat[1].Values, between(lat[0].Values, lat[2].Values), 1.1, true),
+		compare("throughput idle before and after / busy", between(rate[0].Values, rate[2].Values), rate[1].Values, 1.1, true),
+		compare("control: p99 idle again / idle", lat[2].Values, lat[0].Values, 0, true),
+		compare("control: throughput idle / idle again", rate[0].Values, rate[2].Values, 0, true),
 	}
 	row.Notes = append(row.Notes, fmt.Sprintf("meanwhile %d trainings, %d rounds of the mesh, %d reloads of %d entries",
 		rep.Work.Trainings, rep.Work.Rounds, rep.Work.Reloads, rep.Work.Listed))
 	return nil
+}
+
+// between is the geometric mean of what was measured before and after.
+func between(before, after []float64) []float64 {
+	mid := make([]float64, min(len(before), len(after)))
+	for i := range mid {
+		mid[i] = math.Sqrt(before[i] * after[i])
+	}
+	return mid
 }
 
 func pick(name string, all []forwarding.Figures, of func(forwarding.Figures) float64) Series {

@@ -4,7 +4,10 @@
 // pass it. In network namespaces of its own it puts a gateway with the kernel's
 // packet path between a client and a server, and compares round trips and
 // throughput while the gateway is idle with those while it trains, counts a
-// round of the mesh and reloads its bulk set, all without a pause.
+// round of the mesh and reloads its bulk set: one of each at any time, begun anew
+// as soon as it ends, in the background as a site does it. That is harder than
+// any site, where hours lie between two of them. Before and after each busy
+// figure an idle one is taken: what these two differ by is the machine's own doing.
 //
 // The gateway is a process of its own, as on a real site; client and server
 // share the measuring process. All of them share the processors of one machine,
@@ -22,7 +25,7 @@ import (
 type Options struct {
 	// Command starts a process that calls Gateway with its own input and output.
 	Command []string
-	Rounds  int           // idle and busy in turn; default 7
+	Rounds  int           // of idle, busy and idle again; default 7
 	Window  time.Duration // of each figure; default 2 s
 	// Progress is told what is being done, and how far it is.
 	Progress func(done, of int, what string)
@@ -44,13 +47,14 @@ type Work struct {
 	Listed    int `json:"listed"`
 }
 
-// Report is a whole measurement. Idle and Busy belong together by index, so that
-// ratios are taken within a round.
+// Report is a whole measurement. Idle, Busy and Again, which is idle too, belong
+// together by index, so that ratios are taken within a round.
 type Report struct {
-	Idle []Figures `json:"idle"`
-	Busy []Figures `json:"busy"`
-	Work Work      `json:"work"`
-	Seen uint64    `json:"packets_seen"` // by the gateway's packet path
+	Idle  []Figures `json:"idle"`
+	Busy  []Figures `json:"busy"`
+	Again []Figures `json:"again"`
+	Work  Work      `json:"work"`
+	Seen  uint64    `json:"packets_seen"` // by the gateway's packet path
 }
 
 func (o Options) withDefaults() Options {
@@ -78,7 +82,7 @@ func (o Options) validate() error {
 	return nil
 }
 
-// Measure needs root. It takes about 4 windows a round.
+// Measure needs root. It takes about 6 windows a round.
 func Measure(ctx context.Context, o Options) (r *Report, err error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
@@ -99,30 +103,31 @@ func Measure(ctx context.Context, o Options) (r *Report, err error) {
 
 func (o Options) rounds(ctx context.Context, w *world, g *gateway) (*Report, error) {
 	r := &Report{}
-	step := func(i int, busy bool) (Figures, error) {
-		state := "idle"
-		if busy {
-			state = "busy"
-		}
-		o.Progress(2*i+boolInt(busy), 2*o.Rounds, "forwarding while the gateway is "+state)
+	step := func(i int, state string) (Figures, error) {
+		o.Progress(i, 3*o.Rounds, "forwarding while the gateway is "+state)
 		if _, err := g.tell(state); err != nil {
 			return Figures{}, err
 		}
-		return w.measure(ctx, o.Window)
+		f, err := w.measure(ctx, o.Window)
+		if err != nil {
+			err = fmt.Errorf("forwarding, %s: %w", state, err)
+		}
+		return f, err
 	}
 	if _, err := w.measure(ctx, o.Window/2); err != nil { // warms neighbours, routes and tables
 		return nil, fmt.Errorf("forwarding: %w", err)
 	}
 	for i := range o.Rounds {
-		idle, err := step(i, false)
-		if err != nil {
-			return nil, fmt.Errorf("forwarding, idle: %w", err)
+		for j, x := range []struct {
+			state string
+			to    *[]Figures
+		}{{"idle", &r.Idle}, {"busy", &r.Busy}, {"idle", &r.Again}} {
+			f, err := step(3*i+j, x.state)
+			if err != nil {
+				return nil, err
+			}
+			*x.to = append(*x.to, f)
 		}
-		busy, err := step(i, true)
-		if err != nil {
-			return nil, fmt.Errorf("forwarding, busy: %w", err)
-		}
-		r.Idle, r.Busy = append(r.Idle, idle), append(r.Busy, busy)
 	}
 	last, err := g.tell("idle")
 	if err != nil {
@@ -130,11 +135,4 @@ func (o Options) rounds(ctx context.Context, w *world, g *gateway) (*Report, err
 	}
 	r.Work, r.Seen = last.Work, last.Seen
 	return r, nil
-}
-
-func boolInt(b bool) int {
-	if b {
-		return 1
-	}
-	return 0
 }

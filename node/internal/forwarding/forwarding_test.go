@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -47,11 +48,11 @@ func TestBothStatesAreMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Idle) != 2 || len(r.Busy) != 2 || steps != 4 {
-		t.Fatalf("%d idle and %d busy rounds in %d steps: expected 2, 2, 4", len(r.Idle), len(r.Busy), steps)
+	if len(r.Idle) != 2 || len(r.Busy) != 2 || len(r.Again) != 2 || steps != 6 {
+		t.Fatalf("%d idle, %d busy and %d idle rounds in %d steps: expected 2, 2, 2, 6", len(r.Idle), len(r.Busy), len(r.Again), steps)
 	}
 	trips := 0
-	for _, f := range append(r.Idle, r.Busy...) {
+	for _, f := range slices.Concat(r.Idle, r.Busy, r.Again) {
 		trips += f.Trips
 		if f.P50 <= 0 || f.P99 < f.P50 || f.Bytes <= 0 {
 			t.Errorf("figures %+v", f)

@@ -20,6 +20,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/federation/robust"
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/background"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/netspace"
 )
 
@@ -130,6 +131,7 @@ func Gateway(ctx context.Context, open func(iface string) (dataplane.Plane, erro
 // thinker does all that a site does beside packets, each without a pause.
 type thinker struct {
 	plane   dataplane.Plane
+	back    background.Runner // as a site does it
 	normal  []feature.Vector
 	entries []dataplane.Listed
 	stop    context.CancelFunc // nil: idle
@@ -182,7 +184,7 @@ func (t *thinker) start(ctx context.Context) {
 	task := func(count *int, do func() error) {
 		t.tasks.Go(func() {
 			for ctx.Err() == nil {
-				err := do()
+				err := t.back.Run(ctx, func(context.Context) error { return do() })
 				t.mu.Lock()
 				switch {
 				case err == nil:

@@ -2,6 +2,7 @@ package history
 
 import (
 	"bufio"
+	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/evidence"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/flowlog"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/intake"
 )
@@ -36,6 +38,8 @@ type Truth struct {
 	packet []bool // of a capture, packet by packet
 	path   string
 	Labels int
+	// Evidence is what the machines behind said of those who came; nil for none.
+	Evidence *evidence.Index
 }
 
 // mark is one label.
@@ -203,6 +207,7 @@ func (t *Truth) ofLog(_ string, f *flowlog.Flow, r *Report) {
 		r.Class, r.Weight = t.Whole, weightWhole
 	case f.Class != flowlog.Unlabelled:
 		r.Class, r.Family, r.Weight = f.Class, f.Family, weightLog
+	case t.saw(r):
 	case f.Meta.Alerts > 0:
 		r.Class, r.Family, r.Weight = flowlog.Attack, "ids: "+f.Meta.Alert, weightAlert/3
 		if f.Meta.Severity == 1 || f.Meta.Severity == 2 {
@@ -211,6 +216,46 @@ func (t *Truth) ofLog(_ string, f *flowlog.Flow, r *Report) {
 	case f.Meta.Login == flowlog.LoginFailed:
 		r.Class, r.Family, r.Weight = flowlog.Attack, "failed login", weightLogin
 	}
+}
+
+// saw labels a report by what the machines behind saw of its flow.
+func (t *Truth) saw(r *Report) bool {
+	family, w := t.Evidence.Of(r.Record)
+	if w == 0 {
+		return false
+	}
+	r.Class, r.Family, r.Weight = flowlog.Attack, family, w
+	return true
+}
+
+// ReadEvidence adds logs of logins and bans.
+func (t *Truth) ReadEvidence(paths []string, o evidence.Options) (reps []*evidence.Report, err error) {
+	for _, p := range paths {
+		if t.Evidence == nil {
+			t.Evidence = &evidence.Index{}
+		}
+		rep, err := readEvidence(t.Evidence, p, o)
+		if err != nil {
+			return nil, fmt.Errorf("evidence: %w", err)
+		}
+		reps = append(reps, rep)
+	}
+	return reps, nil
+}
+
+func readEvidence(x *evidence.Index, path string, o evidence.Options) (rep *evidence.Report, err error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	var r io.Reader = bufio.NewReader(f)
+	if magic, _ := r.(*bufio.Reader).Peek(2); string(magic) == "\x1f\x8b" {
+		if r, err = gzip.NewReader(r); err != nil {
+			return nil, fmt.Errorf("%s: %w", path, err)
+		}
+	}
+	return x.Read(path, r, o)
 }
 
 // marks are a capture's packets that the truth calls attacks.
@@ -248,6 +293,8 @@ func (m *marks) of(r *Report) {
 				r.Class = flowlog.Attack
 			}
 		}
+	default:
+		m.t.saw(r)
 	}
 }
 

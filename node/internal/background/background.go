@@ -1,0 +1,91 @@
+// Package background runs what a gateway thinks about so that it yields to the
+// packets: each piece of work gets a thread of its own, which the system runs
+// only while nothing else wants the processor.
+//
+// On Linux that is the policy SCHED_IDLE (sched(7)): whatever wakes up for a
+// packet takes the processor from such a thread at once, and does not wait for
+// the end of its slice. Where the system refuses that, the thread gets the
+// lowest nice value instead; where it refuses both, the work is done all the
+// same, and one line says so.
+//
+// The thread is the unit: goroutines that the work starts run on other threads,
+// at the usual priority. Work that is to yield computes in the goroutine that it
+// is given. The same holds for locks: who waits for one that such work holds
+// waits for a thread that may not run; so hold none over a computation.
+package background
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+
+	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
+)
+
+// Runner runs work in the background. The zero value does, without a word.
+type Runner struct {
+	log   *slog.Logger // nil: none
+	once  sync.Once
+	lower func() error // nil: the system's
+	first func() bool  // nil: the system's
+}
+
+// New tells log, once, when the system refuses low priority.
+func New(log *slog.Logger) *Runner { return &Runner{log: log} }
+
+// Run calls work on a thread of low priority and waits for its end. Work has to
+// look at its context: Run returns when work does, never before. A panic in it
+// comes back as an error. Work is not begun when ctx has ended.
+func (r *Runner) Run(ctx context.Context, work func(context.Context) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	done := make(chan error, 1)
+	go r.onThread(func() { guarded(ctx, work, done) })
+	return <-done
+}
+
+// onThread calls work on a thread that ends with it: a priority that was given
+// up may not be taken back without privilege, so no other goroutine must come
+// to such a thread.
+func (r *Runner) onThread(work func()) {
+	runtime.LockOSThread()
+	if or(r.first, isMain)() { // it cannot end, and would stay slow
+		defer runtime.UnlockOSThread()
+		var wg sync.WaitGroup
+		wg.Go(func() { r.onThread(work) }) // on another, as this one is held
+		wg.Wait()
+		return
+	}
+	if err := or(r.lower, lower)(); err != nil {
+		r.once.Do(func() {
+			if r.log != nil {
+				r.log.Warn("low priority was refused: training and reloads compete with packets", telemetry.KeyErr, err)
+			}
+		})
+	}
+	work() // without unlock: the thread ends with the goroutine
+}
+
+func or[F func() error | func() bool](f, otherwise F) F {
+	if f == nil {
+		return otherwise
+	}
+	return f
+}
+
+// guarded tells done how work ended, also if that was by a panic or by an end of
+// its goroutine.
+func guarded(ctx context.Context, work func(context.Context) error, done chan<- error) {
+	err := errors.New("background: the work ended its goroutine")
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("background: panic: %v", p)
+		}
+		done <- err
+	}()
+	err = work(ctx)
+}
