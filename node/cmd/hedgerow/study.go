@@ -16,7 +16,7 @@ import (
 )
 
 func studyCommands() []*cobra.Command {
-	return []*cobra.Command{replayCommand(), learnCommand(), benchCommand()}
+	return []*cobra.Command{replayCommand(), learnCommand(), benchCommand(), evaluateCommand()}
 }
 
 func replayCommand() *cobra.Command {

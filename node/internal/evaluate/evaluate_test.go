@@ -1,0 +1,211 @@
+package evaluate
+
+import (
+	"encoding/json"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/hedgerow-mesh/hedgerow/node/internal/dataset"
+)
+
+const toml = `label = "kind"
+normal = ["ok"]
+words = ["proto"]
+`
+
+// table is a CSV file with two families of attacks that differ from normal, one
+// of them in how two columns go together.
+func table(t *testing.T, n int) string {
+	t.Helper()
+	rng := rand.New(rand.NewPCG(1, 1))
+	var b strings.Builder
+	b.WriteString("a,b,noise,proto,kind\n")
+	for range n {
+		x, y := rng.NormFloat64(), 0.1*rng.NormFloat64()
+		kind, proto := "ok", []string{"tcp", "udp"}[rng.IntN(2)]
+		switch rng.IntN(6) {
+		case 0:
+			kind, y = "far<b>", y+6 // a name that wants to break out of a page
+		case 1:
+			kind, y = "crossed", -2*x-4
+		}
+		fmt.Fprintf(&b, "%.4f,%.4f,%.4f,%s,%s\n", x, x+y, rng.Float64(), proto, kind)
+	}
+	file := filepath.Join(t.TempDir(), "flows.csv")
+	if err := os.WriteFile(file, []byte(b.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return file
+}
+
+func options(t *testing.T) Options {
+	t.Helper()
+	m, err := dataset.ParseMapping(strings.NewReader(toml))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return Options{Dataset: table(t, 6000), Mapping: m, Quick: true, Seeds: 2}
+}
+
+func TestReportHoldsTogether(t *testing.T) {
+	r, err := Run(t.Context(), options(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.AUC < 0.95 || r.MacroF1 < 0.9 || r.At5 < r.At1 {
+		t.Errorf("figures %v %v %v %v", r.AUC, r.At1, r.At5, r.MacroF1)
+	}
+	if len(r.Models) != 8 || r.Models[0].Name != Ours || r.Models[0].AUC != r.AUC || len(r.Against) != 7 {
+		t.Fatalf("models %+v", r.Models)
+	}
+	for _, m := range r.Models {
+		if len(m.Seeds) != 2 || m.Bounds.Low > m.Bounds.Value || m.Bounds.High < m.Bounds.Value {
+			t.Errorf("%s: %+v", m.Name, m)
+		}
+	}
+	var rows int
+	for _, f := range r.Families {
+		rows += f.Rows
+	}
+	if rows != r.TestAttacks || len(r.Families) != 2 {
+		t.Errorf("families of %d rows: %d attacks", rows, r.TestAttacks)
+	}
+	var all float64
+	for _, row := range r.Confusion {
+		for _, x := range row {
+			all += x
+		}
+	}
+	if int(all) != r.Test || r.Train+r.Test != 6000 {
+		t.Errorf("confusion of %v rows: %d and %d", all, r.Train, r.Test)
+	}
+	// The control is the mean of five: chance alone moves each.
+	var control float64
+	for _, c := range r.Control {
+		control += c / float64(len(r.Control))
+	}
+	if control < 0.4 || control > 0.6 {
+		t.Errorf("trained on shuffled labels: AUC %v", r.Control)
+	}
+	checkJSON(t, r)
+	checkPage(t, r)
+}
+
+// checkJSON wants the main figures at the top level.
+func checkJSON(t *testing.T, r *Report) {
+	t.Helper()
+	b, err := json.Marshal(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var top map[string]any
+	if err := json.Unmarshal(b, &top); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"auc", "dr_at_1pct", "dr_at_5pct", "macro_f1"} {
+		if x, ok := top[key].(float64); !ok || !(x > 0 && x <= 1) {
+			t.Errorf("%s: %v", key, top[key])
+		}
+	}
+}
+
+// checkPage wants a page that parses, loads nothing and runs nothing.
+func checkPage(t *testing.T, r *Report) {
+	t.Helper()
+	var b strings.Builder
+	if err := r.HTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, bad := range []string{"<script", "http-equiv", "src=", "href=", "far<b>"} {
+		if strings.Contains(b.String(), bad) {
+			t.Errorf("the page has %s", bad)
+		}
+	}
+	d, plots := xml.NewDecoder(strings.NewReader(b.String())), 0
+	d.Strict, d.Entity, d.AutoClose = false, xml.HTMLEntity, xml.HTMLAutoClose
+	for {
+		tok, err := d.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if e, ok := tok.(xml.StartElement); ok && e.Name.Local == "svg" {
+			plots++
+		}
+	}
+	if plots != 5 {
+		t.Errorf("%d plots: expected 5", plots)
+	}
+}
+
+func TestZeroDayOfACSV(t *testing.T) {
+	o := options(t)
+	o.ZeroDay = true
+	r, err := Run(t.Context(), o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(r.ZeroDay) != 2 || len(r.ZeroDay[0].Ways) != 2 || r.AUC != 0 || len(r.Models) != 0 {
+		t.Fatalf("%+v", r)
+	}
+	for _, x := range r.ZeroDay {
+		if x.Self.AUC < 0.8 || x.Rows == 0 {
+			t.Errorf("%+v", x)
+		}
+	}
+	var b strings.Builder
+	if err := errors.Join(r.Print(&b), r.HTML(&b)); err != nil || !strings.Contains(b.String(), "crossed") {
+		t.Errorf("%v, printed %q", err, b.String())
+	}
+}
+
+func TestRunRefuses(t *testing.T) {
+	for _, o := range []Options{{Dataset: "kdd-2050"}, {Dataset: "nsl-kdd", Seeds: 1000}, {Dataset: "nsl-kdd", Data: "nowhere"}} {
+		if _, err := Run(t.Context(), o); err == nil || !strings.HasPrefix(err.Error(), "evaluate: ") {
+			t.Errorf("%+v: %v", o, err)
+		}
+	}
+}
+
+// data is the folder of real data; see CONTRIBUTING.md.
+func data(t *testing.T) string {
+	t.Helper()
+	dir := os.Getenv("HEDGEROW_DATA")
+	if dir == "" {
+		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
+	}
+	if _, err := os.Stat(filepath.Join(dir, dataset.NSLKDD)); err != nil {
+		if os.Getenv("CI") != "" {
+			t.Fatalf("real data: %v: set HEDGEROW_DATA to the folder that holds it", err)
+		}
+		t.Skipf("real data is absent (HEDGEROW_DATA): %v", err)
+	}
+	return dir
+}
+
+// TestRealDataQuick trains on a few thousand rows of real data.
+func TestRealDataQuick(t *testing.T) {
+	dir := data(t)
+	least := map[string][2]float64{dataset.UNSWNB15: {0.98, 0.3}, dataset.Westermo: {0.75, 0.4}}
+	if os.Getenv("HEDGEROW_LONG") == "1" {
+		least[dataset.NSLKDD] = [2]float64{0.93, 0.35} // ten seconds to read
+	}
+	for name, least := range least {
+		r, err := Run(t.Context(), Options{Dataset: name, Data: dir, Quick: true})
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if r.AUC < least[0] || r.MacroF1 < least[1] || r.Data.Bad != 0 {
+			t.Errorf("%s: AUC %.4f, macro-F1 %.3f, %d malformed rows", name, r.AUC, r.MacroF1, r.Data.Bad)
+		}
+	}
+}
