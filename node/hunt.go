@@ -41,18 +41,25 @@ type hunt struct {
 }
 
 const (
-	maxHunts      = 32     // remembered
-	maxQuarry     = 10_000 // indicators of one search
-	maxPending    = 4096   // indicators that wait
-	chunkFlows    = 2048   // between pauses
-	maxHuntFound  = 1000   // flows that one search may make findings of
-	huntLabel     = 0.3    // weight of what an indicator says of a proved peer's flows
-	rests         = 3      // times a chunk's own time
+	maxHunts     = 32     // remembered
+	maxQuarry    = 10_000 // indicators of one search
+	maxPending   = 4096   // indicators that wait
+	chunkFlows   = 2048   // between pauses
+	maxHuntFound = 1000   // flows that one search may make findings of
+	huntLabel    = 0.3    // weight of what an indicator says of a proved peer's flows
+	rests        = 3      // times a chunk's own time
+	// Each new model looks at the same past again, so it has to be surer than of
+	// what happens now: a twentieth of the operator's incidents a day.
+	strict        = 20
 	huntBack      = 7 * 24 * time.Hour
 	indicatorWait = 2 * time.Second // so that a burst of indicators is one search
 )
 
 func newHunts(n *Node) *hunts { return &hunts{n: n, wake: make(chan struct{}, 1)} }
+
+// familiar is known of a flow once its site is settled; no model learnt from
+// others.
+var familiar = feature.Index("known_peer")
 
 // quarry is what a search by indicators looks for.
 type quarry struct {
@@ -266,7 +273,7 @@ func (h *hunts) search(ctx context.Context, x *hunt) error {
 	h.n.mu.Lock()
 	share := h.n.o.Learner.IncidentsPerDay / max(1, h.n.truth.flows.perDay(h.n.now()))
 	h.n.mu.Unlock()
-	s := &searcher{h: h, x: x, seeker: enforce.NewSeeker(min(share, 1e-2)), scratch: learner.NewScratch()}
+	s := &searcher{h: h, x: x, seeker: enforce.NewSeeker(min(share, 1e-2) / strict), scratch: learner.NewScratch()}
 	from := x.Since
 	for {
 		began := time.Now()
@@ -331,8 +338,8 @@ func (s *searcher) look(f *store.Flow) {
 		}
 		return
 	}
-	if !known {
-		return // of an earlier schema
+	if !known || !v.Known(familiar) {
+		return // of an earlier schema, or from before the site knew who is familiar
 	}
 	score := s.x.model.Score(&v, s.scratch)
 	cause, _, _, _ := enforce.CauseOfFlow(&f.Flow)

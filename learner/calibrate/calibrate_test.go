@@ -188,6 +188,17 @@ func TestTrackTellsTheLevel(t *testing.T) {
 	if level, _ := tr.Level(0.1); level < 0.03 {
 		t.Errorf("one loud cause moved the level of 0.1 to %g", level)
 	}
+	// Where many flows share the least p-value, no level tells them apart.
+	tr.Reset()
+	for range 20_000 {
+		tr.Add(max(rng.Float64(), 5e-4), rng.Uint64())
+	}
+	if level, ok := tr.Level(1e-4); ok {
+		t.Errorf("level %g of a share of 1e-4 where 5e-4 of all have the least p-value", level)
+	}
+	if _, ok := tr.Level(1e-2); !ok {
+		t.Error("no level of 1e-2")
+	}
 	tr.Add(math.NaN(), 1)
 	tr.Add(0, 1)
 	tr.Reset()

@@ -3,6 +3,7 @@ package calibrate
 import (
 	"math"
 	"slices"
+	"sort"
 )
 
 // Limits of a Track.
@@ -16,6 +17,7 @@ const (
 	// What is believed of the tail of -ln p.
 	trackTail     = 0.05
 	trackMaxShape = 0.25
+	tie           = 1e-4 // in -ln p
 )
 
 // Track follows what p-values a site's normal flows really get: of each flow
@@ -93,6 +95,9 @@ func (t *Track) Level(share float64) (level float64, ok bool) {
 		xs[i] = float64(t.ring[i].x)
 	}
 	slices.Sort(xs)
+	if ties := n - sort.SearchFloat64s(xs, xs[n-1]-tie); ties > 1 && float64(ties) > share*float64(n) {
+		return 0, false
+	}
 	if beyond := share * float64(n); beyond >= enough {
 		i := n - int(beyond)
 		return math.Exp(-between(xs, i)), true
