@@ -119,6 +119,7 @@ func TestShuffledNormalTeachesLess(t *testing.T) {
 // by lot, learns nothing of use. (A lot over all vectors would now and then
 // draw a true one, and a few true ones are enough to learn from.)
 func TestShuffledLabelsTeachNothing(t *testing.T) {
+	slow(t)
 	d := someDay(t)
 	rng := rand.New(rand.NewPCG(3, 4))
 	pool := append([]feature.Vector(nil), d.normal...)
@@ -160,6 +161,7 @@ func TestShuffledLabelsTeachNothing(t *testing.T) {
 // The features that an explanation names are what makes the score: put at
 // normal's values, they take more of it away than as many features by lot.
 func TestExplanationNamesWhatMatters(t *testing.T) {
+	slow(t)
 	d := someDay(t)
 	s := learner.NewScratch()
 	rng := rand.New(rand.NewPCG(5, 6))

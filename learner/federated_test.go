@@ -25,6 +25,7 @@ func mean(parts ...[]float32) []float32 {
 // How many it catches depends on the sites; the level is what a run of flows of
 // one cause needs, for no single flow carries an alarm.
 func TestBehaviourLearntAtOneSiteIsCaughtAtAnother(t *testing.T) {
+	slow(t)
 	var normal [3][]feature.Vector
 	var sites [3]*site
 	for i := range sites {

@@ -208,3 +208,11 @@ func sorted(x []float64) []float64 {
 	slices.Sort(s)
 	return s
 }
+
+// slow leaves a test that trains much to the run without the race detector.
+func slow(t *testing.T) {
+	t.Helper()
+	if raced {
+		t.Skip("trains much: asked without -race")
+	}
+}

@@ -28,6 +28,7 @@ func exam(d *day) *learner.Exam {
 // The gate lets a model stand against itself, and refuses one that was taught
 // that scans are normal, whether it comes as a first model or not.
 func TestGate(t *testing.T) {
+	slow(t)
 	d := someDay(t)
 	x := exam(d)
 	// A candidate that was taught that scans are normal misses them.
