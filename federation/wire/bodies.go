@@ -77,6 +77,8 @@ func encodePayload(p Payload) ([]byte, error) {
 		return enc.Marshal(listBody{p.Round, p.View, p.Base[:], hs})
 	case *State:
 		return enc.Marshal(stateBody{p.Round, p.View, p.Hash[:]})
+	case *Commit, *Set, *SetVote, *Reveal, *Proposal, *Vote, *Wish:
+		return enc.Marshal(p)
 	}
 	return nil, Refuse(BadKind, "%T", p)
 }
