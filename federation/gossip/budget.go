@@ -42,7 +42,8 @@ type ledger struct {
 
 	mu       sync.Mutex
 	accounts map[string]*account
-	of       map[peer.ID]*account
+	of       map[peer.ID]*account // the organisation's: every message once
+	wire     map[peer.ID]*account // what the site itself put on our wire of its own messages
 	excess   map[peer.ID]*excess
 }
 
@@ -59,7 +60,7 @@ type excess struct {
 func newLedger(b Budget, now func() time.Time) *ledger {
 	return &ledger{
 		budget: b.withDefaults(), now: now,
-		accounts: make(map[string]*account), of: make(map[peer.ID]*account), excess: make(map[peer.ID]*excess),
+		accounts: make(map[string]*account), of: make(map[peer.ID]*account), wire: make(map[peer.ID]*account), excess: make(map[peer.ID]*excess),
 	}
 }
 
@@ -67,7 +68,7 @@ func newLedger(b Budget, now func() time.Time) *ledger {
 func (l *ledger) bill(ls []*peerLink) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	accounts, of := make(map[string]*account), make(map[peer.ID]*account, len(ls))
+	accounts, of, wire := make(map[string]*account), make(map[peer.ID]*account, len(ls)), make(map[peer.ID]*account, len(ls))
 	for _, link := range ls {
 		name := link.at().Organisation
 		if name == "" {
@@ -76,9 +77,9 @@ func (l *ledger) bill(ls []*peerLink) {
 		if accounts[name] == nil {
 			accounts[name] = cmp.Or(l.accounts[name], new(account))
 		}
-		of[link.pid] = accounts[name]
+		of[link.pid], wire[link.pid] = accounts[name], cmp.Or(l.wire[link.pid], new(account))
 	}
-	l.accounts, l.of = accounts, of
+	l.accounts, l.of, l.wire = accounts, of, wire
 	for p := range l.excess {
 		if of[p] == nil {
 			delete(l.excess, p)
@@ -86,14 +87,29 @@ func (l *ledger) bill(ls []*peerLink) {
 	}
 }
 
-// charge takes a message from its author's account, or says that it is empty.
+// charge takes a message from the account of its author's organisation, or says
+// that it is empty. It is asked once for each message that is new to us and signed.
 func (l *ledger) charge(author peer.ID, size int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	a, now := l.of[author], l.now()
+	return l.take(l.of[author], size)
+}
+
+// onWire is the same for a message that its author itself has sent us, before
+// anything of it is checked. It has an account of its own, since the same message
+// may have come by others already.
+func (l *ledger) onWire(author peer.ID, size int) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take(l.wire[author], size)
+}
+
+// take spends from an account; without one there is nothing to spend. l.mu is held.
+func (l *ledger) take(a *account, size int) bool {
 	if a == nil {
 		return false
 	}
+	now := l.now()
 	if d := now.Sub(a.at).Seconds(); d > 0 && !a.at.IsZero() {
 		a.messages, a.bytes = max(0, a.messages-d*l.budget.Messages), max(0, a.bytes-d*l.budget.Bytes)
 	}
@@ -133,8 +149,8 @@ func (l *ledger) left(p peer.ID) float64 {
 
 // inspect sees what a neighbour sends before anything of it is decoded further.
 // What it wrote itself above its budget leaves here, before a signature of it is
-// checked; what it forwards is charged to its author once the signature is known
-// to be that author's. Nothing of who is no longer in the roster is read at all.
+// checked; every message that is new is charged to its author once the signature
+// is known to be that author's. Nothing of who is no longer in the roster is read at all.
 func (t *Transport) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	if err := t.links.admit(from, t.opt.Now()); err != nil {
 		t.refused.count(err)
@@ -143,7 +159,7 @@ func (t *Transport) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	kept := rpc.Publish[:0]
 	over := 0
 	for _, m := range rpc.Publish {
-		if peer.ID(m.GetFrom()) == from && !t.ledger.charge(from, len(m.GetData())) {
+		if peer.ID(m.GetFrom()) == from && !t.ledger.onWire(from, len(m.GetData())) {
 			over++
 			continue
 		}

@@ -154,7 +154,7 @@ func (t *Transport) join(ctx context.Context, h federation.Handler) ([]*pubsub.S
 // it. An author who has left the roster, or is over its budget, is ignored: who
 // forwarded it may not know.
 func (t *Transport) validator(topic federation.Topic, h federation.Handler) pubsub.ValidatorEx {
-	return func(ctx context.Context, hop peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
+	return func(ctx context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
 		if len(msg.Data) > wire.MaxSmall {
 			return pubsub.ValidationReject
 		}
@@ -164,7 +164,7 @@ func (t *Transport) validator(topic federation.Topic, h federation.Handler) pubs
 				t.refused.count(err)
 				return pubsub.ValidationIgnore
 			}
-			if hop != author && !t.ledger.charge(author, len(msg.Data)) {
+			if !t.ledger.charge(author, len(msg.Data)) {
 				t.refused.count(errOverBudget)
 				return pubsub.ValidationIgnore
 			}
