@@ -20,15 +20,16 @@ import (
 
 // Config is a whole configuration. Default returns one that is valid.
 type Config struct {
-	Site      Site
-	Dataplane Dataplane
-	Learner   Learner
-	Policy    Policy
-	Flood     dataplane.Flood
-	Mesh      Mesh
-	Feeds     Feeds
-	Store     Store
-	Telemetry Telemetry
+	Site       Site
+	Dataplane  Dataplane
+	Learner    Learner
+	Policy     Policy
+	Flood      dataplane.Flood
+	Mesh       Mesh
+	Federation Federation
+	Feeds      Feeds
+	Store      Store
+	Telemetry  Telemetry
 }
 
 // Site says who this is and where it keeps things.
@@ -97,6 +98,15 @@ type Mesh struct {
 	RoundEvery   time.Duration // 5 s to 30 d
 	Gather       time.Duration // time for deltas to arrive in a round, 100 ms to 1 h, below RoundEvery
 	Peers        []Peer
+}
+
+// Federation is how the site reaches others, and its part in a consortium. Who is in
+// it is not configured: see `hedgerow consortium`.
+type Federation struct {
+	Discover       bool   // look for the roster's sites on the local network
+	Relay          bool   // carry traffic of sites that cannot reach each other
+	BehindNAT      bool   // others cannot reach this site: be reachable through relays
+	PassphraseFile string // absolute path; of the key files, "" when these are not locked
 }
 
 // Peer is one other site of the same organisation.
