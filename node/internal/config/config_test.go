@@ -79,6 +79,11 @@ addrs = ["/dns4/gw.example.org/tcp/4400"]
 [[mesh.peer]]
 name = "cedar"
 id = "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp"
+[federation]
+discover = true
+relay = true
+behind_nat = true
+passphrase_file = "/etc/hedgerow/passphrase"
 [feeds]
 warning_lists = ["/usr/share/warninglists"]
 ignore_warnings = ["vpn-ipv4"]
@@ -137,6 +142,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Mesh: Mesh{"grove", []string{"/ip6/::/tcp/0"}, 20 * time.Second, 500 * time.Millisecond, []Peer{
 			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},
 			{"cedar", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp", nil}}},
+		Federation: Federation{true, true, true, "/etc/hedgerow/passphrase"},
 		Feeds: Feeds{[]string{"/usr/share/warninglists"}, []string{"vpn-ipv4"}, 5000, []Feed{
 			{"ipsum", "/var/lib/ipsum.txt", "", "plain", "1", 30 * time.Minute, 2 * time.Hour, 3, "lists", 1 << 20},
 			{Name: "drop", URL: "https://lists.example.org/drop.txt", Format: "auto", Every: time.Hour, Expires: 5 * time.Hour, MaxSize: 64 << 20}}},
