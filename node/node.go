@@ -260,6 +260,9 @@ func (n *Node) restore() error {
 	if err := n.learn.restore(); err != nil {
 		return err
 	}
+	if err := n.pupil.restore(); err != nil {
+		return err
+	}
 	if err := n.models.restore(); err != nil {
 		return err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/distill"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
 
@@ -89,6 +90,7 @@ func (p *pupil) label(now time.Time, lb *enforce.Label) {
 	}
 	if !lb.Attack {
 		p.memory.Dismiss(lb.Incident)
+		p.save()
 		p.poke()
 		return
 	}
@@ -98,8 +100,33 @@ func (p *pupil) label(now time.Time, lb *enforce.Label) {
 	}
 	if p.memory.Confirm(lb.Incident, peer, float32(min(max(lb.Weight, 0), 1))) > 0 {
 		p.now.Labelled = now
+		p.save()
 		p.poke()
 	}
+}
+
+const keyPupil = "node/kernel-confirmed"
+
+func (p *pupil) save() {
+	p.n.outbox.put(job{save: &kv{keyPupil, p.memory.MarshalConfirmed()}})
+}
+
+// restore brings back what was confirmed. Looks at normal flows come by themselves.
+func (p *pupil) restore() error {
+	if !p.on {
+		return nil
+	}
+	b, err := p.n.o.Store.Load(keyPupil)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := p.memory.UnmarshalConfirmed(b); err != nil {
+		p.n.log.Warn("stored flows that were confirmed cannot be used: the scorer waits for new ones", telemetry.KeyErr, err)
+	}
+	return nil
 }
 
 // follow takes the model that judges from now on. The scorer of the one before goes

@@ -72,6 +72,13 @@ func TestPupilLearnsFromAWord(t *testing.T) {
 	if v.Labelled.IsZero() || v.Distilled.Before(v.Retrained) {
 		t.Errorf("steps: labelled %v, retrained %v, distilled %v", v.Labelled, v.Retrained, v.Distilled)
 	}
+	for _, j := range n.outbox.drain() {
+		x.do(j)
+	}
+	x.restart()
+	if _, confirmed := x.pupil.memory.Len(); confirmed != 12 {
+		t.Errorf("after a restart %d flows are confirmed: expected the 12", confirmed)
+	}
 	p.follow(n.now(), nil)
 	if p.scorer != nil || p.view().Hash != "" {
 		t.Error("a scorer counts although no model judges")
