@@ -1,6 +1,7 @@
 package robust
 
 import (
+	"cmp"
 	"math"
 	"math/bits"
 )
@@ -125,8 +126,8 @@ func (w wide) plus(x uint64) wide {
 	return wide{w.hi + carry, lo}
 }
 
-func (w wide) less(v wide) bool {
-	return w.hi < v.hi || w.hi == v.hi && w.lo < v.lo
+func (w wide) compare(v wide) int {
+	return cmp.Or(cmp.Compare(w.hi, v.hi), cmp.Compare(w.lo, v.lo))
 }
 
 // stripe is how many columns are summed at a time: their sums stay in the

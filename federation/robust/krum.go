@@ -1,9 +1,6 @@
 package robust
 
-import (
-	"cmp"
-	"slices"
-)
+import "slices"
 
 // krum takes the one update whose n-f-2 nearest others are nearest in all:
 // Blanchard et al. (NeurIPS 2017). It withstands f when 2f + 2 < n. One update
@@ -87,9 +84,6 @@ func krumOrder(c *crowd, f int) []int {
 		score[i] = c.score(i, len(c.here)-f-2)
 	}
 	order := slices.Clone(c.here)
-	slices.SortStableFunc(order, func(a, b int) int {
-		s, t := score[a], score[b]
-		return cmp.Or(cmp.Compare(s.hi, t.hi), cmp.Compare(s.lo, t.lo))
-	})
+	slices.SortStableFunc(order, func(a, b int) int { return score[a].compare(score[b]) })
 	return order
 }
