@@ -245,7 +245,7 @@ func siteOptions(cfg *config.Config, place placed, seed uint64) node.Options {
 			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: t.IncidentsPerDay,
 			FalseBlocksPerMonth: cfg.Learner.FalseBlocksPerMonth,
 			Shadow:              stageLength(cfg.Learner.Shadow), Canary: stageLength(cfg.Learner.Canary),
-			CanaryShare: cfg.Learner.CanaryShare, TrialReports: cfg.Learner.TrialReports,
+			CanaryShare: cfg.Learner.CanaryShare, TrialReports: cfg.Learner.TrialReports, Kernel: cfg.Learner.Kernel,
 			Seed: seed, Context: feature.ContextOptions{Settle: cfg.Learner.Settle, Seed: seed},
 		},
 	}

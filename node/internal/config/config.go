@@ -78,8 +78,15 @@ type Learner struct {
 	Canary              time.Duration // how long it decides for some hosts, 0 to 30 d
 	CanaryShare         float64       // of the hosts, 0.01 to 0.5
 	TrialReports        int           // reports that either takes as well, 1 to 10000000
+	Kernel              string        // KernelShadow or KernelOff
 	Seed                uint64        // 0 means: choose one and keep it
 }
+
+// What the scorer that the kernel can run does.
+const (
+	KernelShadow = "shadow"
+	KernelOff    = "off"
+)
 
 // Policy bounds what decisions may do.
 type Policy struct {
@@ -146,7 +153,7 @@ func Default() Config {
 		Learner: Learner{
 			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
 			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5, FalseBlocksPerMonth: 1,
-			Shadow: 30 * time.Minute, Canary: 30 * time.Minute, CanaryShare: 0.1, TrialReports: 1000,
+			Shadow: 30 * time.Minute, Canary: 30 * time.Minute, CanaryShare: 0.1, TrialReports: 1000, Kernel: KernelShadow,
 		},
 		Policy: Policy{
 			Suspend: 30 * time.Second, Block: 4 * time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true,
