@@ -28,7 +28,7 @@ func (k checker) check(c *Context, b *wire.Block) error {
 	if err := k.quorum(c, Statement{Kind: SaySetVote, Round: b.Round, Hash: set}, b.SetSigs); err != nil {
 		return fmt.Errorf("commit set: %w", err)
 	}
-	if err := c.CheckCommits(b.Commits); err != nil {
+	if err := c.CheckCommits(b.Round, b.Commits); err != nil {
 		return err
 	}
 	if err := k.deltas(c, b); err != nil {
@@ -42,13 +42,13 @@ func (k checker) check(c *Context, b *wire.Block) error {
 	return nil
 }
 
-// CheckCommits says whether these may commit together on c.
-func (c *Context) CheckCommits(commits []wire.OrgHash) error {
+// CheckCommits says whether these may commit together in a round on c.
+func (c *Context) CheckCommits(round uint64, commits []wire.OrgHash) error {
 	if least := MinList(len(c.Orgs)); len(commits) < least {
 		return wire.Refuse(wire.WrongLength, "%d commitments: expected at least %d of %d organisations", len(commits), least, len(c.Orgs))
 	}
 	for _, commit := range commits {
-		if commit.Org >= uint64(len(c.Orgs)) || c.Barred(int(commit.Org)) {
+		if commit.Org >= uint64(len(c.Orgs)) || c.Barred(int(commit.Org), round) {
 			return wire.Refuse(wire.NotMember, "commitment of organisation %d, which is barred or not in the roster", commit.Org)
 		}
 	}
@@ -122,7 +122,7 @@ func (c *Context) fits(e *wire.Entry) error {
 func (c *Context) approvals(k checker, e *wire.Entry) (n int) {
 	kind, msg := EntryBytes(k.chain, e)
 	for _, a := range e.Approvals {
-		if a.Org < uint64(len(c.Orgs)) && k.crypto.Verify(c.Orgs[a.Org].ID(), kind, msg, a.Sig[:]) {
+		if a.Org < uint64(len(c.Orgs)) && k.crypto.Verify(c.Orgs[a.Org].Voter, kind, msg, a.Sig[:]) {
 			n++
 		}
 	}
@@ -144,13 +144,12 @@ func (k checker) proof(e *wire.Entry) error {
 	if p.A == p.B {
 		return wire.Refuse(wire.BadField, "proof: twice the same statement")
 	}
-	voter := Member{Voter: e.Voter}.ID()
 	for _, side := range []struct {
 		hash wire.Hash
 		sig  wire.Sig
 	}{{p.A, p.SigA}, {p.B, p.SigB}} {
 		st := Statement{Kind: p.Statement, Round: p.Round, Parent: p.Parent, Hash: side.hash}
-		if !k.crypto.Verify(voter, st.Kind, st.Bytes(k.chain), side.sig[:]) {
+		if !k.crypto.Verify(e.Voter, st.Kind, st.Bytes(k.chain), side.sig[:]) {
 			return wire.Refuse(wire.BadSignature, "proof against %q", e.Org)
 		}
 	}
@@ -164,7 +163,7 @@ func (k checker) quorum(c *Context, st Statement, sigs []wire.OrgSig) error {
 	}
 	msg := st.Bytes(k.chain)
 	for _, s := range sigs {
-		if s.Org >= uint64(len(c.Orgs)) || !k.crypto.Verify(c.Orgs[s.Org].ID(), st.Kind, msg, s.Sig[:]) {
+		if s.Org >= uint64(len(c.Orgs)) || !k.crypto.Verify(c.Orgs[s.Org].Voter, st.Kind, msg, s.Sig[:]) {
 			return wire.Refuse(wire.BadSignature, "of organisation %d", s.Org)
 		}
 	}

@@ -15,8 +15,8 @@ import (
 // rules are stated for are less than one organisation.
 const (
 	MinOrgs = 4
-	// BarredFor is how many sealed blocks an organisation sits out that committed
-	// to a delta and then withheld it.
+	// BarredFor is how many rounds an organisation sits out that committed to a
+	// delta and then withheld it.
 	BarredFor = 3
 )
 
@@ -24,19 +24,7 @@ const (
 type Member struct {
 	_     struct{} `cbor:",toarray"`
 	Org   string
-	Voter [32]byte
-}
-
-// ID is the voting site.
-func (m Member) ID() identity.ID { return identity.IDOf(m.Voter[:]) }
-
-// MemberOf makes a Member of an organisation's name and its voting site.
-func MemberOf(org string, voter identity.ID) (Member, error) {
-	pub, err := voter.Public()
-	if err != nil {
-		return Member{}, fmt.Errorf("chain: organisation %q: %w", org, err)
-	}
-	return Member{Org: org, Voter: [32]byte(pub)}, nil
+	Voter identity.ID
 }
 
 // Quorum is two thirds of n organisations, rounded up: any two quorums share
@@ -72,6 +60,9 @@ func (g Genesis) Check() error {
 	}
 	seen := map[any]bool{}
 	for _, m := range g.Orgs {
+		if _, err := identity.ParseID(string(m.Voter)); err != nil {
+			return fmt.Errorf("chain: genesis: organisation %q: %w", m.Org, err)
+		}
 		if m.Org == "" || len(m.Org) > wire.MaxSchema || seen[m.Org] || seen[m.Voter] {
 			return fmt.Errorf("chain: genesis: organisation %q: expected a name and a key that no other has: one organisation, one voter", m.Org)
 		}
@@ -96,21 +87,24 @@ func (g Genesis) Hash() wire.Hash {
 	_, _ = h.Write(model[:])
 	for _, m := range sorted(g.Orgs) {
 		put("%d:%s", len(m.Org), m.Org)
-		_, _ = h.Write(m.Voter[:])
+		put("%d:%s", len(m.Voter), m.Voter)
 	}
 	return wire.Hash(h.Sum(nil))
 }
 
 func sorted(orgs []Member) []Member {
 	orgs = slices.Clone(orgs)
-	slices.SortFunc(orgs, func(a, b Member) int { return cmp.Compare(a.Org, b.Org) })
+	slices.SortFunc(orgs, byOrg)
 	return orgs
 }
 
-// A Bar keeps an organisation out of the blocks up to a height.
+func byOrg(a, b Member) int { return cmp.Compare(a.Org, b.Org) }
+
+// A Bar keeps an organisation out of the rounds up to one. Rounds, not blocks: bars
+// and liars together can leave too few for a block, and then only rounds go by.
 type Bar struct {
 	_     struct{} `cbor:",toarray"`
-	Voter [32]byte
+	Voter identity.ID
 	Until uint64
 }
 
@@ -128,26 +122,26 @@ type Context struct {
 
 // Org is an organisation's place, or -1.
 func (c *Context) Org(voter identity.ID) int {
-	return slices.IndexFunc(c.Orgs, func(m Member) bool { return m.ID() == voter })
+	return slices.IndexFunc(c.Orgs, func(m Member) bool { return m.Voter == voter })
 }
 
 // Quorum is how many signatures a block needs.
 func (c *Context) Quorum() int { return Quorum(len(c.Orgs)) }
 
-// Barred says whether an organisation has to sit the next block out. When
-// bars would leave fewer than two thirds, there are none: they are to cost those
-// who withhold, not everybody.
-func (c *Context) Barred(org int) bool {
-	return c.barred(org) && len(c.Orgs)-c.bars() >= c.Quorum()
+// Barred says whether an organisation has to sit a round out. When bars would
+// leave fewer than two thirds, there are none: they are to cost those who
+// withhold, not everybody.
+func (c *Context) Barred(org int, round uint64) bool {
+	return c.barred(org, round) && len(c.Orgs)-c.bars(round) >= c.Quorum()
 }
 
-func (c *Context) barred(org int) bool {
-	return slices.ContainsFunc(c.Bars, func(b Bar) bool { return b.Voter == c.Orgs[org].Voter && b.Until > c.Height })
+func (c *Context) barred(org int, round uint64) bool {
+	return slices.ContainsFunc(c.Bars, func(b Bar) bool { return b.Voter == c.Orgs[org].Voter && b.Until >= round })
 }
 
-func (c *Context) bars() (n int) {
+func (c *Context) bars(round uint64) (n int) {
 	for i := range c.Orgs {
-		if c.barred(i) {
+		if c.barred(i, round) {
 			n++
 		}
 	}
@@ -158,20 +152,20 @@ func (c *Context) bars() (n int) {
 func (c *Context) Proposer(round uint64) identity.ID {
 	n := uint64(len(c.Orgs))
 	for i := range n {
-		if at := int((round + i) % n); !c.Barred(at) {
-			return c.Orgs[at].ID()
+		if at := int((round + i) % n); !c.Barred(at, round) {
+			return c.Orgs[at].Voter
 		}
 	}
-	return c.Orgs[round%n].ID()
+	return c.Orgs[round%n].Voter
 }
 
-// after is the context behind a block that follows c.
-func (c *Context) after(b *wire.Block) Context {
+// After is the context behind a block that follows c.
+func (c *Context) After(b *wire.Block) Context {
 	next := *c
 	next.Height, next.Round, next.Model = b.Height, b.Round, b.Model
-	next.Bars = slices.DeleteFunc(slices.Clone(c.Bars), func(bar Bar) bool { return bar.Until <= b.Height })
+	next.Bars = slices.DeleteFunc(slices.Clone(c.Bars), func(bar Bar) bool { return bar.Until <= b.Round })
 	for _, m := range c.withheld(b) {
-		next.Bars = append(next.Bars, Bar{Voter: m.Voter, Until: b.Height + BarredFor})
+		next.Bars = append(next.Bars, Bar{Voter: m.Voter, Until: b.Round + BarredFor})
 	}
 	if b.Round == c.Round+1 { // the parent has become final, and with it all before
 		for i := range c.Pending {

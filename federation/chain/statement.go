@@ -51,9 +51,9 @@ func (s Statement) Bytes(chain wire.Hash) []byte {
 
 // CommitHash is a commitment: it binds, and as long as the salt is secret it
 // tells nothing.
-func CommitHash(chain wire.Hash, voter [32]byte, round, epoch uint64, parent wire.Hash, salt [16]byte, delta wire.Hash) wire.Hash {
+func CommitHash(chain wire.Hash, voter identity.ID, round, epoch uint64, parent wire.Hash, salt [16]byte, delta wire.Hash) wire.Hash {
 	b := append([]byte("hedgerow/commit/1\x00"), chain[:]...)
-	b = append(b, voter[:]...)
+	b = append(b, voter...)
 	b = binary.BigEndian.AppendUint64(b, round)
 	b = binary.BigEndian.AppendUint64(b, epoch)
 	b = append(b, parent[:]...)
@@ -66,8 +66,8 @@ func CommitHash(chain wire.Hash, voter [32]byte, round, epoch uint64, parent wir
 func EntryBytes(chain wire.Hash, e *wire.Entry) (kind string, msg []byte) {
 	b := append([]byte(nil), chain[:]...)
 	b = binary.BigEndian.AppendUint64(b, e.Epoch)
-	b = append(b, e.Voter[:]...)
-	b = append(b, e.Kind...)
-	b = append(b, 0)
+	for _, s := range []string{string(e.Voter), string(e.Kind)} {
+		b = append(append(b, s...), 0)
+	}
 	return sayEntry, append(b, e.Org...)
 }

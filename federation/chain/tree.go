@@ -54,7 +54,7 @@ func (t *Tree) Link(h wire.Hash) *Link { return t.links[h] }
 
 // Verify checks one signature of a statement.
 func (t *Tree) Verify(c *Context, org int, st Statement, sig wire.Sig) bool {
-	return t.crypto.Verify(c.Orgs[org].ID(), st.Kind, st.Bytes(t.chain), sig[:])
+	return t.crypto.Verify(c.Orgs[org].Voter, st.Kind, st.Bytes(t.chain), sig[:])
 }
 
 // Check says whether a block may follow its parent, and returns the parent.
@@ -96,7 +96,7 @@ func (t *Tree) Add(s *wire.Sealed) (*Link, []*Link, error) {
 }
 
 func (t *Tree) put(parent *Link, hash wire.Hash, s *wire.Sealed) *Link {
-	l := &Link{Hash: hash, Parent: parent, Sealed: s, Next: parent.Next.after(&s.Block)}
+	l := &Link{Hash: hash, Parent: parent, Sealed: s, Next: parent.Next.After(&s.Block)}
 	t.links[hash] = l
 	if l.Round() > t.tip.Round() {
 		t.tip = l

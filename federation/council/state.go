@@ -20,6 +20,12 @@ type safety struct {
 	own       ownDelta
 }
 
+// highest is the highest round that we signed anything in: after a restart we
+// are there again, or further.
+func (s *safety) highest() uint64 {
+	return max(s.voted, s.setVoted, s.saidSet, s.saidList, s.committed.Round)
+}
+
 // ownDelta is what we trained from a block.
 type ownDelta struct {
 	Base  wire.Hash `cbor:"1,keyasint"` // of the block
@@ -66,23 +72,24 @@ type reveal struct {
 
 // state is what is known of one round.
 type state struct {
-	said      map[said]statement
-	set       *wire.Set // the first of its proposer
-	blocks    map[wire.Hash]*wire.Proposal
-	waiting   map[identity.ID]*wire.Reveal // the set is not closed here yet
-	reveals   map[identity.ID]*reveal
-	held      map[wire.Hash][]float32
-	setSigs   []wire.OrgSig // two thirds; nil before the set is closed
-	committed bool          // asked for, or done
-	revealed  bool
-	checked   map[wire.Hash]bool // blocks that can never get our vote
-	told      map[string]bool
-	own       []*wire.Message // resent while the round lasts
+	said        map[said]statement
+	also        map[said][]wire.Hash // commitments that came after the first: proved lies, but who lists one may have heard it first
+	set         *wire.Set            // the first of its proposer
+	blocks      map[wire.Hash]*wire.Proposal
+	waiting     map[identity.ID]*wire.Reveal // the set is not closed here yet
+	reveals     map[identity.ID]*reveal
+	held        map[wire.Hash][]float32
+	setSigs     []wire.OrgSig // two thirds; nil before the set is closed
+	committedOn wire.Hash     // the tip that we committed on
+	revealed    bool
+	checked     map[wire.Hash]bool // blocks that can never get our vote
+	told        map[string]bool
+	own         []*wire.Message // resent while the round lasts
 }
 
 func newState() *state {
 	return &state{
-		said: make(map[said]statement), blocks: make(map[wire.Hash]*wire.Proposal), waiting: make(map[identity.ID]*wire.Reveal),
+		said: make(map[said]statement), also: make(map[said][]wire.Hash), blocks: make(map[wire.Hash]*wire.Proposal), waiting: make(map[identity.ID]*wire.Reveal),
 		reveals: make(map[identity.ID]*reveal), held: make(map[wire.Hash][]float32),
 		checked: make(map[wire.Hash]bool), told: make(map[string]bool),
 	}
@@ -110,18 +117,25 @@ func (s *state) graces(grace time.Duration) (out []time.Time) {
 func (s *state) votes(c *chain.Context, kind string, hash wire.Hash) []wire.OrgSig {
 	var out []wire.OrgSig
 	for i, m := range c.Orgs {
-		if st, ok := s.said[said{m.ID(), kind, wire.Hash{}}]; ok && st.hash == hash {
+		if st, ok := s.said[said{m.Voter, kind, wire.Hash{}}]; ok && st.hash == hash {
 			out = append(out, wire.OrgSig{Org: uint64(i), Sig: st.sig})
 		}
 	}
 	return out
 }
 
+// heard says whether a voter committed so on a parent, be it among other things.
+func (s *state) heard(voter identity.ID, parent, commit wire.Hash) bool {
+	at := said{voter, chain.SayCommit, parent}
+	return s.said[at].hash == commit || slices.Contains(s.also[at], commit)
+}
+
 // commitsOn are the commitments on a parent that are eligible there.
-func (s *state) commitsOn(c *chain.Context, parent wire.Hash) []wire.OrgHash {
+func (s *state) commitsOn(c *chain.Context, round uint64, parent wire.Hash) []wire.OrgHash {
 	var out []wire.OrgHash
 	for i, m := range c.Orgs {
-		if st, ok := s.said[said{m.ID(), chain.SayCommit, parent}]; ok && !c.Barred(i) {
+		at := said{m.Voter, chain.SayCommit, parent}
+		if st, ok := s.said[at]; ok && len(s.also[at]) == 0 && !c.Barred(i, round) {
 			out = append(out, wire.OrgHash{Org: uint64(i), Hash: st.hash})
 		}
 	}
@@ -158,6 +172,9 @@ func (m *Machine) record(now time.Time, st *state, author identity.ID, s chain.S
 		return wire.Refuse(wire.BadSignature, "%s of round %d", s.Kind, s.Round)
 	}
 	if known {
+		if also := st.also[at]; s.Kind == chain.SayCommit && len(also) < commitsEach && !slices.Contains(also, s.Hash) {
+			st.also[at] = append(also, s.Hash)
+		}
 		m.accuse(&c, org, s, old, sig)
 		return wire.Refuse(wire.Equivocation, "two of %s in round %d", s.Kind, s.Round)
 	}

@@ -1,6 +1,11 @@
 package wire
 
-import "crypto/sha256"
+import (
+	"crypto/sha256"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/canon"
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+)
 
 // MaxOrgs bounds the organisations of a consortium. With as many, a Sealed
 // block still fits MaxSmall.
@@ -103,12 +108,12 @@ func (b *Block) Hash() Hash { return hashOf("block", b) }
 
 // Entry changes the roster.
 type Entry struct {
-	Kind      EntryKind `cbor:"1,keyasint"`
-	Org       string    `cbor:"2,keyasint"`
-	Voter     [32]byte  `cbor:"3,keyasint"` // the public key of the organisation's voting site
-	Epoch     uint64    `cbor:"4,keyasint"` // of the roster that it changes
-	Approvals []OrgSig  `cbor:"5,keyasint"`
-	Proof     *Proof    `cbor:"6,keyasint,omitempty"`
+	Kind      EntryKind   `cbor:"1,keyasint"`
+	Org       string      `cbor:"2,keyasint"`
+	Voter     identity.ID `cbor:"3,keyasint"` // the organisation's one voting site
+	Epoch     uint64      `cbor:"4,keyasint"` // of the roster that it changes
+	Approvals []OrgSig    `cbor:"5,keyasint"`
+	Proof     *Proof      `cbor:"6,keyasint,omitempty"`
 }
 
 // EntryKind says what an Entry does.
@@ -164,7 +169,7 @@ type Sealed struct {
 }
 
 func hashOf(what string, v any) Hash {
-	b, err := enc.Marshal(v)
+	b, err := canon.Marshal(v)
 	if err != nil {
 		panic(err) // plain structs of numbers and bytes always encode
 	}

@@ -1,6 +1,11 @@
 package wire
 
-import "cmp"
+import (
+	"cmp"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/canon"
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+)
 
 func (p *Commit) check() error {
 	if err := someHash("parent", p.Parent, "commit", p.Commit); err != nil {
@@ -79,6 +84,9 @@ func (e *Entry) check() error {
 	if err := CheckSchema(e.Org); err != nil {
 		return Refuse(BadField, "organisation: expected a plain name of 1 to %d bytes", MaxSchema)
 	}
+	if _, err := identity.ParseID(string(e.Voter)); err != nil {
+		return Refuse(BadField, "voter: expected the id of a site")
+	}
 	return ascending("approvals", e.Approvals, 0, func(c OrgSig) uint64 { return c.Org })
 }
 
@@ -91,7 +99,7 @@ func EncodeEntry(e *Entry) ([]byte, error) {
 	if err := e.check(); err != nil {
 		return nil, err
 	}
-	return enc.Marshal(e)
+	return canon.Marshal(e)
 }
 
 // DecodeEntry reads an entry. The error is always a *Refusal.
@@ -108,7 +116,7 @@ func EncodeSealed(s *Sealed) ([]byte, error) {
 	if err := s.check(); err != nil {
 		return nil, err
 	}
-	return enc.Marshal(s)
+	return canon.Marshal(s)
 }
 
 // DecodeSealed reads a sealed block. Its signatures are still to be checked.
