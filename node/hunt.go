@@ -55,6 +55,9 @@ const (
 	indicatorWait = 2 * time.Second // so that a burst of indicators is one search
 )
 
+// byModel is who asks for the search of a model that has just become active.
+const byModel = "model"
+
 func newHunts(n *Node) *hunts { return &hunts{n: n, wake: make(chan struct{}, 1)} }
 
 // familiar is known of a flow once its site is settled; no model learnt from
@@ -175,10 +178,13 @@ func (h *hunts) indicator(value string) {
 
 // active lets a model that has just become active look back.
 func (h *hunts) active(m *learner.Model) {
-	x := &hunt{Hunt: api.Hunt{By: "model", What: fmt.Sprintf("model %.12s", m.Hash()), Since: h.n.now().Add(-huntBack)}, model: m}
+	if !m.Meta().KnowsAttacks {
+		return
+	}
+	x := &hunt{Hunt: api.Hunt{By: byModel, What: fmt.Sprintf("model %.12s", m.Hash()), Since: h.n.now().Add(-huntBack)}, model: m}
 	h.mu.Lock()
 	// Only the newest model is worth the time.
-	h.list = slices.DeleteFunc(h.list, func(o *hunt) bool { return o.By == "model" && o.State == "waiting" })
+	h.list = slices.DeleteFunc(h.list, func(o *hunt) bool { return o.By == byModel && o.State == "waiting" })
 	h.mu.Unlock()
 	h.enqueue(x)
 }
@@ -341,16 +347,16 @@ func (s *searcher) look(f *store.Flow) {
 	if !known || !v.Known(familiar) {
 		return // of an earlier schema, or from before the site knew who is familiar
 	}
-	score := s.x.model.Score(&v, s.scratch)
+	p, by := s.score(&v)
 	cause, _, _, _ := enforce.CauseOfFlow(&f.Flow)
-	if score.P <= odd {
+	if p <= odd {
 		s.recent.add(cause, &v, perCause)
 	}
-	flows, part, reached := s.seeker.Judge(&f.Flow, enforce.Judgement{Judged: true, P: score.P, Detector: score.By.String()})
+	flows, part, reached := s.seeker.Judge(&f.Flow, enforce.Judgement{Judged: true, P: p, Detector: by})
 	if !reached {
 		return
 	}
-	x := enforce.Finding{Flow: f.Flow, Detector: part, P: score.P, Model: s.x.model.Hash()}
+	x := enforce.Finding{Flow: f.Flow, Detector: part, P: p, Model: s.x.model.Hash()}
 	for _, c := range s.x.model.Explain(&v, s.scratch) {
 		if len(x.Reasons) == 5 || c.Weight < 0.02 {
 			break
@@ -359,6 +365,17 @@ func (s *searcher) look(f *store.Flow) {
 	}
 	x.Sentence = fmt.Sprintf("%d flows of %s in a row are unusual by a newer model", flows, cause)
 	s.tell(x, &v, known)
+}
+
+// score is a flow's p-value and the part of the model that says it. What was new
+// to a site when it was young is no news now: by itself a model looks back with
+// what it knows of attacks, and with its normal only when the operator asks.
+func (s *searcher) score(v *feature.Vector) (p float64, by string) {
+	sc := s.x.model.Score(v, s.scratch)
+	if s.x.By == byModel {
+		return sc.PAttack, learner.Attack.String()
+	}
+	return sc.P, sc.By.String()
 }
 
 // tell makes an incident of what was found.
