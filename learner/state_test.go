@@ -188,7 +188,7 @@ func TestReservoirKeepsShares(t *testing.T) {
 	}
 	fill(r, 1000, 1500)
 	fill(twin, 1000, 1500)
-	x, y := r.Mature(at.Add(time.Hour)), twin.Mature(at.Add(time.Hour))
+	x, y := r.Mature(at.Add(time.Hour), nil), twin.Mature(at.Add(time.Hour), nil)
 	if !slices.Equal(x, y) {
 		t.Error("a restored reservoir goes on differently")
 	}
@@ -197,7 +197,7 @@ func TestReservoirKeepsShares(t *testing.T) {
 			t.Fatal("not in the order of time")
 		}
 	}
-	if n := len(r.Mature(at.Add(700 * time.Second))); n == 0 || n >= r.Len() {
+	if n := len(r.Mature(at.Add(700 * time.Second), nil)); n == 0 || n >= r.Len() {
 		t.Errorf("%d of %d are older than 700 s", n, r.Len())
 	}
 	if n := r.Forget(77); n == 0 || n > 20 {

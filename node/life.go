@@ -594,7 +594,7 @@ func (l *learning) follow(m *lifecycle.Machine, r lifecycle.Roles, active, champ
 // model's own references would not do: they are spread as widely as they can be,
 // not as often as things are.
 func (l *learning) renewReference() {
-	vs := l.pool.Mature(l.cutoff)
+	vs := l.pool.Mature(l.cutoff, l.suspected)
 	if len(vs) < quality.Enough {
 		vs = l.known
 	}
@@ -602,7 +602,7 @@ func (l *learning) renewReference() {
 }
 
 func (l *learning) renewKnown() {
-	normal := l.pool.Mature(l.cutoff)
+	normal := l.pool.Mature(l.cutoff, l.suspected)
 	if len(normal) == 0 {
 		return
 	}
@@ -624,5 +624,5 @@ func (l *learning) renewKnown() {
 func (l *learning) normals() []feature.Vector {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.pool.Mature(l.n.now())
+	return l.pool.Mature(l.n.now(), l.suspected)
 }

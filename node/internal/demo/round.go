@@ -14,7 +14,7 @@ import (
 // another round to reach everybody. Between two, each site's gate needs fresh
 // traffic.
 const (
-	rounds      = 5
+	rounds      = 3
 	maxRounds   = 7 // when the site that needs the model refused so far
 	betweenThem = 3 * time.Second
 )
