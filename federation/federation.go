@@ -61,6 +61,10 @@ type PeerInfo struct {
 	Addr      string    // "" when not connected
 	RTT       time.Duration
 	Why       string // last error in words, "" when connected
+
+	Name, Organisation, Standing string  // as in the roster
+	Score                        float64 // of its conduct; falls with invalid and excessive messages
+	Relayed                      bool    // reached through another site, not directly
 }
 
 // A Handler receives what a transport brings. Its methods may be called from
@@ -125,6 +129,11 @@ type Site struct {
 	Name  string
 	ID    identity.ID
 	Addrs []string // transport addresses; may be empty for a site that dials us
+
+	// For a site that a consortium's certificate speaks for.
+	Organisation string    // "" means our own
+	Standing     string    // of its organisation, in a word; "" means direct trust
+	Until        time.Time // when its certificate ends; zero means never
 }
 
 // Options configure a Member. Site and Key are required; everything else has a

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -467,25 +468,42 @@ func (n *Node) setNever() error {
 	return nil
 }
 
-// Peers lists the other sites.
+// Peers lists the other sites: our organisation's, and those of a consortium.
 func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 	out := []api.Peer{}
 	if n.member == nil {
 		return out, nil
 	}
 	for _, p := range n.member.Peers() {
-		x := api.Peer{
-			Name: p.Site, ID: string(p.ID), Connected: p.Info.Connected,
-			LatencyMS: float64(p.Info.RTT) / 1e6, LastHeard: p.LastSeen,
-		}
+		x := apiPeer(p.Info)
+		x.Name, x.ID, x.LastHeard = p.Site, string(p.ID), p.LastSeen
 		x.Words = fmt.Sprintf("model of round %d, %d messages refused", p.Round, p.Refused)
 		if !p.LastSeen.IsZero() {
 			x.Words += fmt.Sprintf(", last heard %s ago", n.now().Sub(p.LastSeen).Round(time.Second))
 		}
-		if !p.Info.Connected && p.Info.Why != "" {
-			x.Words += "; " + p.Info.Why
+		out = append(out, lastWords(x, p.Info))
+	}
+	for _, p := range n.o.Mesh.Transport.Peers() {
+		if p.Organisation != "" {
+			x := apiPeer(p)
+			x.Words = "of " + p.Organisation
+			out = append(out, lastWords(x, p))
 		}
-		out = append(out, x)
 	}
 	return out, nil
+}
+
+func apiPeer(p federation.PeerInfo) api.Peer {
+	return api.Peer{
+		Name: p.Name, ID: string(p.ID), Connected: p.Connected, LatencyMS: float64(p.RTT) / 1e6,
+		Organisation: p.Organisation, Standing: cmp.Or(p.Standing, "own organisation"), Score: p.Score, Relayed: p.Relayed,
+	}
+}
+
+// lastWords adds why a site is not there.
+func lastWords(x api.Peer, p federation.PeerInfo) api.Peer {
+	if !p.Connected && p.Why != "" {
+		x.Words += "; " + p.Why
+	}
+	return x
 }

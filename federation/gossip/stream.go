@@ -48,7 +48,7 @@ func (t *Transport) Request(ctx context.Context, id identity.ID, b []byte) ([]by
 		return nil, fmt.Errorf("gossip: request to %s: %w", id.Short(), federation.ErrUnreachable)
 	}
 	began := time.Now()
-	s, err := t.host.NewStream(network.WithNoDial(ctx, "request"), pid, t.proto)
+	s, err := t.host.NewStream(network.WithAllowLimitedConn(network.WithNoDial(ctx, "request"), "request"), pid, t.proto)
 	if err != nil {
 		return nil, fmt.Errorf("gossip: request to %s: %w: %v", id.Short(), federation.ErrUnreachable, err)
 	}
@@ -104,6 +104,9 @@ func (t *Transport) serve(ctx context.Context, h federation.Handler, s network.S
 }
 
 func (t *Transport) serveOne(ctx context.Context, h federation.Handler, from peer.ID, s network.Stream) error {
+	if err := t.links.admit(from, t.opt.Now()); err != nil {
+		return err
+	}
 	if err := s.SetDeadline(time.Now().Add(serveWithin)); err != nil {
 		return err
 	}

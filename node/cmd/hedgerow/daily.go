@@ -374,7 +374,7 @@ func panicCommand() daily {
 
 func peersCommand() daily {
 	return daily{
-		use: "peers", short: "The organisation's other sites: connected, latency, last words",
+		use: "peers", short: "The other sites: connected, latency, standing, score, last words",
 		example: "  hedgerow peers",
 		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
 			ps, err := cl.Peers(ctx)
@@ -387,7 +387,10 @@ func peersCommand() daily {
 					if p.Connected {
 						state = fmt.Sprintf("connected, %.1f ms", p.LatencyMS)
 					}
-					_, _ = fmt.Fprintf(w, "%s  %s  %s\n    %s\n", p.Name, state, p.ID, p.Words)
+					if p.Relayed {
+						state += ", relayed"
+					}
+					_, _ = fmt.Fprintf(w, "%s  %s  %s, score %.0f  %s\n    %s\n", p.Name, state, p.Standing, p.Score, p.ID, p.Words)
 				}
 			}, err
 		},

@@ -133,6 +133,11 @@ type Peer struct {
 	LatencyMS float64   `json:"latency_ms"`
 	LastHeard time.Time `json:"last_heard,omitzero"`
 	Words     string    `json:"words"`
+
+	Organisation string  `json:"organisation,omitempty"` // "" is our own
+	Standing     string  `json:"standing"`
+	Score        float64 `json:"score"` // of its conduct: 10 is without fault, below -2500 it is not read
+	Relayed      bool    `json:"relayed,omitempty"`
 }
 
 // Explanation is everything that is known of an alert, incident or block.
