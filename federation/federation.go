@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/robust"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
@@ -151,7 +152,7 @@ type Options struct {
 	Init          []float32     // the genesis model, equal at every site; nil means zeros
 	RoundEvery    time.Duration // from one model to the next round; 0 means 10 min, negative: only StartRound
 	DeltaDeadline time.Duration // for the sites' deltas; 0 means 30 s
-	Clip          float64       // Euclidean norm above which a delta is shortened; 0 means round.DefaultClip
+	Rule          robust.Spec   // how deltas become one; the zero Spec means robust.Lab
 	SyncEvery     time.Duration // between pulls from one connected site; 0 means 30 s
 
 	Log  *slog.Logger

@@ -294,7 +294,7 @@ func (s *Site) check() error {
 	if len(s.Consent) != ed25519.SignatureSize {
 		return fmt.Errorf("consent: %d bytes: expected a signature of %d", len(s.Consent), ed25519.SignatureSize)
 	}
-	if err := checkAddrs(s.Addrs); err != nil {
+	if err := CheckAddrs(s.Addrs); err != nil {
 		return err
 	}
 	return s.Window.check(MaxSite)
@@ -329,7 +329,9 @@ func checkSerial(n uint64) error {
 	return nil
 }
 
-func checkAddrs(addrs []string) error {
+// CheckAddrs refuses what is not a short list of multiaddresses by their look; what
+// dials them reads them again.
+func CheckAddrs(addrs []string) error {
 	if len(addrs) > MaxAddrs {
 		return fmt.Errorf("addresses: %d: expected at most %d", len(addrs), MaxAddrs)
 	}

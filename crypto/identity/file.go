@@ -159,6 +159,19 @@ func writeNew(path string, b []byte) error {
 	return syncDir(filepath.Dir(path))
 }
 
+// Replace writes a file of mode 0600 in the place of the one at path, if there is
+// one: a crash leaves the old content or the new, whole.
+func Replace(path string, b []byte) error {
+	tmp, err := writeTemp(filepath.Dir(path), b)
+	if err != nil {
+		return err
+	}
+	if err := os.Rename(tmp, path); err != nil {
+		return errors.Join(err, os.Remove(tmp))
+	}
+	return syncDir(filepath.Dir(path))
+}
+
 // writeTemp writes a file of mode 0600 under a name of its own, down to the disk.
 func writeTemp(dir string, b []byte) (path string, err error) {
 	tmp, err := os.CreateTemp(dir, ".key-*") // mode 0600

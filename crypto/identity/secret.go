@@ -8,7 +8,6 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 	"path/filepath"
 
 	"golang.org/x/crypto/argon2"
@@ -181,12 +180,8 @@ func Lock(path string, old, pass Secret) error {
 	if err != nil {
 		return fmt.Errorf("identity: lock key: %w", err)
 	}
-	tmp, err := writeTemp(filepath.Dir(path), b)
-	if err != nil {
+	if err := Replace(path, b); err != nil {
 		return fmt.Errorf("identity: lock key: %w", err)
 	}
-	if err := os.Rename(tmp, path); err != nil {
-		return fmt.Errorf("identity: lock key: %w", errors.Join(err, os.Remove(tmp)))
-	}
-	return syncDir(filepath.Dir(path))
+	return nil
 }

@@ -202,3 +202,14 @@ func (p *proposal) merge(e *Entry, signed []string) (changed bool) {
 	}
 	return changed
 }
+
+// SiteNamed finds an organisation's site by its name or id, whether it may connect
+// now or not.
+func (d *Directory) SiteNamed(organisation, name string) (identity.ID, bool) {
+	for id, s := range d.sites {
+		if s.Organisation == organisation && (s.Name == name || string(id) == name) {
+			return id, true
+		}
+	}
+	return "", false
+}

@@ -28,7 +28,7 @@ func copyOf(t testing.TB, l *Log) *Directory {
 func pull(t testing.TB, a, b *Directory) (all Learnt, err error) {
 	t.Helper()
 	for more := true; more; {
-		q, err := a.Ask()
+		q, err := a.Ask(noon)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -156,7 +156,7 @@ func TestLateAnswer(t *testing.T) {
 	l, hs := found(t, 3)
 	a, b := copyOf(t, l), copyOf(t, l)
 	must(t, b.log, newHouse(t, 9).admission(), hs...)
-	q, err := a.Ask()
+	q, err := a.Ask(noon)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +226,7 @@ func FuzzLearn(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	q, err := NewDirectory(g).Ask()
+	q, err := NewDirectory(g).Ask(noon)
 	if err != nil {
 		f.Fatal(err)
 	}

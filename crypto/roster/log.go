@@ -91,12 +91,16 @@ func (l *Log) Since(epoch uint64, size int) [][]byte {
 
 // WriteTo writes the log in the form that ReadLog takes: the genesis and the
 // entries, each behind its length.
-func (l *Log) WriteTo(w io.Writer) (n int64, err error) {
+func (l *Log) WriteTo(w io.Writer) (n int64, err error) { return l.WritePart(w, maxLog) }
+
+// WritePart writes the beginning of the log, at most about size bytes of entries:
+// who reads it has a true roster, though perhaps not the present one.
+func (l *Log) WritePart(w io.Writer, size int) (n int64, err error) {
 	g, err := l.genesis.encode()
 	if err != nil {
 		return 0, err
 	}
-	for _, b := range append([][]byte{g}, l.entries...) {
+	for _, b := range append([][]byte{g}, l.Since(0, size)...) {
 		m, err := w.Write(append(binary.AppendUvarint(nil, uint64(len(b))), b...))
 		n += int64(m)
 		if err != nil {

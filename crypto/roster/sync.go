@@ -1,8 +1,11 @@
 package roster
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io"
+	"slices"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/canon"
@@ -26,6 +29,7 @@ type ask struct {
 	Consortium []byte `cbor:"1,keyasint"`
 	Epoch      uint64 `cbor:"2,keyasint"`
 	Head       []byte `cbor:"3,keyasint"`
+	Known      []byte `cbor:"4,keyasint"` // sum of certificates and votes: who has the same need not send them
 }
 
 // bundle is what the other one has beyond that.
@@ -38,9 +42,29 @@ type bundle struct {
 }
 
 // Ask is the question for what others know beyond us.
-func (d *Directory) Ask() ([]byte, error) {
+func (d *Directory) Ask(now time.Time) ([]byte, error) {
 	r := d.log.roster
-	return canon.Marshal(ask{r.genesis[:], r.epoch, r.head[:]})
+	known := d.Sum(now)
+	return canon.Marshal(ask{r.genesis[:], r.epoch, r.head[:], known[:]})
+}
+
+// Sum is a hash of the head, of the certificates that hold now, and of the entries
+// that wait with who has signed them. Directories of one sum have nothing to tell
+// each other.
+func (d *Directory) Sum(now time.Time) Hash {
+	h := sha256.New()
+	_, _ = h.Write(d.log.roster.head[:]) // a hash never fails
+	for _, r := range d.Records(now) {
+		_, _ = h.Write(r.Raw)
+	}
+	waiting := slices.SortedFunc(slices.Values(d.pending), func(a, b *proposal) int { return slices.Compare(a.id[:], b.id[:]) })
+	for _, p := range waiting {
+		_, _ = h.Write(p.id[:])
+		for _, v := range p.entry.Votes {
+			_, _ = io.WriteString(h, "\x00"+v.Organisation)
+		}
+	}
+	return Hash(h.Sum(nil))
 }
 
 // Answer answers another site's Ask.
@@ -59,6 +83,9 @@ func (d *Directory) Answer(b []byte, now time.Time) ([]byte, error) {
 	out := bundle{Epoch: r.epoch}
 	if head, ok := d.log.Head(a.Epoch); ok && string(head[:]) != string(a.Head) {
 		out.Fork = true
+		return canon.Marshal(out)
+	}
+	if sum := d.Sum(now); string(a.Known) == string(sum[:]) {
 		return canon.Marshal(out)
 	}
 	out.Entries = d.log.Since(a.Epoch, logPart)

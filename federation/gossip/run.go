@@ -48,7 +48,7 @@ func (t *Transport) Run(ctx context.Context, h federation.Handler) error {
 	if err != nil {
 		return errors.Join(err, t.Close())
 	}
-	t.host.SetStreamHandler(t.proto, func(s network.Stream) { t.serve(ctx, h, s) })
+	t.host.SetStreamHandler(t.proto, func(s network.Stream) { t.serve(ctx, h.Serve, s) })
 	note := &network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { t.note(c.RemotePeer()) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { t.note(c.RemotePeer()) },

@@ -107,6 +107,13 @@ func (m *Memory) leave(k *kept) {
 	}
 }
 
+// Indict says that a flow is held against an incident.
+func (m *Memory) Indict(flow uint64, incident string) {
+	if i, known := m.at[flow]; known {
+		m.flows[i].Incident = incident
+	}
+}
+
 // Confirm says that the flows of an incident were an attack, by somebody whose word
 // weighs so much. All else of the peer is forgotten: it may not teach what is normal.
 func (m *Memory) Confirm(incident string, peer uint64, weight float32) (flows int) {

@@ -122,6 +122,12 @@ func printStatus(w io.Writer, s api.Status) {
 		row("flood now", "%s (hedgerow explain %s)", e.Flood.Sentence, e.ID)
 	}
 	row("learning", "%s", s.Learning.Words)
+	if k := s.Learning.Kernel; k != nil {
+		row("kernel model", "%s", k.Words)
+		if words := kernelSteps(k); words != "" {
+			row("", "%s", words)
+		}
+	}
 	row("budget", "incidents: %s", s.Learning.Budget.Incidents.Words("a day"))
 	row("", "blocks: %s", s.Learning.Budget.Blocks.Words("a month"))
 	if d := s.Learning.Drift; d != nil {
@@ -142,6 +148,18 @@ func printStatus(w io.Writer, s api.Status) {
 		row("warning", "%s", x)
 	}
 	_ = t.Flush()
+}
+
+// kernelSteps says when each step on the way to the scorer was done.
+func kernelSteps(k *api.KernelModel) string {
+	if k.Distilled.IsZero() {
+		return ""
+	}
+	out := fmt.Sprintf("model judging since %s, distilled at %s in %.1f s from %d normal and %d confirmed flows", clock(k.Retrained), clock(k.Distilled), k.TookS, k.Report.Normals, k.Report.Attacks)
+	if !k.Labelled.IsZero() {
+		out = fmt.Sprintf("labelled at %s, ", clock(k.Labelled)) + out
+	}
+	return out
 }
 
 func orNone(s string) string {
