@@ -65,6 +65,7 @@ const (
 	EventFlood                      // a flood ran into Event.Flood; at most one a second and kind
 	EventProof                      // the initiator proved its address to one that nobody uses
 	EventAnswer                     // a resolver answered an inside host: only Event.Answer and At are set
+	EventVerdict                    // the plane's own scorer found something: Event.Verdict says what
 )
 
 // Event is what a plane tells the site of a flow.
@@ -80,6 +81,9 @@ type Event struct {
 	Flood FloodKind
 	// For EventAnswer.
 	Answer *Answer
+	// For EventVerdict: Record is the flow with the packet that decided, At when.
+	// Valid until handle returns.
+	Verdict *Verdict
 }
 
 // Answer is a DNS message that answers a query which Client was seen to send:

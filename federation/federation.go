@@ -27,6 +27,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/robust"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
@@ -61,6 +62,10 @@ type PeerInfo struct {
 	Addr      string    // "" when not connected
 	RTT       time.Duration
 	Why       string // last error in words, "" when connected
+
+	Name, Organisation, Standing string  // as in the roster
+	Score                        float64 // of its conduct; falls with invalid and excessive messages
+	Relayed                      bool    // reached through another site, not directly
 }
 
 // A Handler receives what a transport brings. Its methods may be called from
@@ -125,6 +130,11 @@ type Site struct {
 	Name  string
 	ID    identity.ID
 	Addrs []string // transport addresses; may be empty for a site that dials us
+
+	// For a site that a consortium's certificate speaks for.
+	Organisation string    // "" means our own
+	Standing     string    // of its organisation, in a word; "" means direct trust
+	Until        time.Time // when its certificate ends; zero means never
 }
 
 // Options configure a Member. Site and Key are required; everything else has a
@@ -142,7 +152,7 @@ type Options struct {
 	Init          []float32     // the genesis model, equal at every site; nil means zeros
 	RoundEvery    time.Duration // from one model to the next round; 0 means 10 min, negative: only StartRound
 	DeltaDeadline time.Duration // for the sites' deltas; 0 means 30 s
-	Clip          float64       // Euclidean norm above which a delta is shortened; 0 means round.DefaultClip
+	Rule          robust.Spec   // how deltas become one; the zero Spec means robust.Lab
 	SyncEvery     time.Duration // between pulls from one connected site; 0 means 30 s
 
 	Log  *slog.Logger

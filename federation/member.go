@@ -200,7 +200,7 @@ func (m *Member) newRounds() (err error) {
 		return nil
 	}
 	m.rounds, err = round.New(round.Config{
-		Self: m.opt.Key.ID(), Sites: m.sites, Schema: m.opt.Schema, Init: m.opt.Init, Clip: m.opt.Clip,
+		Self: m.opt.Key.ID(), Sites: m.sites, Schema: m.opt.Schema, Init: m.opt.Init, Rule: m.opt.Rule,
 		Every: m.opt.RoundEvery, Deadline: m.opt.DeltaDeadline, Trains: true,
 	})
 	return err

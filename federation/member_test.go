@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation"
 	"github.com/hedgerow-mesh/hedgerow/federation/membus"
+	"github.com/hedgerow-mesh/hedgerow/federation/robust"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
@@ -471,7 +472,7 @@ func TestOptionsAreNamed(t *testing.T) {
 		"param dim":   {Site: "a", Key: a, Trainer: &trainer{}, Schema: "s"},
 		"init":        {Site: "a", Key: a, Trainer: &trainer{}, Schema: "s", ParamDim: 3, Init: make([]float32, 2)},
 		"schema":      {Site: "a", Key: a, Trainer: &trainer{}, ParamDim: 3},
-		"round: clip": {Site: "a", Key: a, Trainer: &trainer{}, Schema: "s", ParamDim: 3, Clip: -1},
+		"round: rule": {Site: "a", Key: a, Trainer: &trainer{}, Schema: "s", ParamDim: 3, Rule: robust.Spec{Rule: robust.NameMean, Clip: -1}},
 	} {
 		if _, err := federation.New(opt); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%v, expected an error with %q", err, want)

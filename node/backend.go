@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	mode, panicked, open := n.machine.Mode(), n.machine.Panicked(), n.machine.Open()
 	blocks, settled, alpha := len(n.machine.Standing()), n.sensor.Settled(), n.machine.Alpha()
 	drifted := n.drifts.last
+	kernel := n.pupil.view()
 	report := n.truth.account.Report(n.now(), n.askedFor())
 	lists, err := n.audit()
 	waiting, floods := n.reloadWarnings(), n.floods.open(n.now(), &n.o.Flood)
@@ -70,7 +72,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Away: n.o.Away, Stats: st},
 		Learning: api.Learning{
 			Enabled: p.enabled, Seen: p.seen, Needed: p.needed, Judging: p.judging, WaitS: p.wait.Seconds(),
-			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(),
+			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(), Kernel: kernel,
 		},
 	}
 	fs, err := n.feeds.view()
@@ -467,25 +469,42 @@ func (n *Node) setNever() error {
 	return nil
 }
 
-// Peers lists the other sites.
+// Peers lists the other sites: our organisation's, and those of a consortium.
 func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 	out := []api.Peer{}
 	if n.member == nil {
 		return out, nil
 	}
 	for _, p := range n.member.Peers() {
-		x := api.Peer{
-			Name: p.Site, ID: string(p.ID), Connected: p.Info.Connected,
-			LatencyMS: float64(p.Info.RTT) / 1e6, LastHeard: p.LastSeen,
-		}
+		x := apiPeer(p.Info)
+		x.Name, x.ID, x.LastHeard = p.Site, string(p.ID), p.LastSeen
 		x.Words = fmt.Sprintf("model of round %d, %d messages refused", p.Round, p.Refused)
 		if !p.LastSeen.IsZero() {
 			x.Words += fmt.Sprintf(", last heard %s ago", n.now().Sub(p.LastSeen).Round(time.Second))
 		}
-		if !p.Info.Connected && p.Info.Why != "" {
-			x.Words += "; " + p.Info.Why
+		out = append(out, lastWords(x, p.Info))
+	}
+	for _, p := range n.o.Mesh.Transport.Peers() {
+		if p.Organisation != "" {
+			x := apiPeer(p)
+			x.Words = "of " + p.Organisation
+			out = append(out, lastWords(x, p))
 		}
-		out = append(out, x)
 	}
 	return out, nil
+}
+
+func apiPeer(p federation.PeerInfo) api.Peer {
+	return api.Peer{
+		Name: p.Name, ID: string(p.ID), Connected: p.Connected, LatencyMS: float64(p.RTT) / 1e6,
+		Organisation: p.Organisation, Standing: cmp.Or(p.Standing, "own organisation"), Score: p.Score, Relayed: p.Relayed,
+	}
+}
+
+// lastWords adds why a site is not there.
+func lastWords(x api.Peer, p federation.PeerInfo) api.Peer {
+	if !p.Connected && p.Why != "" {
+		x.Words += "; " + p.Why
+	}
+	return x
 }

@@ -36,7 +36,7 @@ func (n *Node) makeMember() error {
 			return ok, uint64(count), last
 		},
 	}
-	if n.o.Learner.Enabled {
+	if n.o.Learner.Enabled && len(n.o.Mesh.Roster) > 0 { // with nobody to average with there are no rounds
 		o.Trainer, o.Schema = n.learn, modelSchema
 		o.ParamDim, o.Init = learner.SharedDim(), learner.InitShared(sharedSeed)
 	}

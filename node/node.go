@@ -83,6 +83,7 @@ type LearnerOptions struct {
 	Shadow, Canary time.Duration
 	CanaryShare    float64
 	TrialReports   int
+	Kernel         string // KernelShadow, or KernelOff, the default
 	Seed           uint64
 	Context        feature.ContextOptions
 }
@@ -133,6 +134,7 @@ type Node struct {
 	feeds  *feeds
 	learn  *learning
 	models *life
+	pupil  *pupil
 	hunts  *hunts
 	outbox *queue[job]            // for the disk
 	back   *background.Runner     // for what computes long and may wait for packets
@@ -202,7 +204,7 @@ func (n *Node) makeJudgement() error {
 	if n.learn, err = newLearning(n); err != nil {
 		return err
 	}
-	n.models, n.hunts = newLife(n), newHunts(n)
+	n.models, n.hunts, n.pupil = newLife(n), newHunts(n), newPupil(n)
 	n.sensor, err = enforce.NewSensor(n.o.Learner.Context)
 	if err != nil {
 		return fmt.Errorf("node: %v", err)
@@ -256,6 +258,9 @@ func (n *Node) restore() error {
 		return err
 	}
 	if err := n.learn.restore(); err != nil {
+		return err
+	}
+	if err := n.pupil.restore(); err != nil {
 		return err
 	}
 	if err := n.models.restore(); err != nil {
@@ -320,6 +325,7 @@ func (n *Node) Run(ctx context.Context) error {
 	g.Go(func() error { return n.repairer(ctx) })
 	g.Go(func() error { return n.learn.run(ctx) })
 	g.Go(func() error { return n.models.run(ctx) })
+	g.Go(func() error { return n.pupil.run(ctx) })
 	g.Go(func() error { return n.hunts.run(ctx) })
 	g.Go(func() error { return n.feeds.run(ctx) })
 	g.Go(func() error { return n.o.Store.Maintain(ctx) })
@@ -384,6 +390,7 @@ func (n *Node) handle(ev *dataplane.Event) {
 		return
 	}
 	n.rate.count(now)
+	n.pupil.look(now, ev, j, incident)
 	n.drifted(now, ev, j, vec, n.judged(now, ev, j, incident), incident)
 	if incident == "" && !n.machine.Suspicious(j) {
 		r := &ev.Record
@@ -445,6 +452,7 @@ func (n *Node) act(fx []enforce.Effect) {
 				vecs = n.sensor.Telling(vecs)
 			}
 			n.learn.label(f.Label, vecs)
+			n.pupil.label(n.now(), f.Label)
 		case f.Emit != nil:
 			n.outbox.put(job{emit: f.Emit})
 		case f.Keep != nil:

@@ -105,8 +105,8 @@ func (k *Key) Sign(kind string, msg []byte) []byte { return ed25519.Sign(k.priv,
 // String is the ID, so that a key printed by mistake shows nothing secret.
 func (k *Key) String() string { return string(k.id) }
 
-// GoString keeps %#v from showing the private half.
-func (k *Key) GoString() string { return "identity.Key(" + string(k.id) + ")" }
+// Format prints the ID whatever the verb: %#v and %d would show the private half.
+func (k *Key) Format(f fmt.State, _ rune) { _, _ = io.WriteString(f, string(k.id)) }
 
 // LogValue keeps slog from showing the private half.
 func (k *Key) LogValue() slog.Value { return slog.StringValue(string(k.id)) }

@@ -76,7 +76,7 @@ func TestKeyNeverPrints(t *testing.T) {
 	k := testKey(t, 7)
 	var buf bytes.Buffer
 	slog.New(slog.NewTextHandler(&buf, nil)).Info("key", "key", k)
-	_, _ = fmt.Fprintf(&buf, "%v %+v %#v %s", k, k, k, k)
+	_, _ = fmt.Fprintf(&buf, "%v %+v %#v %s %x %d %q", k, k, k, k, k, k, k)
 	for _, secret := range []string{fmt.Sprintf("%x", k.priv.Seed()), fmt.Sprintf("%d", k.priv.Seed()), fmt.Sprintf("%#v", k.priv[:4])[7:20]} {
 		if strings.Contains(buf.String(), secret) {
 			t.Errorf("the private half is printed: %s", buf.String())
@@ -168,7 +168,7 @@ func FuzzParseFile(f *testing.F) {
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIAABAgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4f\n-----END PRIVATE KEY-----\n"))
 	f.Add([]byte("-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		k, err := parse(b)
+		k, err := parse(b, Secret{})
 		if err == nil && Verify(k.ID(), "x", b, k.Sign("x", b)) != nil {
 			t.Fatal("a parsed key does not verify its own signature")
 		}

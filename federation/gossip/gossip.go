@@ -5,7 +5,13 @@
 // own key, so that a connection proves which site is at its other end. Only the
 // roster gets through: the gater closes any other connection as soon as the
 // handshake has shown its key, before a byte of ours is said. A roster is used
-// rather than a shared secret because it allows QUIC and single revocation.
+// rather than a shared secret because it allows QUIC and single revocation. It may
+// change at any time (SetRoster): who is no longer in it, or whose certificate
+// ends, is cut off at once, and what it signed is not forwarded any more.
+//
+// Every organisation has a budget of messages and bytes; what is above it is
+// dropped before a signature is checked where its author sent it itself, and who
+// keeps sending sinks in score until nothing of it is read.
 //
 // Broadcasts go through gossipsub (StrictSign) on one topic of the organisation
 // for each federation.Topic; the Handler's verdict is the validator's, so nothing
@@ -26,17 +32,14 @@ import (
 	"log/slog"
 	"regexp"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/libp2p/go-libp2p"
 	pubsub "github.com/libp2p/go-libp2p-pubsub"
-	"github.com/libp2p/go-libp2p/core/control"
 	"github.com/libp2p/go-libp2p/core/crypto"
 	"github.com/libp2p/go-libp2p/core/host"
-	"github.com/libp2p/go-libp2p/core/network"
-	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/protocol"
+	"github.com/libp2p/go-libp2p/gologshim"
 	rcmgr "github.com/libp2p/go-libp2p/p2p/host/resource-manager"
 	"github.com/libp2p/go-libp2p/p2p/security/noise"
 	quic "github.com/libp2p/go-libp2p/p2p/transport/quic"
@@ -61,11 +64,23 @@ type Options struct {
 	Organisation string   // in the names of topics: a-z, 0-9, '-' and '.', at most 64
 	Listen       []string // multiaddresses, as /ip4/0.0.0.0/tcp/4400; none: only dial
 	Roster       []federation.Site
+	Budget       Budget
 	Log          *slog.Logger
 
 	// DialEvery and DialAtMost are the first and the longest pause between two
 	// attempts to reach a site (500 ms, 30 s).
 	DialEvery, DialAtMost time.Duration
+
+	// Discover announces the site on the local network and finds others of the
+	// roster there, by multicast DNS.
+	Discover bool
+	// Relay carries traffic of roster sites that cannot reach each other. Behind
+	// says that others cannot reach this site (an address translation without a
+	// forwarded port): it asks up to three relays to be reachable through them.
+	Relay, Behind bool
+
+	// Now is the clock that certificates are held against.
+	Now func() time.Time
 }
 
 // Transport is a libp2p host that serves one federation.Member.
@@ -74,16 +89,19 @@ type Transport struct {
 	host   host.Host
 	rcmgr  io.Closer
 	self   identity.ID
-	links  map[peer.ID]*peerLink // fixed after New
 	topics map[federation.Topic]string
 	proto  protocol.ID
+	ledger *ledger
 
-	refused atomic.Uint64 // connections of strangers
+	links   links
+	refused refusals
+	scores  sync.Map // peer.ID -> float64
 
-	mu      sync.Mutex
-	joined  map[federation.Topic]*pubsub.Topic // nil unless running
-	closed  bool
-	started bool
+	mu     sync.Mutex
+	joined map[federation.Topic]*pubsub.Topic // nil unless running
+	run    *running                           // nil unless running
+	closed bool
+	began  bool
 }
 
 var organisation = regexp.MustCompile(`^[a-z0-9.-]{1,64}$`)
@@ -97,6 +115,7 @@ func New(opt Options) (*Transport, error) {
 	if !organisation.MatchString(opt.Organisation) {
 		return nil, fmt.Errorf("gossip: organisation: %.80q: expected 1 to 64 of a-z, 0-9, '-' and '.'", opt.Organisation)
 	}
+	gologshim.SetDefaultHandler(slog.DiscardHandler) // libp2p writes to standard error by itself; we say what matters, and where
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
@@ -106,39 +125,27 @@ func New(opt Options) (*Transport, error) {
 	if opt.DialAtMost < opt.DialEvery {
 		opt.DialAtMost = max(30*time.Second, opt.DialEvery)
 	}
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
 	t := &Transport{
-		opt: opt, self: opt.Key.ID(), links: make(map[peer.ID]*peerLink),
+		opt: opt, self: opt.Key.ID(),
 		topics: make(map[federation.Topic]string),
 		proto:  protocol.ID("/hedgerow/1/" + opt.Organisation + "/request"),
+		ledger: newLedger(opt.Budget, opt.Now),
 	}
 	for _, topic := range federation.Topics() {
 		t.topics[topic] = "/hedgerow/1/" + opt.Organisation + "/" + string(topic)
 	}
-	if err := t.addRoster(opt.Roster); err != nil {
+	fresh, err := t.links.set(opt.Roster, t.self)
+	if err != nil {
 		return nil, err
 	}
+	t.ledger.bill(fresh)
 	if err := t.open(); err != nil {
 		return nil, err
 	}
 	return t, nil
-}
-
-func (t *Transport) addRoster(roster []federation.Site) error {
-	for _, s := range roster {
-		if s.ID == t.self {
-			continue
-		}
-		pid, err := peer.Decode(string(s.ID))
-		if err != nil {
-			return fmt.Errorf("%w: site %s: id %q: %v", ErrAddress, s.Name, s.ID, err)
-		}
-		addrs, err := parseAddrs(s.Addrs)
-		if err != nil {
-			return fmt.Errorf("%w: site %s: %v", ErrAddress, s.Name, err)
-		}
-		t.links[pid] = &peerLink{site: s, pid: pid, addrs: addrs, changed: make(chan struct{}, 1), since: time.Now()}
-	}
-	return nil
 }
 
 // parseAddrs reads multiaddresses of TCP or QUIC, without a /p2p part: the
@@ -167,12 +174,12 @@ func (t *Transport) open() error {
 	if err != nil {
 		return fmt.Errorf("gossip: key: %v", err)
 	}
-	limits, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(resourceLimits(len(t.links))), rcmgr.WithMetricsDisabled())
+	limits, err := rcmgr.NewResourceManager(rcmgr.NewFixedLimiter(resourceLimits(max(t.links.len(), roomFor))), rcmgr.WithMetricsDisabled())
 	if err != nil {
 		return fmt.Errorf("gossip: limits: %v", err)
 	}
 	t.rcmgr = limits
-	t.host, err = libp2p.New(
+	t.host, err = libp2p.New(append(t.reach(),
 		libp2p.NoListenAddrs, // Listen below: a host that fails to listen in New is not cleaned up
 		libp2p.Identity(priv),
 		libp2p.Transport(tcp.NewTCPTransport, tcp.DisableReuseport()),
@@ -180,11 +187,10 @@ func (t *Transport) open() error {
 		libp2p.Security(noise.ID, noise.New),
 		libp2p.ConnectionGater(&gater{t}),
 		libp2p.ResourceManager(limits),
-		libp2p.DisableRelay(),
 		libp2p.DisableMetrics(),
 		libp2p.Ping(false),
 		libp2p.UserAgent("hedgerow"),
-	)
+	)...)
 	if err != nil {
 		_ = limits.Close()
 		return fmt.Errorf("gossip: open host: %v", err)
@@ -196,7 +202,7 @@ func (t *Transport) open() error {
 		_ = t.Close()
 		return fmt.Errorf("%w on %v: %v; choose another address or stop what uses this one", ErrListen, t.opt.Listen, err)
 	}
-	if got := len(t.host.Network().ListenAddresses()); got < len(listen) {
+	if got := len(t.Addrs()); got < len(listen) {
 		t.opt.Log.Warn("some addresses could not be listened on", "asked", fmt.Sprint(t.opt.Listen), "listening", fmt.Sprint(t.Addrs()))
 	}
 	return nil
@@ -224,41 +230,21 @@ func resourceLimits(sites int) rcmgr.ConcreteLimitConfig {
 func (t *Transport) Addrs() []string {
 	var out []string
 	for _, a := range t.host.Network().ListenAddresses() {
-		out = append(out, a.String())
+		if !relayed(a) {
+			out = append(out, a.String())
+		}
 	}
 	return out
 }
-
-// Strangers counts connections that were refused because their key is not in the roster.
-func (t *Transport) Strangers() uint64 { return t.refused.Load() }
 
 // Close ends the host. Run does so itself.
 func (t *Transport) Close() error {
 	t.mu.Lock()
 	done := t.closed
-	t.closed, t.joined = true, nil
+	t.closed, t.joined, t.run = true, nil, nil
 	t.mu.Unlock()
 	if done {
 		return nil
 	}
 	return errors.Join(t.host.Close(), t.rcmgr.Close())
 }
-
-// gater lets the roster through and nobody else.
-type gater struct{ t *Transport }
-
-func (g *gater) InterceptPeerDial(p peer.ID) bool                 { return g.t.links[p] != nil }
-func (g *gater) InterceptAddrDial(p peer.ID, _ ma.Multiaddr) bool { return g.t.links[p] != nil }
-func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool      { return true } // who it is shows in the handshake
-
-func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, at network.ConnMultiaddrs) bool {
-	if g.t.links[p] != nil {
-		return true
-	}
-	if n := g.t.refused.Add(1); n&(n-1) == 0 { // the first, second, fourth, ...: a stranger must not fill the log
-		g.t.opt.Log.Warn("a connection was refused: its key is not in the roster", "id", p.String(), "address", at.RemoteMultiaddr().String(), "times", n)
-	}
-	return false
-}
-
-func (g *gater) InterceptUpgraded(network.Conn) (bool, control.DisconnectReason) { return true, 0 }

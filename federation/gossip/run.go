@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -12,7 +14,6 @@ import (
 	"github.com/libp2p/go-libp2p/core/peer"
 	"github.com/libp2p/go-libp2p/core/peerstore"
 	"github.com/libp2p/go-libp2p/p2p/net/swarm"
-	ma "github.com/multiformats/go-multiaddr"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation"
@@ -27,62 +28,74 @@ const (
 	maxRPC      = 256 << 10
 )
 
-// peerLink is one site of the roster.
-type peerLink struct {
-	site    federation.Site
-	pid     peer.ID
-	addrs   []ma.Multiaddr
-	changed chan struct{} // a connection came or went
-
-	mu    sync.Mutex
-	up    bool
-	since time.Time
-	why   string
+// running is what a Run's work hangs on.
+type running struct {
+	ctx  context.Context
+	h    federation.Handler
+	work sync.WaitGroup // added to only under Transport.mu, while Transport.run is this
 }
 
 // Run joins the topics, dials the roster and delivers to h until ctx ends, then
 // closes the host. A Transport runs once.
 func (t *Transport) Run(ctx context.Context, h federation.Handler) error {
-	if err := t.begin(); err != nil {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r, err := t.begin(ctx, h)
+	if err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	var work sync.WaitGroup
-	defer work.Wait() // after cancel
-	defer cancel()
 	subs, err := t.join(ctx, h)
 	if err != nil {
 		return errors.Join(err, t.Close())
 	}
-	t.host.SetStreamHandler(t.proto, func(s network.Stream) { t.serve(ctx, h, s) })
+	t.host.SetStreamHandler(t.proto, func(s network.Stream) { t.serve(ctx, h.Serve, s) })
 	note := &network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { t.note(c.RemotePeer()) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { t.note(c.RemotePeer()) },
 	}
 	t.host.Network().Notify(note)
 	for _, sub := range subs {
-		work.Go(func() { discard(ctx, sub) })
+		r.work.Go(func() { discard(ctx, sub) })
 	}
-	for _, l := range t.links {
-		work.Go(func() { t.watch(ctx, l, h) })
-		if len(l.addrs) > 0 {
-			work.Go(func() { t.dial(ctx, l) })
-		}
+	stop := t.findNear()
+	t.mu.Lock()
+	t.run = r
+	if t.opt.Behind {
+		r.work.Go(func() { t.stayReachable(ctx) })
 	}
+	for _, l := range t.links.all() {
+		t.tend(l)
+	}
+	t.mu.Unlock()
 	<-ctx.Done()
+	stop()
 	t.host.Network().StopNotify(note)
 	t.host.RemoveStreamHandler(t.proto)
-	return t.Close()
+	err = t.Close() // from here on nobody adds work
+	cancel()
+	r.work.Wait()
+	return err
 }
 
-func (t *Transport) begin() error {
+// tend keeps a link connected and tells of its changes, until it leaves the roster.
+// t.mu is held.
+func (t *Transport) tend(l *peerLink) {
+	if t.run == nil {
+		return
+	}
+	ctx, h := t.run.ctx, t.run.h
+	t.run.work.Go(func() { t.watch(ctx, l, h) })
+	t.run.work.Go(func() { t.dial(ctx, l) })
+}
+
+func (t *Transport) begin(ctx context.Context, h federation.Handler) (*running, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.started || t.closed {
-		return errors.New("gossip: run: a transport runs once; make a new one")
+	if t.began || t.closed {
+		return nil, errors.New("gossip: run: a transport runs once; make a new one")
 	}
-	t.started = true
-	return nil
+	t.began = true
+	return &running{ctx: ctx, h: h}, nil
 }
 
 // join starts gossipsub and subscribes to every topic. The validators are where
@@ -96,7 +109,12 @@ func (t *Transport) join(ctx context.Context, h federation.Handler) ([]*pubsub.S
 	ps, err := pubsub.NewGossipSub(ctx, t.host,
 		pubsub.WithMessageSignaturePolicy(pubsub.StrictSign),
 		pubsub.WithGossipSubParams(meshParams()),
-		pubsub.WithPeerScore(scoreParams(names), scoreThresholds()),
+		pubsub.WithPeerScore(scoreParams(names, t.appScore), scoreThresholds()),
+		pubsub.WithPeerScoreInspect(t.keepScores, time.Second),
+		pubsub.WithPeerGater(pubsub.NewPeerGaterParams(0.33, pubsub.ScoreParameterDecay(2*time.Minute), pubsub.ScoreParameterDecay(time.Hour))),
+		pubsub.WithAppSpecificRpcInspector(t.inspect),
+		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return t.links.admit(p, t.opt.Now()) == nil }),
+		pubsub.WithDirectPeers(t.directPeers()),
 		pubsub.WithFloodPublish(true),
 		pubsub.WithPeerOutboundQueueSize(queue),
 		pubsub.WithValidateQueueSize(queue),
@@ -132,13 +150,26 @@ func (t *Transport) join(ctx context.Context, h federation.Handler) ([]*pubsub.S
 	return subs, nil
 }
 
-// validator hands a message to h. Its origin is the signing peer, not who forwarded it.
+// validator hands a message to h. Its origin is the signing peer, not who forwarded
+// it. An author who has left the roster, or is over its budget, is ignored: who
+// forwarded it may not know.
 func (t *Transport) validator(topic federation.Topic, h federation.Handler) pubsub.ValidatorEx {
 	return func(ctx context.Context, _ peer.ID, msg *pubsub.Message) pubsub.ValidationResult {
 		if len(msg.Data) > wire.MaxSmall {
 			return pubsub.ValidationReject
 		}
-		switch h.Receive(ctx, topic, identity.ID(msg.GetFrom().String()), msg.Data) {
+		author := msg.GetFrom()
+		if author != t.host.ID() {
+			if err := t.links.admit(author, t.opt.Now()); err != nil {
+				t.refused.count(err)
+				return pubsub.ValidationIgnore
+			}
+			if !t.ledger.charge(author, len(msg.Data)) {
+				t.refused.count(errOverBudget)
+				return pubsub.ValidationIgnore
+			}
+		}
+		switch h.Receive(ctx, topic, identity.ID(author.String()), msg.Data) {
 		case federation.Accept:
 			return pubsub.ValidationAccept
 		case federation.Ignore:
@@ -166,13 +197,15 @@ func meshParams() pubsub.GossipSubParams {
 	return p
 }
 
-// scoreParams punishes invalid messages and broken promises. There is nothing to
-// earn but a small credit for being in the roster, so good behaviour cannot be
-// saved up; sites of one organisation may share an address, so that is no fault.
-func scoreParams(topics []string) *pubsub.PeerScoreParams {
+// scoreParams punishes invalid messages, broken promises and excess. There is
+// nothing to earn but a small credit for being in the roster, so good behaviour
+// cannot be saved up. Sites behind one address are no fault: who is not in the
+// roster gets no connection, however many addresses it has. Rates of delivery are
+// not scored: a mesh of few and quiet sites would score chance.
+func scoreParams(topics []string, app func(peer.ID) float64) *pubsub.PeerScoreParams {
 	p := &pubsub.PeerScoreParams{
 		Topics:                      make(map[string]*pubsub.TopicScoreParams),
-		AppSpecificScore:            func(peer.ID) float64 { return 10 },
+		AppSpecificScore:            app,
 		AppSpecificWeight:           1,
 		IPColocationFactorThreshold: 1,
 		BehaviourPenaltyWeight:      -10,
@@ -204,7 +237,7 @@ func scoreThresholds() *pubsub.PeerScoreThresholds {
 }
 
 func (t *Transport) note(p peer.ID) {
-	if l := t.links[p]; l != nil {
+	if l := t.links.get(p); l != nil {
 		select {
 		case l.changed <- struct{}{}:
 		default:
@@ -212,17 +245,31 @@ func (t *Transport) note(p peer.ID) {
 	}
 }
 
-// watch tells h of every change of a site's connection.
+// watch tells h of every change of a site's connection, and cuts it when its
+// certificate ends.
 func (t *Transport) watch(ctx context.Context, l *peerLink, h federation.Handler) {
 	for {
 		if info, changed := t.look(l); changed {
 			h.PeerChanged(info)
 		}
+		end, cancel := l.end(t.opt.Now())
 		select {
 		case <-ctx.Done():
+			cancel()
 			return
+		case <-l.left:
+			cancel()
+			_ = t.host.Network().ClosePeer(l.pid)
+			if info, changed := t.look(l); changed {
+				h.PeerChanged(info)
+			}
+			return
+		case <-end:
+			t.opt.Log.Warn("a site's certificate has ended: it is cut off until it brings a new one", "site", l.at().Name, "id", l.pid.String())
+			_ = t.host.Network().ClosePeer(l.pid)
 		case <-l.changed:
 		}
+		cancel()
 	}
 }
 
@@ -242,26 +289,40 @@ func (t *Transport) look(l *peerLink) (federation.PeerInfo, bool) {
 }
 
 func (t *Transport) connected(p peer.ID) bool {
-	return t.host.Network().Connectedness(p) == network.Connected
+	c := t.host.Network().Connectedness(p)
+	return c == network.Connected || c == network.Limited
 }
 
 func (t *Transport) info(l *peerLink) federation.PeerInfo {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	info := federation.PeerInfo{ID: l.site.ID, Connected: l.up, Since: l.since, Why: l.why}
+	info := federation.PeerInfo{
+		ID: l.site.ID, Connected: l.up, Since: l.since, Why: l.why,
+		Name: l.site.Name, Organisation: l.site.Organisation, Standing: l.site.Standing,
+	}
+	if s, ok := t.scores.Load(l.pid); ok {
+		info.Score, _ = s.(float64)
+	}
+	if err := l.site.admitted(t.opt.Now()); err != nil {
+		info.Why = err.Error()
+	}
 	if cs := t.host.Network().ConnsToPeer(l.pid); l.up && len(cs) > 0 {
 		info.Addr = cs[0].RemoteMultiaddr().String()
+		info.Relayed = !slices.ContainsFunc(cs, func(c network.Conn) bool { return !relayed(c.RemoteMultiaddr()) })
 		info.RTT = t.host.Peerstore().LatencyEWMA(l.pid)
 	}
 	return info
 }
 
-// Peers lists the roster's other sites.
+// Peers lists the roster's other sites, by organisation and name.
 func (t *Transport) Peers() []federation.PeerInfo {
-	out := make([]federation.PeerInfo, 0, len(t.links))
-	for _, l := range t.links {
+	var out []federation.PeerInfo
+	for _, l := range t.links.all() {
 		out = append(out, t.info(l))
 	}
+	slices.SortFunc(out, func(a, b federation.PeerInfo) int {
+		return strings.Compare(a.Organisation+"\x00"+a.Name, b.Organisation+"\x00"+b.Name)
+	})
 	return out
 }
 
@@ -286,7 +347,7 @@ func (t *Transport) dial(ctx context.Context, l *peerLink) {
 			wait = pause
 			pause = min(2*pause, t.opt.DialAtMost)
 		}
-		if !sleep(ctx, wait) {
+		if !l.sleep(ctx, wait) {
 			return
 		}
 	}
@@ -298,8 +359,12 @@ func (t *Transport) dialOnce(ctx context.Context, l *peerLink) {
 	if sw, ok := t.host.Network().(*swarm.Swarm); ok {
 		sw.Backoff().Clear(l.pid) // the pauses between attempts are ours to choose
 	}
-	t.host.Peerstore().AddAddrs(l.pid, l.addrs, peerstore.TempAddrTTL)
-	err := t.host.Connect(network.WithForceDirectDial(ctx, "roster"), peer.AddrInfo{ID: l.pid, Addrs: l.addrs})
+	addrs := t.waysTo(l)
+	if len(addrs) == 0 {
+		return // it dials us
+	}
+	t.host.Peerstore().AddAddrs(l.pid, addrs, peerstore.TempAddrTTL)
+	err := t.host.Connect(ctx, peer.AddrInfo{ID: l.pid, Addrs: addrs})
 	if err == nil {
 		t.note(l.pid)
 		return
@@ -307,16 +372,5 @@ func (t *Transport) dialOnce(ctx context.Context, l *peerLink) {
 	l.mu.Lock()
 	l.why = fmt.Sprintf("dial: %.200v", err)
 	l.mu.Unlock()
-	t.opt.Log.Debug("a site could not be reached; it will be tried again", "site", l.site.Name, "error", err)
-}
-
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
+	t.opt.Log.Debug("a site could not be reached; it will be tried again", "site", l.at().Name, "error", err)
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/libp2p/go-libp2p/core/network"
 	"github.com/libp2p/go-libp2p/core/peer"
+	"github.com/libp2p/go-libp2p/core/protocol"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation"
@@ -37,6 +38,32 @@ func (t *Transport) Broadcast(ctx context.Context, topic federation.Topic, b []b
 // Request sends b to one site over a stream of its own and reads the answer. It
 // does not dial: a site that is not connected is unreachable.
 func (t *Transport) Request(ctx context.Context, id identity.ID, b []byte) ([]byte, error) {
+	return t.request(ctx, t.proto, id, b)
+}
+
+// Handle answers requests that are not the member's, such as those about the
+// consortium's roster, and that go between organisations. from is proved, and in the
+// roster. It is called before Run.
+func (t *Transport) Handle(name string, f func(ctx context.Context, from identity.ID, b []byte) ([]byte, error)) {
+	t.host.SetStreamHandler(sharedProtocol(name), func(s network.Stream) {
+		t.mu.Lock()
+		ctx := context.Background() // before Run there is none; every request ends by its own deadline
+		if t.run != nil {
+			ctx = t.run.ctx
+		}
+		t.mu.Unlock()
+		t.serve(ctx, f, s)
+	})
+}
+
+func sharedProtocol(name string) protocol.ID { return protocol.ID("/hedgerow/1//" + name) }
+
+// Call asks a site what Handle answers there; otherwise it is as Request.
+func (t *Transport) Call(ctx context.Context, name string, id identity.ID, b []byte) ([]byte, error) {
+	return t.request(ctx, sharedProtocol(name), id, b)
+}
+
+func (t *Transport) request(ctx context.Context, proto protocol.ID, id identity.ID, b []byte) ([]byte, error) {
 	pid, err := peer.Decode(string(id))
 	if err != nil {
 		return nil, fmt.Errorf("gossip: request: id %q: %v", id, err)
@@ -48,7 +75,7 @@ func (t *Transport) Request(ctx context.Context, id identity.ID, b []byte) ([]by
 		return nil, fmt.Errorf("gossip: request to %s: %w", id.Short(), federation.ErrUnreachable)
 	}
 	began := time.Now()
-	s, err := t.host.NewStream(network.WithNoDial(ctx, "request"), pid, t.proto)
+	s, err := t.host.NewStream(network.WithAllowLimitedConn(network.WithNoDial(ctx, "request"), "request"), pid, proto)
 	if err != nil {
 		return nil, fmt.Errorf("gossip: request to %s: %w: %v", id.Short(), federation.ErrUnreachable, err)
 	}
@@ -89,13 +116,16 @@ func readAll(r io.Reader, limit int) ([]byte, error) {
 	return b, err
 }
 
+// server answers requests.
+type server = func(ctx context.Context, from identity.ID, b []byte) ([]byte, error)
+
 // serve answers one request. Whatever goes wrong resets the stream: the other
 // side needs no reason, and its Member counts on none.
-func (t *Transport) serve(ctx context.Context, h federation.Handler, s network.Stream) {
+func (t *Transport) serve(ctx context.Context, f server, s network.Stream) {
 	ctx, cancel := context.WithTimeout(ctx, serveWithin)
 	defer cancel()
 	from := s.Conn().RemotePeer()
-	if err := t.serveOne(ctx, h, from, s); err != nil {
+	if err := t.serveOne(ctx, f, from, s); err != nil {
 		_ = s.Reset()
 		t.opt.Log.Debug("a request was not answered", "id", from.String(), "error", err)
 		return
@@ -103,7 +133,10 @@ func (t *Transport) serve(ctx context.Context, h federation.Handler, s network.S
 	_ = s.Close()
 }
 
-func (t *Transport) serveOne(ctx context.Context, h federation.Handler, from peer.ID, s network.Stream) error {
+func (t *Transport) serveOne(ctx context.Context, f server, from peer.ID, s network.Stream) error {
+	if err := t.links.admit(from, t.opt.Now()); err != nil {
+		return err
+	}
 	if err := s.SetDeadline(time.Now().Add(serveWithin)); err != nil {
 		return err
 	}
@@ -111,7 +144,7 @@ func (t *Transport) serveOne(ctx context.Context, h federation.Handler, from pee
 	if err != nil {
 		return err
 	}
-	out, err := h.Serve(ctx, identity.ID(from.String()), b)
+	out, err := f(ctx, identity.ID(from.String()), b)
 	if err != nil {
 		return err
 	}

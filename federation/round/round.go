@@ -39,14 +39,11 @@ import (
 // Preset describes these rounds wherever status is shown.
 const Preset = "lab: clipped mean over the sites of one organisation; tolerates no lying site (f = 0)"
 
-// DefaultClip is the Euclidean norm above which a delta is shortened.
-const DefaultClip = 64
-
 // maxAhead bounds how far ahead of us a model may claim to be.
 const maxAhead = 1 << 20
 
 // Config is equal at every site, but for Self and Trains. Zero durations,
-// Clip and MinDeltas take the defaults in parentheses.
+// Rule and MinDeltas take the defaults in parentheses.
 type Config struct {
 	Self      identity.ID
 	Sites     []identity.ID // with Self; the order does not matter
@@ -57,7 +54,7 @@ type Config struct {
 	ViewAfter time.Duration // until a silent proposer is replaced (half of Deadline)
 	Retry     time.Duration // of fetches and resends (1 s)
 	Announce  time.Duration // of our state (10 s)
-	Clip      float64       // DefaultClip
+	Rule      robust.Spec   // how deltas become one (robust.Lab)
 	MinDeltas int           // that a list needs (more than half of Sites)
 	Trains    bool          // this site sends deltas
 }
@@ -79,11 +76,11 @@ func (c Config) withDefaults() (Config, error) {
 	c.ViewAfter = positive(c.ViewAfter, c.Deadline/2)
 	c.Retry = positive(c.Retry, time.Second)
 	c.Announce = positive(c.Announce, 10*time.Second)
-	if c.Clip == 0 {
-		c.Clip = DefaultClip
+	if c.Rule == (robust.Spec{}) {
+		c.Rule = robust.Lab()
 	}
-	if !(c.Clip > 0) || c.Clip > robust.MaxClip {
-		return c, fmt.Errorf("round: clip: %g: expected more than 0, at most %d", c.Clip, robust.MaxClip)
+	if err := c.Rule.Check(len(c.Sites)); err != nil {
+		return c, fmt.Errorf("round: rule: %w", err)
 	}
 	if c.MinDeltas <= 0 {
 		c.MinDeltas = len(c.Sites)/2 + 1

@@ -344,11 +344,11 @@ func (m *Machine) aggregate(p *wire.List) (params []float32, sites []identity.ID
 		sites = append(sites, d.Author)
 		deltas = append(deltas, d.Payload.(*wire.Delta).Params)
 	}
-	mean, _, err := robust.Mean(deltas, m.cfg.Clip)
+	sum, err := m.cfg.Rule.Aggregate(deltas)
 	if err != nil {
 		return nil, nil, err
 	}
-	params, err = robust.Apply(m.head.Params, mean)
+	params, err = robust.Apply(m.head.Params, sum.Update)
 	if err == nil {
 		err = wire.CheckParams(params)
 	}

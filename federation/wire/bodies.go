@@ -1,6 +1,10 @@
 package wire
 
-import "time"
+import (
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/crypto/canon"
+)
 
 // The structs here fix the integer keys of every payload. A key never changes
 // its meaning within one Version.
@@ -60,23 +64,23 @@ type stateBody struct {
 func encodePayload(p Payload) ([]byte, error) {
 	switch p := p.(type) {
 	case *Indicator:
-		return enc.Marshal(fromIndicator(p))
+		return canon.Marshal(fromIndicator(p))
 	case *Withdrawal:
-		return enc.Marshal(withdrawalBody{p.ID})
+		return canon.Marshal(withdrawalBody{p.ID})
 	case *Begin:
-		return enc.Marshal(beginBody{p.Round, p.Base[:]})
+		return canon.Marshal(beginBody{p.Round, p.Base[:]})
 	case *Offer:
-		return enc.Marshal(offerBody{p.Round, p.Base[:], p.Delta[:], p.Size})
+		return canon.Marshal(offerBody{p.Round, p.Base[:], p.Delta[:], p.Size})
 	case *Delta:
-		return enc.Marshal(deltaBody{p.Round, p.Base[:], p.Schema, p.Examples, encodeFloats(p.Params)})
+		return canon.Marshal(deltaBody{p.Round, p.Base[:], p.Schema, p.Examples, encodeFloats(p.Params)})
 	case *List:
 		hs := make([][]byte, len(p.Deltas))
 		for i := range p.Deltas {
 			hs[i] = p.Deltas[i][:]
 		}
-		return enc.Marshal(listBody{p.Round, p.View, p.Base[:], hs})
+		return canon.Marshal(listBody{p.Round, p.View, p.Base[:], hs})
 	case *State:
-		return enc.Marshal(stateBody{p.Round, p.View, p.Hash[:]})
+		return canon.Marshal(stateBody{p.Round, p.View, p.Hash[:]})
 	}
 	return nil, Refuse(BadKind, "%T", p)
 }

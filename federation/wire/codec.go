@@ -1,58 +1,20 @@
 package wire
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
 	"math"
 	"time"
 
-	"github.com/fxamacker/cbor/v2"
-
+	"github.com/hedgerow-mesh/hedgerow/crypto/canon"
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 )
 
-// enc and dec hold immutable settings, no state.
-var (
-	enc = must(cbor.EncOptions{
-		Sort:          cbor.SortCoreDeterministic,
-		ShortestFloat: cbor.ShortestFloat16,
-		NaNConvert:    cbor.NaNConvertReject,
-		InfConvert:    cbor.InfConvertReject,
-		IndefLength:   cbor.IndefLengthForbidden,
-		TagsMd:        cbor.TagsForbidden,
-		NilContainers: cbor.NilContainerAsEmpty,
-	}.EncMode())
-	dec = must(cbor.DecOptions{
-		DupMapKey:         cbor.DupMapKeyEnforcedAPF,
-		MaxNestedLevels:   8,
-		MaxArrayElements:  1024,
-		MaxMapPairs:       32,
-		IndefLength:       cbor.IndefLengthForbidden,
-		TagsMd:            cbor.TagsForbidden,
-		ExtraReturnErrors: cbor.ExtraDecErrorUnknownField,
-		UTF8:              cbor.UTF8RejectInvalid,
-		NaN:               cbor.NaNDecodeForbidden,
-		Inf:               cbor.InfDecodeForbidden,
-	}.DecMode())
-)
-
-func must[T any](v T, err error) T {
-	if err != nil {
-		panic(err) // constant options: wrong in every run or in none
-	}
-	return v
-}
-
-// unmarshal decodes strictly and then demands that v encodes back to b.
+// unmarshal decodes strictly; see package canon.
 func unmarshal(b []byte, v any) error {
-	if err := dec.Unmarshal(b, v); err != nil {
-		return Refuse(Malformed, "%.120v", err)
-	}
-	again, err := enc.Marshal(v)
-	if err != nil || !bytes.Equal(again, b) {
-		return Refuse(Malformed, "not in the deterministic encoding")
+	if err := canon.Unmarshal(b, v); err != nil {
+		return Refuse(Malformed, "%v", err)
 	}
 	return nil
 }
@@ -86,12 +48,12 @@ func Seal(k *identity.Key, seq uint64, at time.Time, p Payload) (*Message, error
 		return nil, fmt.Errorf("seal %s: %v", p.Kind(), err)
 	}
 	e := envelope{Version: Version, Kind: string(p.Kind()), Author: pub, Seq: seq, Time: at.UnixNano(), Payload: body}
-	signed, err := enc.Marshal(e)
+	signed, err := canon.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("seal %s: %v", p.Kind(), err)
 	}
 	e.Sig = k.Sign(e.Kind, signed)
-	raw, err := enc.Marshal(e)
+	raw, err := canon.Marshal(e)
 	if err != nil {
 		return nil, fmt.Errorf("seal %s: %v", p.Kind(), err)
 	}
@@ -167,7 +129,7 @@ func checkTime(at, now time.Time) error {
 func verify(author identity.ID, e envelope) error {
 	sig := e.Sig
 	e.Sig = nil
-	signed, err := enc.Marshal(e)
+	signed, err := canon.Marshal(e)
 	if err != nil {
 		return Refuse(Malformed, "%v", err)
 	}

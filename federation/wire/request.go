@@ -3,6 +3,7 @@ package wire
 import (
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/crypto/canon"
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 )
 
@@ -99,7 +100,7 @@ func EncodeRequest(r *Request) ([]byte, error) {
 		}
 		b.Sync = s
 	}
-	out, err := enc.Marshal(b)
+	out, err := canon.Marshal(b)
 	if err == nil && len(out) > MaxRequest {
 		err = Refuse(Oversized, "request of %d bytes: expected at most %d", len(out), MaxRequest)
 	}
@@ -217,7 +218,7 @@ func EncodeResponse(r *Response) ([]byte, error) {
 			b.Answer.Last = r.Answer.Last.Unix()
 		}
 	}
-	out, err := enc.Marshal(b)
+	out, err := canon.Marshal(b)
 	if err == nil && len(out) > MaxResponse {
 		err = Refuse(Oversized, "response of %d bytes: expected at most %d", len(out), MaxResponse)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/hedgerow-mesh/hedgerow/crypto/canon"
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 )
 
@@ -182,12 +183,12 @@ func forge(t *testing.T, k *identity.Key, p Payload) error {
 		t.Fatal(err)
 	}
 	e := envelope{Version: Version, Kind: string(p.Kind()), Author: pub, Seq: 1, Time: now.UnixNano(), Payload: b}
-	signed, err := enc.Marshal(e)
+	signed, err := canon.Marshal(e)
 	if err != nil {
 		t.Fatal(err)
 	}
 	e.Sig = k.Sign(e.Kind, signed)
-	raw, err := enc.Marshal(e)
+	raw, err := canon.Marshal(e)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -19,6 +19,9 @@ type Options struct {
 	Columns float64 // share of the columns that a tree may ask; default 0.5
 	Seed    uint64
 	Workers int // goroutines; default 1. It does not change the result.
+	// Pause, if any, is called after each tree, in the goroutine that trains, so
+	// that the caller can let other work go first.
+	Pause func()
 }
 
 func (o Options) withDefaults() (Options, error) {
@@ -72,9 +75,41 @@ func Boost(ctx context.Context, d Data, class []int, weight []float32, classes i
 		return nil, fmt.Errorf("boost: %w", err)
 	}
 	b := newBooster(newBinned(d, o.Bins, o.Seed), class, weight, classes, o)
-	for round := range o.Rounds {
+	return b.run(ctx)
+}
+
+// Shares learns from 0 to 1 how much of each row is of class 1: a share is as
+// much as a row of either class, weighted by it and by what is left. There is one
+// output, the log-odds of class 1. weight may be nil.
+func Shares(ctx context.Context, d Data, share, weight []float32, o Options) (*Model, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("boost: options: %w", err)
+	}
+	if err := d.check(); err != nil {
+		return nil, fmt.Errorf("boost: %w", err)
+	}
+	if len(share) != d.Rows() {
+		return nil, fmt.Errorf("boost: %d rows, %d shares: expected as many", d.Rows(), len(share))
+	}
+	for r, x := range share {
+		if !(x >= 0 && x <= 1) {
+			return nil, fmt.Errorf("boost: row %d: share %v: expected 0 to 1", r, x)
+		}
+	}
+	if err := checkTarget(d.Rows(), make([]int, len(share)), weight, 2); err != nil {
+		return nil, fmt.Errorf("boost: %w", err)
+	}
+	b := newBooster(newBinned(d, o.Bins, o.Seed), nil, weight, 2, o)
+	b.share = share
+	b.begin([]float64{priorOfShares(share, weight)})
+	return b.run(ctx)
+}
+
+func (b *booster) run(ctx context.Context) (*Model, error) {
+	for round := range b.o.Rounds {
 		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("boost: round %d of %d: %w", round, o.Rounds, err)
+			return nil, fmt.Errorf("boost: round %d of %d: %w", round, b.o.Rounds, err)
 		}
 		b.sample()
 		b.beginRound()
@@ -85,6 +120,9 @@ func Boost(ctx context.Context, d Data, class []int, weight []float32, classes i
 			b.add(&t)
 			b.model.Trees = append(b.model.Trees, t)
 			runtime.Gosched()
+			if b.o.Pause != nil {
+				b.o.Pause()
+			}
 		}
 	}
 	return b.model, nil
@@ -94,7 +132,8 @@ func Boost(ctx context.Context, d Data, class []int, weight []float32, classes i
 type booster struct {
 	o      Options
 	data   *binned
-	class  []int
+	class  []int     // of each row, or
+	share  []float32 // how much of it is of class 1
 	weight []float32
 	model  *Model
 	score  [][]float64 // of each output and row
@@ -119,18 +158,38 @@ func newBooster(d *binned, class []int, weight []float32, classes int, o Options
 		grad: make([]pair, d.rows), rng: rand.New(rand.NewPCG(o.Seed, 0x7ee5)),
 		model: &Model{Columns: len(d.cols), Outputs: outputs, Borders: d.borders},
 	}
-	b.model.Bias = prior(class, weight, classes)
-	for k := range outputs {
-		s := make([]float64, d.rows)
-		for i := range s {
-			s[i] = b.model.Bias[k]
-		}
-		b.score = append(b.score, s)
+	for range outputs {
+		b.score = append(b.score, make([]float64, d.rows))
 		if outputs > 1 {
 			b.prob = append(b.prob, make([]float32, d.rows))
 		}
 	}
+	b.begin(prior(class, weight, classes))
 	return b
+}
+
+// begin has every row score the bias.
+func (b *booster) begin(bias []float64) {
+	b.model.Bias = bias
+	for k, s := range b.score {
+		for i := range s {
+			s[i] = bias[k]
+		}
+	}
+}
+
+// priorOfShares is prior for rows that are of both classes.
+func priorOfShares(share, weight []float32) float64 {
+	of := [2]float64{1, 1}
+	for i, x := range share {
+		w := 1.0
+		if weight != nil {
+			w = float64(weight[i])
+		}
+		of[1] += w * float64(x)
+		of[0] += w * float64(1-x)
+	}
+	return math.Log(of[1] / of[0])
 }
 
 // prior is the score that says the classes' shares of everything.
@@ -200,7 +259,7 @@ func (b *booster) gradient(k int) {
 	for r := range b.grad {
 		var p, y float64
 		if b.model.Outputs == 1 {
-			p, y = sigmoid(b.score[0][r]), float64(b.class[r])
+			p, y = sigmoid(b.score[0][r]), b.wanted(r)
 		} else {
 			p = float64(b.prob[k][r])
 			if b.class[r] == k {
@@ -213,6 +272,14 @@ func (b *booster) gradient(k int) {
 		}
 		b.grad[r] = pair{float32(w * (p - y)), float32(w * max(p*(1-p), 1e-6))}
 	}
+}
+
+// wanted is how much of a row is of class 1.
+func (b *booster) wanted(r int) float64 {
+	if b.share != nil {
+		return float64(b.share[r])
+	}
+	return float64(b.class[r])
 }
 
 // add brings a tree's values into the scores.

@@ -581,3 +581,50 @@ func BenchmarkScore(b *testing.B) {
 		m.Score(row, out)
 	}
 }
+
+// TestSharesAreRowsOfBothClasses: whole shares are classes, bit for bit, and a
+// row of a third is one row of class 1 beside two of class 0.
+func TestSharesAreRowsOfBothClasses(t *testing.T) {
+	d, y := rings(400, 21)
+	share := make([]float32, len(y))
+	for i := range y {
+		share[i] = float32(y[i])
+	}
+	o := Options{Rounds: 8, Depth: 3, Seed: 4}
+	a, err := Boost(t.Context(), d, y, nil, 2, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := Shares(t.Context(), d, share, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !reflect.DeepEqual(a, b) {
+		t.Fatal("rows of whole shares teach something else than classes")
+	}
+	o = Options{Rounds: 400, Depth: 1, Rows: 1, Columns: 1, L2: 1e-3, Rate: 0.3}
+	m, err := Shares(t.Context(), Data{{0, 1}}, []float32{1. / 3, 0.9}, nil, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for x, want := range []float64{1. / 3, 0.9} {
+		out, prob := make([]float64, 1), make([]float64, 2)
+		m.Score([]float32{float32(x)}, out)
+		if m.Probabilities(out, prob); math.Abs(prob[1]-want) > 0.01 {
+			t.Errorf("row %d: probability %v, expected its share %v", x, prob[1], want)
+		}
+	}
+	for _, bad := range []float32{-0.1, 1.1, float32(math.NaN())} {
+		if _, err := Shares(t.Context(), Data{{0, 1}}, []float32{0, bad}, nil, o); err == nil {
+			t.Errorf("a share of %v was taken", bad)
+		}
+	}
+}
+
+func TestPauseAfterEachTree(t *testing.T) {
+	d, y := quadrants(60, 3)
+	pauses := 0
+	if _, err := Boost(t.Context(), d, y, nil, 4, Options{Rounds: 3, Depth: 2, Pause: func() { pauses++ }}); err != nil || pauses != 12 {
+		t.Fatalf("%d pauses in 12 trees, %v", pauses, err)
+	}
+}

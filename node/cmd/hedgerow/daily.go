@@ -122,6 +122,12 @@ func printStatus(w io.Writer, s api.Status) {
 		row("flood now", "%s (hedgerow explain %s)", e.Flood.Sentence, e.ID)
 	}
 	row("learning", "%s", s.Learning.Words)
+	if k := s.Learning.Kernel; k != nil {
+		row("kernel model", "%s", k.Words)
+		if words := kernelSteps(k); words != "" {
+			row("", "%s", words)
+		}
+	}
 	row("budget", "incidents: %s", s.Learning.Budget.Incidents.Words("a day"))
 	row("", "blocks: %s", s.Learning.Budget.Blocks.Words("a month"))
 	if d := s.Learning.Drift; d != nil {
@@ -142,6 +148,18 @@ func printStatus(w io.Writer, s api.Status) {
 		row("warning", "%s", x)
 	}
 	_ = t.Flush()
+}
+
+// kernelSteps says when each step on the way to the scorer was done.
+func kernelSteps(k *api.KernelModel) string {
+	if k.Distilled.IsZero() {
+		return ""
+	}
+	out := fmt.Sprintf("model judging since %s, distilled at %s in %.1f s from %d normal and %d confirmed flows", clock(k.Retrained), clock(k.Distilled), k.TookS, k.Report.Normals, k.Report.Attacks)
+	if !k.Labelled.IsZero() {
+		out = fmt.Sprintf("labelled at %s, ", clock(k.Labelled)) + out
+	}
+	return out
 }
 
 func orNone(s string) string {
@@ -374,7 +392,7 @@ func panicCommand() daily {
 
 func peersCommand() daily {
 	return daily{
-		use: "peers", short: "The organisation's other sites: connected, latency, last words",
+		use: "peers", short: "The other sites: connected, latency, standing, score, last words",
 		example: "  hedgerow peers",
 		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
 			ps, err := cl.Peers(ctx)
@@ -387,7 +405,10 @@ func peersCommand() daily {
 					if p.Connected {
 						state = fmt.Sprintf("connected, %.1f ms", p.LatencyMS)
 					}
-					_, _ = fmt.Fprintf(w, "%s  %s  %s\n    %s\n", p.Name, state, p.ID, p.Words)
+					if p.Relayed {
+						state += ", relayed"
+					}
+					_, _ = fmt.Fprintf(w, "%s  %s  %s, score %.0f  %s\n    %s\n", p.Name, state, p.Standing, p.Score, p.ID, p.Words)
 				}
 			}, err
 		},

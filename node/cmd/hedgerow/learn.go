@@ -201,7 +201,7 @@ func quietSite(ctx context.Context, cfg *config.Config, errw io.Writer) (n *node
 		return nil, nil, fmt.Errorf("%w (a daemon that runs holds it: `hedgerow stop` first)", err)
 	}
 	fail := func(err error) (*node.Node, func() error, error) { return nil, nil, errors.Join(err, st.Close()) }
-	key, err := siteKey(cfg.Site.StateDir)
+	key, err := siteKey(cfg)
 	if err != nil {
 		return fail(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"github.com/spf13/cobra"
@@ -20,11 +21,31 @@ func TestMain(m *testing.M) {
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
+		Cmds: map[string]func(*testscript.TestScript, bool, []string){
+			"await": awaitFile,
+		},
 		Setup: func(e *testscript.Env) error {
 			e.Setenv("HEDGEROW_SOCKET", e.WorkDir+"/none.sock")
 			return nil
 		},
 	})
+}
+
+// awaitFile waits until a command in the background has written a file.
+func awaitFile(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 1 {
+		ts.Fatalf("usage: await FILE")
+	}
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for began := time.Now(); ; <-tick.C {
+		if _, err := os.Stat(ts.MkAbs(args[0])); err == nil {
+			return
+		}
+		if time.Since(began) > 30*time.Second {
+			ts.Fatalf("%s is not there after 30 s", args[0])
+		}
+	}
 }
 
 // Every command says what it does in one line, and shows how it is used.

@@ -171,7 +171,7 @@ func idCommand() *cobra.Command {
 		if err := os.MkdirAll(cfg.Site.StateDir, 0o700); err != nil {
 			return err
 		}
-		k, err := siteKey(cfg.Site.StateDir)
+		k, err := siteKey(cfg)
 		if err != nil {
 			return err
 		}

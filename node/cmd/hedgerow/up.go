@@ -20,16 +20,15 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp"
 	"github.com/hedgerow-mesh/hedgerow/federation"
-	"github.com/hedgerow-mesh/hedgerow/federation/gossip"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/config"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/machine"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/membership"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
@@ -68,11 +67,17 @@ in /var/lib/hedgerow. Nothing is dropped before ` + "`hedgerow mode enforce`" + 
 			cfg.Site.Name = cfg.SiteName(hostName())
 			return nil
 		}
-		re, err := newRereader(path, flags)
-		if err != nil {
-			return err
+		for {
+			re, err := newRereader(path, flags)
+			if err != nil {
+				return err
+			}
+			// What is pinned goes on enforcing while the site begins anew.
+			if err := up(c.Context(), re, c.OutOrStdout(), c.ErrOrStderr()); !errors.Is(err, membership.ErrChanged) {
+				return err
+			}
+			_, _ = fmt.Fprintln(c.OutOrStdout(), "the organisation's sites have changed: beginning anew with them")
 		}
-		return up(c.Context(), re, c.OutOrStdout(), c.ErrOrStderr())
 	}
 	return c
 }
@@ -141,7 +146,7 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, st.Close()) }()
-	key, err := siteKey(cfg.Site.StateDir)
+	key, err := siteKey(cfg)
 	if err != nil {
 		return err
 	}
@@ -159,17 +164,11 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 
-	mesh := node.MeshOptions{Organisation: cfg.Mesh.Organisation, Roster: roster, RoundEvery: cfg.Mesh.RoundEvery, Gather: cfg.Mesh.Gather}
-	if len(roster) > 0 {
-		t, err := gossip.New(gossip.Options{
-			Key: key, Organisation: cfg.Mesh.Organisation, Roster: roster, Listen: cfg.Mesh.Listen,
-			Log: log.With(telemetry.KeyComponent, "gossip"),
-		})
-		if err != nil {
-			return err
-		}
-		mesh.Transport, mesh.Addrs = t, t.Addrs
+	mesh, keeper, err := joinMesh(cfg, key, roster, log)
+	if err != nil {
+		return err
 	}
+	roster = mesh.Roster
 	metrics := telemetry.NewMetrics(cfg.Site.Name)
 	if err := errors.Join(metrics.WatchPlane(plane.Stats), metrics.WatchStore(st.Stats)); err != nil {
 		return err
@@ -207,6 +206,7 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return n.Run(ctx) })
+	g.Go(func() error { return keeper.Run(ctx) })
 	g.Go(func() error { return superviseBy(ctx, n, log) })
 	g.Go(func() error { return followSystem(ctx, place.Role, n, log) })
 	g.Go(func() error { return reloadOn(ctx, hangups, n, log) })
@@ -245,7 +245,7 @@ func siteOptions(cfg *config.Config, place placed, seed uint64) node.Options {
 			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: t.IncidentsPerDay,
 			FalseBlocksPerMonth: cfg.Learner.FalseBlocksPerMonth,
 			Shadow:              stageLength(cfg.Learner.Shadow), Canary: stageLength(cfg.Learner.Canary),
-			CanaryShare: cfg.Learner.CanaryShare, TrialReports: cfg.Learner.TrialReports,
+			CanaryShare: cfg.Learner.CanaryShare, TrialReports: cfg.Learner.TrialReports, Kernel: cfg.Learner.Kernel,
 			Seed: seed, Context: feature.ContextOptions{Settle: cfg.Learner.Settle, Seed: seed},
 		},
 	}
@@ -301,26 +301,6 @@ func followSystem(ctx context.Context, role string, n *node.Node, log *slog.Logg
 			log.Error("never-block list does not follow the system", telemetry.KeyErr, err)
 		}
 	})
-}
-
-func rosterOf(cfg *config.Config) ([]federation.Site, error) {
-	var out []federation.Site
-	for _, p := range cfg.Mesh.Peers {
-		id, err := identity.ParseID(p.ID)
-		if err != nil {
-			return nil, fmt.Errorf("mesh.peer %q: id: %v", p.Name, err)
-		}
-		out = append(out, federation.Site{Name: p.Name, ID: id, Addrs: p.Addrs})
-	}
-	return out, nil
-}
-
-func siteKey(dir string) (*identity.Key, error) {
-	k, err := identity.Load(dir)
-	if errors.Is(err, identity.ErrNoKey) {
-		return identity.Create(dir)
-	}
-	return k, err
 }
 
 // learnerSeed is the configured one, or one that was chosen at the first start.

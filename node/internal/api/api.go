@@ -10,7 +10,9 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
 	"github.com/hedgerow-mesh/hedgerow/learner/budget"
+	"github.com/hedgerow-mesh/hedgerow/learner/distill"
 	"github.com/hedgerow-mesh/hedgerow/learner/drift"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
@@ -59,6 +61,8 @@ type Learning struct {
 	Quality *event.Quality `json:"quality,omitempty"`
 	// Budget is what was false against what the operator accepts.
 	Budget budget.Report `json:"budget"`
+	// Kernel is the small scorer that was distilled from the model.
+	Kernel *KernelModel `json:"kernel,omitempty"`
 	// Drift is the last that was found since the model was made.
 	Drift *Drift `json:"drift,omitempty"`
 }
@@ -71,6 +75,33 @@ type Drift struct {
 	Features []drift.Moved `json:"features,omitempty"`
 	Hosts    []string      `json:"hosts,omitempty"`
 	Retrain  time.Time     `json:"retrain"` // when a new model is made for it
+}
+
+// KernelModel is the integer scorer that the kernel can run, and how it does beside
+// the model that it was distilled from.
+type KernelModel struct {
+	Mode   string `json:"mode"`             // off, shadow
+	Hash   string `json:"hash,omitempty"`   // of the scorer
+	Parent string `json:"parent,omitempty"` // the model that it was distilled from
+	Words  string `json:"words"`
+	Why    string `json:"why,omitempty"` // there is no newer one
+	// The steps of the way: the newest word of a person or a rule, the model's first
+	// moment of judging, the scorer's, and how long its distillation took.
+	Labelled   time.Time                         `json:"labelled,omitzero"`
+	Retrained  time.Time                         `json:"retrained,omitzero"`
+	Distilled  time.Time                         `json:"distilled,omitzero"`
+	TookS      float64                           `json:"distillation_s"`
+	Report     distill.Report                    `json:"report"`
+	Milestones [score.Milestones]KernelMilestone `json:"milestones"`
+}
+
+// KernelMilestone counts reports of one milestone since the scorer began.
+type KernelMilestone struct {
+	Packets    uint32 `json:"packets"`
+	Scored     int    `json:"scored"`
+	Both       int    `json:"both"`        // the scorer would act, and the model alarms
+	Alone      int    `json:"alone"`       // only the scorer would act
+	ModelAlone int    `json:"model_alone"` // only the model alarms
 }
 
 // Mesh is the consortium as this site sees it.
@@ -133,6 +164,11 @@ type Peer struct {
 	LatencyMS float64   `json:"latency_ms"`
 	LastHeard time.Time `json:"last_heard,omitzero"`
 	Words     string    `json:"words"`
+
+	Organisation string  `json:"organisation,omitempty"` // "" is our own
+	Standing     string  `json:"standing"`
+	Score        float64 `json:"score"` // of its conduct: 10 is without fault, below -2500 it is not read
+	Relayed      bool    `json:"relayed,omitempty"`
 }
 
 // Explanation is everything that is known of an alert, incident or block.

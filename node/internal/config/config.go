@@ -20,15 +20,16 @@ import (
 
 // Config is a whole configuration. Default returns one that is valid.
 type Config struct {
-	Site      Site
-	Dataplane Dataplane
-	Learner   Learner
-	Policy    Policy
-	Flood     dataplane.Flood
-	Mesh      Mesh
-	Feeds     Feeds
-	Store     Store
-	Telemetry Telemetry
+	Site       Site
+	Dataplane  Dataplane
+	Learner    Learner
+	Policy     Policy
+	Flood      dataplane.Flood
+	Mesh       Mesh
+	Federation Federation
+	Feeds      Feeds
+	Store      Store
+	Telemetry  Telemetry
 }
 
 // Site says who this is and where it keeps things.
@@ -77,8 +78,15 @@ type Learner struct {
 	Canary              time.Duration // how long it decides for some hosts, 0 to 30 d
 	CanaryShare         float64       // of the hosts, 0.01 to 0.5
 	TrialReports        int           // reports that either takes as well, 1 to 10000000
+	Kernel              string        // KernelShadow or KernelOff
 	Seed                uint64        // 0 means: choose one and keep it
 }
+
+// What the scorer that the kernel can run does.
+const (
+	KernelShadow = "shadow"
+	KernelOff    = "off"
+)
 
 // Policy bounds what decisions may do.
 type Policy struct {
@@ -97,6 +105,15 @@ type Mesh struct {
 	RoundEvery   time.Duration // 5 s to 30 d
 	Gather       time.Duration // time for deltas to arrive in a round, 100 ms to 1 h, below RoundEvery
 	Peers        []Peer
+}
+
+// Federation is how the site reaches others, and its part in a consortium. Who is in
+// it is not configured: see `hedgerow consortium`.
+type Federation struct {
+	Discover       bool   // look for the roster's sites on the local network
+	Relay          bool   // carry traffic of sites that cannot reach each other
+	BehindNAT      bool   // others cannot reach this site: be reachable through relays
+	PassphraseFile string // absolute path; of the key files, "" when these are not locked
 }
 
 // Peer is one other site of the same organisation.
@@ -136,7 +153,7 @@ func Default() Config {
 		Learner: Learner{
 			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
 			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5, FalseBlocksPerMonth: 1,
-			Shadow: 30 * time.Minute, Canary: 30 * time.Minute, CanaryShare: 0.1, TrialReports: 1000,
+			Shadow: 30 * time.Minute, Canary: 30 * time.Minute, CanaryShare: 0.1, TrialReports: 1000, Kernel: KernelShadow,
 		},
 		Policy: Policy{
 			Suspend: 30 * time.Second, Block: 4 * time.Hour, MaxBlocksPerHour: 60, MaxShare: 0.05, Rules: true,

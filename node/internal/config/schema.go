@@ -20,7 +20,7 @@ type field[T any] struct {
 }
 
 // sections are the tables that may stand in a file.
-var sections = []string{"site", "dataplane", "learner", "policy", "flood", "mesh", "feeds", "store", "telemetry"}
+var sections = []string{"site", "dataplane", "learner", "policy", "flood", "mesh", "federation", "feeds", "store", "telemetry"}
 
 // fields is every key outside [[mesh.peer]], in the order of the documentation.
 func fields() []field[Config] {
@@ -51,6 +51,7 @@ func fields() []field[Config] {
 		duration("learner.canary", func(c *Config) *time.Duration { return &c.Learner.Canary }, 0, 30*day),
 		number("learner.canary_share", func(c *Config) *float64 { return &c.Learner.CanaryShare }, 0.01, 0.5),
 		whole("learner.trial_reports", func(c *Config) *int { return &c.Learner.TrialReports }, 1, 10_000_000),
+		text("learner.kernel", func(c *Config) *string { return &c.Learner.Kernel }, oneOf(KernelShadow, KernelOff)),
 		whole("learner.seed", func(c *Config) *uint64 { return &c.Learner.Seed }, 0, math.MaxInt64),
 		duration("policy.suspend", func(c *Config) *time.Duration { return &c.Policy.Suspend }, time.Second, time.Hour),
 		duration("policy.block", func(c *Config) *time.Duration { return &c.Policy.Block }, time.Minute, 7*day),
@@ -70,6 +71,10 @@ func fields() []field[Config] {
 		list("mesh.listen", func(c *Config) *[]string { return &c.Mesh.Listen }, multiaddr),
 		duration("mesh.round_every", func(c *Config) *time.Duration { return &c.Mesh.RoundEvery }, 5*time.Second, 30*day),
 		duration("mesh.gather", func(c *Config) *time.Duration { return &c.Mesh.Gather }, 100*time.Millisecond, time.Hour),
+		flag("federation.discover", func(c *Config) *bool { return &c.Federation.Discover }),
+		flag("federation.relay", func(c *Config) *bool { return &c.Federation.Relay }),
+		flag("federation.behind_nat", func(c *Config) *bool { return &c.Federation.BehindNAT }),
+		text("federation.passphrase_file", func(c *Config) *string { return &c.Federation.PassphraseFile }, orEmpty(checkPath)),
 		list("feeds.warning_lists", func(c *Config) *[]string { return &c.Feeds.WarningLists }, absolute),
 		list("feeds.ignore_warnings", func(c *Config) *[]string { return &c.Feeds.IgnoreWarnings }, label),
 		whole("feeds.max_entries", func(c *Config) *int { return &c.Feeds.MaxEntries }, 1000, 10_000_000),

@@ -224,10 +224,10 @@ func (t *thinker) round(ctx context.Context) error {
 	if _, err := learner.TrainShared(ctx, learner.Config{Seed: 1, Pause: t.back.Turns()}, base, t.normal, nil, 100); err != nil {
 		return err
 	}
-	mean, _, err := robust.Mean(delta, 1)
+	sum, err := robust.Spec{Rule: robust.NameMean, Clip: 1}.Aggregate(delta)
 	if err != nil {
 		return err
 	}
-	_, err = robust.Apply(base, mean)
+	_, err = robust.Apply(base, sum.Update)
 	return err
 }

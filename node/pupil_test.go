@@ -1,0 +1,110 @@
+package node
+
+import (
+	"math/rand/v2"
+	"net/netip"
+	"testing"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
+	"github.com/hedgerow-mesh/hedgerow/learner/distill"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
+)
+
+// report is one of a made flow at packet 8: leaks upload in small packets.
+func report(id uint64, leaks bool, rng *rand.Rand) *dataplane.Event {
+	k, b := flow.NewKey(netip.AddrPortFrom(netip.AddrFrom4([4]byte{10, 0, 0, byte(id % 200)}), uint16(20000+id%20000)),
+		netip.AddrPortFrom(netip.AddrFrom4([4]byte{203, 0, 113, byte(id % 100)}), 443), flow.TCP)
+	r := flow.Record{Key: k, ID: id, InitB: b, InitInside: true, Start: 1, Last: 1 + rng.Int64N(1e9)}
+	up, down := uint64(200+rng.IntN(300)), uint64(2000+rng.IntN(4000))
+	if leaks {
+		up, down = 5000+uint64(rng.IntN(500)), 100
+	}
+	r.Dir[0] = flow.Dir{Packets: 4, Payload: up, Bytes: up + 160, SizeMax: uint16(up / 3)}
+	r.Dir[1] = flow.Dir{Packets: 4, Payload: down, Bytes: down + 160}
+	return &dataplane.Event{Kind: dataplane.EventMilestone, Record: r}
+}
+
+// TestPupilLearnsFromAWord: what a person confirms is what the scorer of the model
+// that judges finds, and nothing else is done with it.
+func TestPupilLearnsFromAWord(t *testing.T) {
+	x := newLearned(t)
+	x.o.Learner.Kernel = KernelShadow
+	x.restart()
+	p, n := x.pupil, x.Node
+	rng := rand.New(rand.NewPCG(1, 1))
+	n.mu.Lock()
+	for i := range uint64(1500) {
+		p.look(n.now(), report(i, false, rng), enforce.Judgement{Judged: true, P: rng.Float64()}, "")
+	}
+	for i := range uint64(12) {
+		p.look(n.now(), report(5000+i, true, rng), enforce.Judgement{Judged: true, P: 0.001}, "i1")
+	}
+	p.label(n.now(), &enforce.Label{Incident: "i1", Attack: true, Weight: 1})
+	n.mu.Unlock()
+	if err := p.distil(t.Context()); err != nil || p.scorer != nil {
+		t.Fatalf("distilled without a model that judges: %v", err)
+	}
+	x.see(1500)
+	x.train() // the first model judges at once
+	m := x.learn.active()
+	if m == nil || len(p.wake) != 1 {
+		t.Fatal("a model that began to judge did not call for its scorer")
+	}
+	if err := p.distil(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for i := range uint64(200) {
+		p.look(n.now(), report(6000+i, i%2 == 0, rng), enforce.Judgement{Judged: true, P: 0.5}, "")
+	}
+	v := p.view()
+	c := v.Milestones[1]
+	if v.Parent != m.Hash() || v.Mode != KernelShadow || v.Report.Attacks != 12 || c.Packets != 8 || c.Scored != 200 {
+		t.Errorf("status says %+v", v)
+	}
+	if c.Alone < 90 || c.Alone > 115 || c.Both != 0 {
+		t.Errorf("would act on %d of 200 of which 100 are what was confirmed", c.Alone)
+	}
+	if v.Labelled.IsZero() || v.Distilled.Before(v.Retrained) {
+		t.Errorf("steps: labelled %v, retrained %v, distilled %v", v.Labelled, v.Retrained, v.Distilled)
+	}
+	for _, j := range n.outbox.drain() {
+		x.do(j)
+	}
+	x.restart()
+	if _, confirmed := x.pupil.memory.Len(); confirmed != 12 {
+		t.Errorf("after a restart %d flows are confirmed: expected the 12", confirmed)
+	}
+	p.follow(n.now(), nil)
+	if p.scorer != nil || p.view().Hash != "" {
+		t.Error("a scorer counts although no model judges")
+	}
+}
+
+func TestPupilIsOff(t *testing.T) {
+	x := newLearned(t)
+	p := x.pupil
+	rng := rand.New(rand.NewPCG(1, 1))
+	p.look(time.Now(), report(1, false, rng), enforce.Judgement{Judged: true, P: 1}, "")
+	if flows, _ := p.memory.Len(); flows != 0 || p.view().Words != "off: learner.kernel says so" {
+		t.Errorf("%d flows are remembered, and status says %q", flows, p.view().Words)
+	}
+	p.on = true
+	if p.view().Words != "none yet: no model judges" {
+		t.Errorf("without a model, status says %q", p.view().Words)
+	}
+	ev := report(2, false, rng)
+	ev.Record.Dir[0].Packets = 400 // reported, and not scored
+	p.look(time.Now(), ev, enforce.Judgement{Judged: true, P: 1}, "")
+	p.look(time.Now(), report(3, false, rng), enforce.Judgement{}, "")
+	if flows, _ := p.memory.Len(); flows != 0 {
+		t.Errorf("%d flows are remembered: expected none that is not scored or not judged", flows)
+	}
+	if normal, _ := p.memory.Lesson(1 << 62); len(normal) >= distill.MinFlows || score.Milestones != 5 {
+		t.Errorf("%d flows would teach", len(normal))
+	}
+}
