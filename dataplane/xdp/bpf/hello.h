@@ -64,7 +64,8 @@ static __always_inline void hear_hello(void *ctx, int where, __u32 full, struct 
 	if (size > HELLO_MAX)
 		size = HELLO_MAX;
 	asm volatile("" : "+r"(size));
-	if (size >= 1 && !take(ctx, where, p->body, h->bytes, size))
+	/* Signed, as it learns no bound from what is not 0. */
+	if ((__s64)size > 0 && !take(ctx, where, p->body, h->bytes, size))
 		h->size = size;
 	bpf_ringbuf_submit(h, 0);
 }
