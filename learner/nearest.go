@@ -42,10 +42,11 @@ func pickReferences(p *selfPart, train []feature.Vector, rng *rand.Rand) referen
 	}
 	var r references
 	for at := rng.IntN(len(train)); len(r.v) < maxRefs; {
-		r.v, r.z = append(r.v, train[at]), append(r.z, z[at])
+		chosen := z[at] // at moves on below
+		r.v, r.z = append(r.v, train[at]), append(r.z, chosen)
 		var far float32
 		for i := range z {
-			near[i] = min(near[i], asks[i].differ(&z[at], near[i]))
+			near[i] = min(near[i], asks[i].differ(&chosen, near[i]))
 			if near[i] > far {
 				far, at = near[i], i
 			}

@@ -131,14 +131,14 @@ func TestScoresDrift(t *testing.T) {
 	}
 	for n := 1; ; n++ {
 		host, mean := rng.Uint64()%12, 1.0
-		if host < 3 {
+		if host < 4 { // a quarter of the hosts would rise hardly more than the slack
 			mean = 4
 		}
 		x := d.Score(p(mean), host, rng.Uint64()%300)
 		if x == nil && n < 1000 {
 			continue
 		}
-		if x == nil || x.Kind != drift.Scores || x.Hosts[0].Host >= 3 || x.Stat < x.Limit {
+		if x == nil || x.Kind != drift.Scores || x.Hosts[0].Host >= 4 || x.Stat < x.Limit {
 			t.Errorf("after %d flows: %+v", n, x)
 		}
 		t.Logf("found after %d flows", n)
