@@ -169,7 +169,7 @@ func TestReservoirKeepsShares(t *testing.T) {
 			if i%2 == 0 {
 				host, peer = 99, 77 // one pair is loud
 			}
-			v := feature.Vector{Has: 1}
+			v := feature.Vector{Has: feature.Mask{1}}
 			v.X[0] = float32(i) / 2000
 			r.Add(at.Add(time.Duration(i)*time.Second), &v, host, peer, uint64(i%3))
 		}

@@ -75,7 +75,7 @@ func TestIDsSortByTime(t *testing.T) {
 // sections of docs/events.md and what they document.
 func documented() map[string]reflect.Type {
 	return map[string]reflect.Type{
-		"Envelope": reflect.TypeFor[Event](), "flow": reflect.TypeFor[Flow](), "alert": reflect.TypeFor[Alert](), "reasons": reflect.TypeFor[Reason](),
+		"Envelope": reflect.TypeFor[Event](), "flow": reflect.TypeFor[Flow](), "tls": reflect.TypeFor[TLS](), "alert": reflect.TypeFor[Alert](), "reasons": reflect.TypeFor[Reason](),
 		"incident": reflect.TypeFor[Incident](), "verdict": reflect.TypeFor[Verdict](), "block": reflect.TypeFor[Block](),
 		"indicator": reflect.TypeFor[Indicator](), "model": reflect.TypeFor[Model](), "peer": reflect.TypeFor[Peer](), "flood": reflect.TypeFor[Flood](), "quality": reflect.TypeFor[Quality](), "most_drifted": reflect.TypeFor[InputDrift](),
 	}

@@ -10,7 +10,7 @@ import (
 
 // westermoLacks is what the Westermo flow tables (ICSFlowGenerator) tell of no flow:
 // they have no ports, and means where we have sums of squares.
-const westermoLacks = flow.LackPort | flow.LackSizeSpread | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts | flow.LackHint |
+const westermoLacks = flow.LackPort | flow.LackSizeSpread | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts | flow.LackHint | flow.LackHello |
 	flow.LackRetrans | flow.LackProof | flow.LackRTT | flow.LackWindow
 
 // westermo reads a line of a Westermo flow table. Labels are those of NST_M_Label:
