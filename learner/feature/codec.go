@@ -73,6 +73,19 @@ const (
 	size1 = 1 + 8 + 4*dim1
 )
 
+// First are the features of schema version 1. Stored vectors that began in it
+// know no others, whatever their flows were like.
+func First() Mask { return first1 }
+
+var first1 = func() (m Mask) {
+	for i := range Dim {
+		if i < own1 || i >= iHostFlows && i < iHostFlows+dim1-own1 {
+			m.Add(i)
+		}
+	}
+	return m
+}()
+
 // read1 reads a vector of schema version 1. Its features kept their meaning and
 // their scale; version 2 put some behind those of the flow, and some at the end.
 func (v *Vector) read1(b []byte) {

@@ -131,6 +131,9 @@ func TestVectorsOfTheFirstSchema(t *testing.T) {
 	}
 	for i := range Dim {
 		added := i >= iSNI && i <= iECH || i > iNovelService
+		if added == First().Has(i) {
+			t.Errorf("%s is of schema 1 %v, expected otherwise", Name(i), !added)
+		}
 		if added && v.Known(i) {
 			t.Errorf("%s is known of a vector of schema 1", Name(i))
 		}
