@@ -45,7 +45,11 @@ func (r *Result) tables() []table {
 			strconv.Itoa(x.Classes), strconv.FormatBool(x.UsesMesh), strconv.Itoa(x.RefusedModels)}
 		sites.rows = append(sites.rows, append(append(row, x.Alone.cells()...), x.Used.cells()...))
 	}
-	return []table{rounds, steps, sites}
+	hashes := table{name: "hashes.csv", head: []string{"file", "sha256"}}
+	for i, h := range r.Hashes {
+		hashes.rows = append(hashes.rows, []string{strconv.Itoa(i + 1), h})
+	}
+	return []table{rounds, steps, sites, hashes}
 }
 
 func (t *table) write(w io.Writer) error {

@@ -47,6 +47,7 @@ func builtinSets() []Set {
 			t, _, _, err := dataset.NSLBoth(folder)
 			return parted(t, err, "files")
 		}},
+		madeUp{},
 		tables{dataset.UNSWNB15, []string{"unsw-nb15/UNSW_NB15_training-set.csv.gz"}, func(folder string) (*tabular.Table, *tabular.Table, error) {
 			t, _, err := dataset.UNSW(folder)
 			return parted(t, err, "group")

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -133,19 +134,29 @@ func (g *gate) propose(t *mlp.Trainer, w *world, x *site, round int, p lifecycle
 	for len(fx) > 0 && err == nil {
 		e := fx[0]
 		fx = fx[1:]
-		switch {
-		case e.Forget != "":
-			delete(g.models, e.Forget)
-		case e.Examine != nil:
+		if e.Examine != nil {
 			var more []lifecycle.Effect
 			more, err = g.m.Examined(now, e.Examine.ID, g.trial(t, w, x, e.Examine))
 			fx = append(fx, more...)
 		}
 	}
+	if len(g.models) > 2*g.m.Options().MaxModels {
+		g.prune()
+	}
 	if err != nil {
 		return fmt.Errorf("site %d: gate: %w", x.id, err)
 	}
 	return nil
+}
+
+// prune drops the weights of models that can no longer be asked for: those that the
+// machine has forgotten, and that are inside of none that it knows.
+func (g *gate) prune() {
+	known := map[string]bool{g.m.Roles().Champion: true}
+	for _, m := range g.m.Models() {
+		known[m.ID], known[m.Base] = true, true
+	}
+	maps.DeleteFunc(g.models, func(id string, _ *examined) bool { return !known[id] })
 }
 
 // trial measures a model, and those it is compared with, on the rows that the site
