@@ -235,7 +235,7 @@ func knowFamilies(t *testing.T, b *bench, parts [][]int) {
 // What is wrong is named by its field, in one line.
 func TestBadInput(t *testing.T) {
 	for text, want := range map[string]string{
-		"[rule]\nnmae = 'mean'":  "s.toml:2: rule.nmae: is not a known key: did you mean rule.name?",
+		"[rule]\nnaem = 'mean'":  "s.toml:2: rule.naem: is not a known key: did you mean rule.name?",
 		"[data]\nset = 'kdd'":    `data.set: found "kdd": expected a data set, one of`,
 		"[data]\nfile = 'x.csv'": "data.mapping: expected the file",
 		"name = 'nothing'":       "data.set: expected the name",
