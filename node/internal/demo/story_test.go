@@ -27,6 +27,7 @@ type faults struct {
 	accuses    bool   // one ordinary flow is suspended
 	sharpCedar bool   // cedar's own model sees the beacon
 	refuses    bool   // cedar refuses every round's model
+	forgets    bool   // cedar finds nothing in its past
 	alone      bool   // birch never connects
 	blunt      bool   // nobody sees the spurt
 	paranoid   bool   // the beacon is seen although the learner is off
@@ -268,6 +269,9 @@ func (s *townSite) StartRound(context.Context) (uint64, error) {
 		o.taught = m.State == "active"
 		o.tell(event.KindModel, m)
 	}
+	if cedar := s.at(scenario.Cedar); cedar.taught && s.round == 2 && !s.f.forgets {
+		cedar.tell(event.KindAlert, &event.Alert{Peer: s.sc.C2[1].String(), Detector: "attack", Sentence: "found in the past"})
+	}
 	return s.round, nil
 }
 
@@ -279,7 +283,7 @@ func TestTheWholeStory(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if len(r.Caught) != 5 || len(r.Missed) != 1 || r.Round == nil || len(r.Round.Adopted) != 3 || !r.OK {
+		if len(r.Caught) != 5 || len(r.Missed) != 1 || r.Round == nil || r.Round.Rounds != 2 || len(r.Round.Adopted) != 3 || !r.OK {
 			t.Errorf("report: %+v", r)
 		}
 		for _, c := range r.Caught {
@@ -320,7 +324,8 @@ func TestEachOmissionIsNamed(t *testing.T) {
 		"lost work":   {faults{loses: true}, true, nil, "1 of "},
 		"accusation":  {faults{accuses: true}, true, nil, "against ordinary traffic"},
 		"sharp cedar": {faults{sharpCedar: true}, true, scenario.Attacks(), "expected to go unseen, but self raised an alert"},
-		"refusal":     {faults{refuses: true}, true, scenario.Attacks(), "cedar refused the model of 7 rounds: more false alarms here"},
+		"refusal":     {faults{refuses: true}, true, scenario.Attacks(), "cedar refused the models of 6 rounds: more false alarms here"},
+		"amnesia":     {faults{forgets: true}, true, scenario.Attacks(), "in its past after 6 rounds"},
 		"blunt":       {faults{blunt: true}, true, scenario.Attacks(), `step "a spurt of encrypted traffic at birch": spurt at birch from`},
 		"paranoid":    {faults{paranoid: true}, false, scenario.Attacks(), `step "a beacon at alder goes unseen"`},
 	} {

@@ -30,14 +30,6 @@ type device struct {
 	peer netip.Addr
 	left int // uploads to this peer before it turns to another
 	next time.Duration
-	pace pace // of its uploads to this peer
-}
-
-// pace is how a device sends to one peer: some keep time and send much the same
-// each time, others come when they like with what they have.
-type pace struct {
-	pause, loose time.Duration // between uploads: a fixed part, and the mean of a random one
-	least, most  int           // bytes of one upload
 }
 
 // Ordinary returns the ordinary work of a site at a mean rate of people's
@@ -204,34 +196,22 @@ func (src *Source) login(from, to netip.Addr, inbound bool) Session {
 	return s
 }
 
-// pace draws one. The mean pause is the same for all, so that a device's load does
-// not depend on it.
-func (src *Source) pace() pace {
-	const mean = 1280 * time.Millisecond
-	p := pace{loose: time.Duration((0.1 + 0.85*src.rng.Float64()) * float64(mean))}
-	p.pause = mean - p.loose
-	middle, spread := src.size(10_000, 60_000), 1.3+5*src.rng.Float64()
-	p.least, p.most = max(3000, int(float64(middle)/spread)), min(int(float64(middle)*spread), 160_000)
-	return p
-}
-
-// upload is one sending of a device. It stays with a peer for a while, at a pace
-// of their own, and then turns to another of a large fleet. Most send much, in
-// chunks that are each acknowledged; some only report a little.
+// upload is one sending of a device. It stays with a peer for a while, at
+// irregular intervals, and then turns to another of a large fleet. Most send
+// much, in chunks that are each acknowledged; some only report a little.
 func (src *Source) upload(d *device) Session {
 	if d.left == 0 {
 		d.peer = src.sc.Fleet[src.rng.IntN(len(src.sc.Fleet))]
 		d.left = 3 + src.rng.IntN(12)
-		d.pace = src.pace()
 	}
 	d.left--
-	d.next += d.pace.pause + time.Duration(src.rng.ExpFloat64()*float64(d.pace.loose))
+	d.next += 80*time.Millisecond + time.Duration(src.rng.ExpFloat64()*float64(1200*time.Millisecond))
 	s := Session{Kind: TLS, From: d.host, To: d.peer, Port: PortTLS}
 	if src.rng.Float64() < 0.2 {
 		s.Script = []Exchange{{Up: src.size(120, 3000), Down: src.size(40, 300)}}
 		return s
 	}
-	for left := src.size(d.pace.least, d.pace.most); left > 0; {
+	for left := src.size(3000, 120_000); left > 0; {
 		up := min(left, src.size(1500, 8000))
 		left -= up
 		s.Script = append(s.Script, Exchange{
@@ -241,6 +221,7 @@ func (src *Source) upload(d *device) Session {
 	return s
 }
 
+// size draws from lo to hi so that every doubling is equally likely.
 func (src *Source) size(lo, hi int) int { return size(src.rng, lo, hi) }
 
 // size draws from lo to hi so that every doubling is equally likely.
