@@ -175,7 +175,7 @@ func (t *teller) steps() []step {
 		const why = "cedar's own normal is full of uploads like these"
 		out = append(out,
 			step{"the same behaviour at cedar goes unseen by its own model", t.miss(before, unseen, why)},
-			step{"rounds of shared models, until cedar finds in its past what it missed", t.round},
+			step{"rounds of shared models", t.round},
 			step{"the same behaviour from a new address is caught at cedar", t.catch(after)})
 	}
 	return append(out, t.ending()...)

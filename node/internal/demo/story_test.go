@@ -27,7 +27,6 @@ type faults struct {
 	accuses    bool   // one ordinary flow is suspended
 	sharpCedar bool   // cedar's own model sees the beacon
 	refuses    bool   // cedar refuses every round's model
-	forgets    bool   // cedar finds nothing in its past
 	alone      bool   // birch never connects
 	blunt      bool   // nobody sees the spurt
 	paranoid   bool   // the beacon is seen although the learner is off
@@ -269,7 +268,7 @@ func (s *townSite) StartRound(context.Context) (uint64, error) {
 		o.taught = m.State == "active"
 		o.tell(event.KindModel, m)
 	}
-	if cedar := s.at(scenario.Cedar); cedar.taught && s.round == 2 && !s.f.forgets {
+	if cedar := s.at(scenario.Cedar); cedar.taught && s.round == 2 {
 		cedar.tell(event.KindAlert, &event.Alert{Peer: s.sc.C2[1].String(), Detector: "attack", Sentence: "found in the past"})
 	}
 	return s.round, nil
@@ -324,8 +323,7 @@ func TestEachOmissionIsNamed(t *testing.T) {
 		"lost work":   {faults{loses: true}, true, nil, "1 of "},
 		"accusation":  {faults{accuses: true}, true, nil, "against ordinary traffic"},
 		"sharp cedar": {faults{sharpCedar: true}, true, scenario.Attacks(), "expected to go unseen, but self raised an alert"},
-		"refusal":     {faults{refuses: true}, true, scenario.Attacks(), "cedar refused the models of 6 rounds: more false alarms here"},
-		"amnesia":     {faults{forgets: true}, true, scenario.Attacks(), "in its past after 6 rounds"},
+		"refusal":     {faults{refuses: true}, true, scenario.Attacks(), "cedar refused the models of 7 rounds: more false alarms here"},
 		"blunt":       {faults{blunt: true}, true, scenario.Attacks(), `step "a spurt of encrypted traffic at birch": spurt at birch from`},
 		"paranoid":    {faults{paranoid: true}, false, scenario.Attacks(), `step "a beacon at alder goes unseen"`},
 	} {
