@@ -48,6 +48,7 @@ type Trial struct {
 	Unseen Figures `json:"unseen"` // families that were not shown
 	Worth  float64 `json:"worth"`  // what the choice goes by
 	Chosen bool    `json:"chosen"`
+	folds  []float64
 }
 
 // Choose finds the way of combining the parts by cross-validation within the
@@ -93,13 +94,56 @@ func (c *chooser) choose(ctx context.Context) (Way, []Trial, error) {
 			}
 			continue
 		}
-		x.Worth = (1-o.Unseen)*(x.Known.At1+x.Known.At5)/2 + o.Unseen*(x.Unseen.At1+x.Unseen.At5)/2
+		x.Worth = worth(x.Known, x.Unseen, o.Unseen)
 		if x.Worth > c.trials[best].Worth {
 			best = i
 		}
 	}
+	best = c.broadest(best)
 	c.trials[best].Chosen = true
 	return c.trials[best].Way, c.trials, nil
+}
+
+// worth is mean detection at 1 % and at 5 %, of families shown and not shown.
+func worth(known, unseen Figures, share float64) float64 {
+	return (1-share)*(known.At1+known.At5)/2 + share*(unseen.At1+unseen.At5)/2
+}
+
+// broadest is the way of most parts among those that the folds cannot tell from
+// the best: within one standard error of the difference (the rule of Breiman et
+// al. 1984, the other way around: what the folds do not imitate is survived by
+// parts of different kinds, not by fewer of them). Of as many parts the better
+// one is taken.
+func (c *chooser) broadest(best int) int {
+	top, pick := c.trials[best], best
+	for i := range c.trials {
+		x, have := &c.trials[i], &c.trials[pick]
+		if !alike(top.folds, x.folds) {
+			continue
+		}
+		if n, m := len(x.Way.Parts), len(have.Way.Parts); n > m || (n == m && x.Worth > have.Worth) {
+			pick = i
+		}
+	}
+	return pick
+}
+
+// alike says that the mean difference of two ways over the folds is within its
+// standard error.
+func alike(top, x []float64) bool {
+	n := float64(len(top))
+	if n < 2 || len(x) != len(top) {
+		return false
+	}
+	var mean, sq float64
+	for f := range top {
+		mean += (top[f] - x[f]) / n
+	}
+	for f := range top {
+		d := top[f] - x[f] - mean
+		sq += d * d
+	}
+	return mean <= math.Sqrt(sq/(n-1)/n)
 }
 
 type chooser struct {
@@ -122,12 +166,7 @@ type chooser struct {
 func newChooser(t *Table, o Options) *chooser {
 	c := &chooser{t: t, o: o, rng: rand.New(rand.NewPCG(o.Seed, 0xc4005e))}
 	c.o.Steps = min(o.Steps, 4000)
-	for _, balanced := range []bool{true, false} {
-		c.kinds = append(c.kinds, Grown{o.Rounds, balanced})
-		if early := o.Rounds / 3; early > 0 {
-			c.kinds = append(c.kinds, Grown{early, balanced})
-		}
-	}
+	c.kinds = []Grown{{o.Rounds, true}, {o.Rounds, false}}
 	c.dealFamilies()
 	c.holdNormals()
 	return c
@@ -294,6 +333,7 @@ func (c *chooser) try(ctx context.Context, fold int) error {
 	}
 	for i := range c.trials {
 		joint := c.trials[i].Way.named().join(surprise)
+		var known, unknown Figures
 		for j, rows := range families {
 			f, err := figures(joint, normal, rows)
 			if err != nil {
@@ -301,46 +341,55 @@ func (c *chooser) try(ctx context.Context, fold int) error {
 			}
 			f.weight = weights[j]
 			if unseen[j] {
-				c.trials[i].Unseen.add(f)
+				unknown.add(f)
 			} else {
-				c.trials[i].Known.add(f)
+				known.add(f)
 			}
 		}
+		c.trials[i].Known.add(known)
+		c.trials[i].Unseen.add(unknown)
+		c.trials[i].folds = append(c.trials[i].folds, worth(known, unknown, c.o.Unseen))
 	}
 	return nil
 }
 
-// score gives the raw scores of the parts; trees under the name of their kind.
+// score gives the raw scores of the parts; trees and forests under the names of
+// their kinds.
 func (c *chooser) score(ctx context.Context, train, test *Table) (map[string][]float64, error) {
 	raw := c.known.scores(test)
-	for _, balanced := range []bool{true, false} {
-		if !slices.ContainsFunc(c.kinds, func(g Grown) bool { return g.Balanced == balanced }) {
-			continue
-		}
-		b, err := fitBoosted(ctx, train, balanced, c.o.boost())
+	for _, g := range c.kinds {
+		b, err := fitBoosted(ctx, train, g.Balanced, c.o.boost())
 		if err != nil {
 			return nil, err
 		}
-		for _, g := range c.kinds {
-			if g.Balanced != balanced {
-				continue
-			}
-			part := &boosted{b.enc, b.model.Prefix(g.Rounds)}
-			if raw[g.String()], err = part.score(test); err != nil {
-				return nil, err
-			}
+		if raw[g.part(Trees)], err = b.score(test); err != nil {
+			return nil, err
+		}
+		f, err := fitGrove(ctx, train, g.Balanced, c.o)
+		if err != nil {
+			return nil, err
+		}
+		if raw[g.part(Grove)], err = f.score(test); err != nil {
+			return nil, err
 		}
 	}
+	raw[Contrast] = contrast(raw[Nearest], c.known.attacks(train, c.o.Seed), test)
 	return raw, nil
 }
 
-// named is the way with its trees under the name of their kind.
+// part is the name of a part of this kind.
+func (g Grown) part(p string) string {
+	if g.Balanced && (p == Trees || p == Grove) {
+		return p + ", balanced"
+	}
+	return p
+}
+
+// named is the way with its parts under the names of their kinds.
 func (w Way) named() Way {
 	w.Parts = slices.Clone(w.Parts)
 	for i, p := range w.Parts {
-		if p == Trees {
-			w.Parts[i] = w.Grown.String()
-		}
+		w.Parts[i] = w.part(p)
 	}
 	return w
 }

@@ -62,7 +62,7 @@ func TestReportHoldsTogether(t *testing.T) {
 	if r.AUC < 0.95 || r.MacroF1 < 0.9 || r.At5 < r.At1 {
 		t.Errorf("figures %v %v %v %v", r.AUC, r.At1, r.At5, r.MacroF1)
 	}
-	if len(r.Models) != 8 || r.Models[0].Name != Ours || r.Models[0].AUC != r.AUC || len(r.Against) != 7 {
+	if len(r.Models) != 10 || r.Models[0].Name != Ours || r.Models[0].AUC != r.AUC || len(r.Against) != 9 {
 		t.Fatalf("models %+v", r.Models)
 	}
 	for _, m := range r.Models {
