@@ -90,7 +90,7 @@ func trainAttack(ctx context.Context, cfg Config, base []float32, train []featur
 	b := attackBatch{normal: train, attacks: attacks, order: newShuffle(len(train), rng), rng: rng}
 	b.x, b.target, b.weight = t.Inputs()
 	b.sums = cumulative(attacks)
-	_, err = graph.Run(ctx, t, opt, steps, func(int) { b.fill() })
+	_, err = graph.RunAveraged(ctx, t, opt, steps, func(int) { b.fill() })
 	return t.Weights(), err
 }
 
@@ -154,7 +154,7 @@ func (b *attackBatch) near(x []float32, v *feature.Vector) {
 	n := *v
 	if b.rng.IntN(2) == 0 {
 		around := &b.normal[b.rng.IntN(len(b.normal))]
-		n.Has = n.Has&^contextMask | around.Has&contextMask
+		n.Has = n.Has.Without(contextMask).Or(around.Has.And(contextMask))
 		for i := range n.X {
 			if feature.IsContext(i) {
 				n.X[i] = around.X[i]

@@ -156,6 +156,37 @@ func TestMemoryMatchesVariantsAndNoNormal(t *testing.T) {
 	}
 }
 
+// What was confirmed under the first schema is known again in a flow of which
+// the present one tells more; of another flow, what is told more counts.
+func TestMemoryOfTheFirstSchema(t *testing.T) {
+	d := someDay(t)
+	now := vectors(d.after, "scan")[0]
+	old := now
+	for i := range now.X {
+		if !feature.First().Has(i) {
+			old.X[i] = 0
+			old.Has.Remove(i)
+			now.X[i] = 0.9
+			now.Has.Add(i)
+		}
+	}
+	m := learner.NewMemory(d.normal)
+	m.Add(&old, "scan")
+	if _, ok := m.Match(&now); !ok {
+		t.Error("a behaviour of the first schema is not known again")
+	}
+	m.Forget("scan")
+	m.Add(&now, "scan")
+	for i := range now.X {
+		if !feature.First().Has(i) {
+			now.X[i] = 0
+		}
+	}
+	if dist, ok := m.Match(&now); ok {
+		t.Errorf("another client is the same behaviour, %.2f of the way", dist)
+	}
+}
+
 func TestReservoirKeepsShares(t *testing.T) {
 	o := learner.ReservoirOptions{Size: 100, Seed: 1}
 	r, err := learner.NewReservoir(o)
@@ -169,7 +200,7 @@ func TestReservoirKeepsShares(t *testing.T) {
 			if i%2 == 0 {
 				host, peer = 99, 77 // one pair is loud
 			}
-			v := feature.Vector{Has: 1}
+			v := feature.Vector{Has: feature.Mask{1}}
 			v.X[0] = float32(i) / 2000
 			r.Add(at.Add(time.Duration(i)*time.Second), &v, host, peer, uint64(i%3))
 		}
@@ -188,7 +219,7 @@ func TestReservoirKeepsShares(t *testing.T) {
 	}
 	fill(r, 1000, 1500)
 	fill(twin, 1000, 1500)
-	x, y := r.Mature(at.Add(time.Hour)), twin.Mature(at.Add(time.Hour))
+	x, y := r.Mature(at.Add(time.Hour), nil), twin.Mature(at.Add(time.Hour), nil)
 	if !slices.Equal(x, y) {
 		t.Error("a restored reservoir goes on differently")
 	}
@@ -197,10 +228,19 @@ func TestReservoirKeepsShares(t *testing.T) {
 			t.Fatal("not in the order of time")
 		}
 	}
-	if n := len(r.Mature(at.Add(700 * time.Second))); n == 0 || n >= r.Len() {
+	if n := len(r.Mature(at.Add(700*time.Second), nil)); n == 0 || n >= r.Len() {
 		t.Errorf("%d of %d are older than 700 s", n, r.Len())
 	}
-	if n := r.Forget(77); n == 0 || n > 20 {
+	loud := func(peer uint64) bool { return peer == 77 }
+	end := at.Add(time.Hour)
+	all, calm := r.Mature(end, nil), r.Mature(end, loud)
+	later, _ := r.Later(time.Time{}, loud)
+	if len(calm) != len(later) || len(calm) >= len(all) {
+		t.Errorf("%d and %d of %d without a suspected peer: expected the same, and fewer", len(calm), len(later), len(all))
+	}
+	if n := r.Forget(77); n != len(all)-len(calm) {
+		t.Errorf("%d came from the suspected peer, and %d were held back", n, len(all)-len(calm))
+	} else if n == 0 || n > 20 {
 		t.Errorf("the loud peer held %d of 100: expected at most 20", n)
 	}
 	if r.Forget(77) != 0 {

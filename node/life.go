@@ -13,6 +13,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/drift"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/learner/lifecycle"
+	"github.com/hedgerow-mesh/hedgerow/learner/quality"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
@@ -546,15 +547,20 @@ func (l *learning) loadKnown() error {
 }
 
 func decodeKnown(b []byte) (known, forgiven []feature.Vector, err error) {
-	if len(b) < 2 || (len(b)-2)%feature.EncodedSize != 0 || len(b) > 2+(maxKnown+maxForgiven)*feature.EncodedSize {
-		return nil, nil, fmt.Errorf("known-normal canaries: %d bytes: expected 2 and at most %d vectors", len(b), maxKnown+maxForgiven)
+	if len(b) < 2 {
+		return nil, nil, errors.New("known-normal canaries: cut short")
 	}
-	n, all := int(b[0])<<8|int(b[1]), make([]feature.Vector, (len(b)-2)/feature.EncodedSize)
+	n, size := int(b[0])<<8|int(b[1]), max(1, feature.Size(b[2:]))
+	b = b[2:]
+	if len(b)%size != 0 || len(b) > (maxKnown+maxForgiven)*size {
+		return nil, nil, fmt.Errorf("known-normal canaries: %d bytes: expected at most %d vectors", len(b), maxKnown+maxForgiven)
+	}
+	all := make([]feature.Vector, len(b)/size)
 	if n > len(all) || n > maxKnown {
 		return nil, nil, fmt.Errorf("known-normal canaries: %d frozen ones: expected at most %d", n, min(len(all), maxKnown))
 	}
 	for i := range all {
-		if err := all[i].UnmarshalBinary(b[2+i*feature.EncodedSize : 2+(i+1)*feature.EncodedSize]); err != nil {
+		if err := all[i].UnmarshalBinary(b[i*size : (i+1)*size]); err != nil {
 			return nil, nil, fmt.Errorf("known-normal canaries: %d: %w", i, err)
 		}
 	}
@@ -569,10 +575,10 @@ func (l *learning) follow(m *lifecycle.Machine, r lifecycle.Roles, active, champ
 	defer l.mu.Unlock()
 	renew := champion != nil && (l.champion == nil || l.champion.Hash() != champion.Hash())
 	l.model, l.champion = active, champion
-	if renew {
-		l.fit.trainedOn(champion.Sample())
-	}
 	if !changed {
+		if renew {
+			l.renewReference()
+		}
 		return
 	}
 	l.adopted, l.sharedNow = 0, shared
@@ -584,11 +590,24 @@ func (l *learning) follow(m *lifecycle.Machine, r lifecycle.Roles, active, champ
 	}
 	if renew {
 		l.renewKnown()
+		l.renewReference()
 	}
 }
 
+// renewReference takes what windows are compared with from what the champion was
+// trained on or, after a restart, from the canaries that were drawn from it. A
+// model's own references would not do: they are spread as widely as they can be,
+// not as often as things are.
+func (l *learning) renewReference() {
+	vs := l.pool.Mature(l.cutoff, l.suspected)
+	if len(vs) < quality.Enough {
+		vs = l.known
+	}
+	l.fit.trainedOn(vs)
+}
+
 func (l *learning) renewKnown() {
-	normal := l.pool.Mature(l.cutoff)
+	normal := l.pool.Mature(l.cutoff, l.suspected)
 	if len(normal) == 0 {
 		return
 	}
@@ -610,5 +629,5 @@ func (l *learning) renewKnown() {
 func (l *learning) normals() []feature.Vector {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.pool.Mature(l.n.now())
+	return l.pool.Mature(l.n.now(), l.suspected)
 }

@@ -276,6 +276,11 @@ func (n *Node) restore() error {
 	if err := n.watchNames(); err != nil {
 		return fmt.Errorf("node: plane: %v", err)
 	}
+	if p, ok := n.o.Plane.(dataplane.Hellos); ok {
+		if err := p.WatchHellos(n.o.Learner.Enabled); err != nil {
+			return fmt.Errorf("node: plane: %v", err)
+		}
+	}
 	return nil
 }
 
@@ -454,6 +459,11 @@ func (n *Node) act(fx []enforce.Effect) {
 			n.learn.label(f.Label, vecs)
 			n.pupil.label(n.now(), f.Label)
 		case f.Emit != nil:
+			if a := f.Emit.Alert; a != nil {
+				if peer, err := netip.ParseAddr(a.Peer); err == nil {
+					n.learn.suspect(peer)
+				}
+			}
 			n.outbox.put(job{emit: f.Emit})
 		case f.Keep != nil:
 			n.outbox.put(job{block: f.Keep})

@@ -40,6 +40,12 @@
 //     packets; one packet passes a full bucket whatever its size.
 //   - EventAnswer comes for the first answer to a query that an inside host was
 //     seen to send, if neither was dropped, and only while somebody watches.
+//   - Record.Hello is what a TLS client said first, while somebody watches. Of a
+//     flow's first three payload packets those of the initiator are read: over TCP
+//     if the first of all looks like a TLS handshake record, over UDP those of at
+//     least 1,200 bytes that begin as an Initial packet of QUIC 1 (or draft 29) or 2; of each the
+//     first 2,048 bytes. What they say is in the reports that come after the packet
+//     that completes it. Packets that are dropped tell nothing.
 //   - A rule whose expiry has passed is not enforced and not listed; applying
 //     one removes its predecessor. Read back, an expiry may be off by a clock
 //     tick (1.1 s).
@@ -99,7 +105,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), budgetCases(), bulkCases(), auditCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), helloCases(), budgetCases(), bulkCases(), auditCases()} {
 		all = append(all, group...)
 	}
 	return all

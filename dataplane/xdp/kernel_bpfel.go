@@ -89,7 +89,7 @@ type kernelConfig struct {
 	Bulk            uint32
 	FailClosed      uint32
 	Most            uint32
-	Pad             uint32
+	Hellos          uint32
 	Beat            uint64
 	DeadAfter       uint64
 }
@@ -112,6 +112,8 @@ type kernelCounters struct {
 	EventTat       uint64
 	AnswerTat      uint64
 	AnswersLost    uint64
+	HelloTat       [2]uint64
+	HellosLost     uint64
 	Tick           uint64
 	Seconds        uint32
 	Pad            uint32
@@ -267,6 +269,17 @@ type kernelGuarded struct {
 	Ports [16]uint16
 }
 
+type kernelHelloPart struct {
+	_     structs.HostLayout
+	Key   kernelFlowKey
+	At    uint64
+	Seq   uint32
+	Size  uint32
+	First uint8
+	Pad   [7]uint8
+	Bytes [2048]uint8
+}
+
 type kernelMarks struct {
 	_     structs.HostLayout
 	Addrs [8192]uint64
@@ -342,7 +355,8 @@ type kernelPkt struct {
 	Number    uint32
 	CanAnswer uint8
 	Way       uint8
-	Pad       [2]uint8
+	Show      uint8
+	Pad       uint8
 	Match     struct {
 		_       structs.HostLayout
 		Now     uint64
@@ -467,6 +481,7 @@ const (
 	kernelVarBulkCellType  = "bulk_cell_type"
 	kernelVarBulkHeadType  = "bulk_head_type"
 	kernelVarEventType     = "event_type"
+	kernelVarHelloType     = "hello_type"
 	kernelVarLinkRaw       = "link_raw"
 	kernelVarN_buckets     = "n_buckets"
 	kernelVarOutside       = "outside"
@@ -569,6 +584,7 @@ type kernelVariableSpecs struct {
 	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
 	EventType     *ebpf.VariableSpec `ebpf:"event_type"`
+	HelloType     *ebpf.VariableSpec `ebpf:"hello_type"`
 	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
 	N_buckets     *ebpf.VariableSpec `ebpf:"n_buckets"`
 	Outside       *ebpf.VariableSpec `ebpf:"outside"`
@@ -678,6 +694,7 @@ type kernelVariables struct {
 	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
 	EventType     *ebpf.Variable `ebpf:"event_type"`
+	HelloType     *ebpf.Variable `ebpf:"hello_type"`
 	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
 	N_buckets     *ebpf.Variable `ebpf:"n_buckets"`
 	Outside       *ebpf.Variable `ebpf:"outside"`

@@ -7,7 +7,7 @@
 #include "rules.h"
 #include "flowtable.h"
 #include "prove.h"
-#include "dns.h"
+#include "hello.h"
 
 /* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
@@ -290,6 +290,8 @@ int hedgerow_xdp(struct xdp_md *ctx)
 		return XDP_DROP;
 	if (unlikely(is_dns(p)))
 		dns_xdp(ctx, p);
+	if (unlikely(p->show))
+		hello_xdp(ctx, p);
 	return XDP_PASS;
 }
 
@@ -372,6 +374,8 @@ int hedgerow_tcx(struct __sk_buff *skb)
 		return TCX_DROP;
 	if (unlikely(is_dns(p)))
 		dns_skb(skb, p);
+	if (unlikely(p->show))
+		hello_skb(skb, p);
 	return TCX_NEXT;
 }
 

@@ -181,7 +181,7 @@ struct config {
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
 	__u32 pair_rules, toward_rules, remedies, names;
 	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
-	__u32 most, pad;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
+	__u32 most, hellos;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
 	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 };
 
@@ -192,6 +192,7 @@ struct counters {
 	__u64 bad[N_BAD];
 	__u64 event_tat;
 	__u64 answer_tat, answers_lost;
+	__u64 hello_tat[2], hellos_lost;
 	__u64 tick;		/* the kernel's own, when seconds was read */
 	__u32 seconds, pad;	/* of boot time */
 };
@@ -211,6 +212,16 @@ struct dns_answer {
 	__u64 at;
 	__u32 size, pad;
 	__u8 message[DNS_MAX];
+};
+
+/* Payload that may hold a ClientHello, or a part of one; told apart by its size, too. */
+#define HELLO_MAX 2048
+struct hello_part {
+	struct flow_key key;
+	__u64 at;
+	__u32 seq, size;
+	__u8 first, pad[7];	/* first: of the flow's payload packets */
+	__u8 bytes[HELLO_MAX];
 };
 
 /* Where the rule that decided was found. */
@@ -248,7 +259,7 @@ struct pkt {
 	__u8 proto, flags, ttl, from_b;
 	__u8 icmp_type, icmp_code, have, bad, hook, answer;
 	__u32 number;	/* that an answer carries */
-	__u8 can_answer, way, pad[2];
+	__u8 can_answer, way, show, pad;	/* show: see shows() */
 	struct match match;
 	struct spot spot;
 };
