@@ -396,18 +396,19 @@ func (w Way) named() Way {
 // rows of equal score are not parted, as in metrics.Rank, which it equals.
 func among(normal, family []float64) Figures {
 	f := Figures{Families: 1, weight: 1}
-	n, each := float64(len(normal)), 1/float64(len(family))
+	n, of := float64(len(normal)), float64(len(family))
 	for _, x := range family {
 		below := sort.SearchFloat64s(normal, x)
 		upTo := below + sort.Search(len(normal)-below, func(i int) bool { return normal[below+i] > x })
-		f.AUC += each * float64(below+upTo) / 2 / n
+		f.AUC += float64(below+upTo) / 2
 		alarms := float64(len(normal) - below)
 		if alarms <= 0.01*n*(1+1e-12) {
-			f.At1 += each
+			f.At1++
 		}
 		if alarms <= 0.05*n*(1+1e-12) {
-			f.At5 += each
+			f.At5++
 		}
 	}
+	f.AUC, f.At1, f.At5 = f.AUC/n/of, f.At1/of, f.At5/of
 	return f
 }

@@ -10,10 +10,11 @@ import (
 )
 
 // Classifier says which class a row is of. Boosted trees and a forest say
-// probabilities, of which a mean is taken; a class's probability is weighed before the greatest is said, since a rare
-// class is otherwise never said at all. The weights are those that make the
-// macro-F1 on training rows greatest, of which no tree in question saw the
-// labels; how much the forest counts is chosen in the same way.
+// probabilities, of which a mean is taken; a class's probability is weighed before
+// the greatest is said, since a rare class is otherwise never said at all. The
+// weights are those that make the macro-F1 on training rows greatest, of which no
+// tree in question saw the labels; how much the forest counts is chosen in the
+// same way.
 type Classifier struct {
 	trees   *boosted
 	forest  *ForestClassifier

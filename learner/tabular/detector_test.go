@@ -25,7 +25,7 @@ func auc(t *testing.T, score []float64, tab *Table) float64 {
 
 func sides(t *testing.T) (train, test *Table) {
 	t.Helper()
-	tab := blobs(6000, 4)
+	tab := blobs(3000, 4)
 	a, b := tab.ByGroup(0.7, 1)
 	return tab.Pick(a), tab.Pick(b)
 }

@@ -7,9 +7,9 @@ import (
 	"sort"
 )
 
-// nearest knows rows, the normal ones as a rule, by example: its score is the distance to the
-// closest of them, exactly. Examples are sorted by their distance from one
-// point, so that by the triangle inequality few are looked at.
+// nearest knows rows, the normal ones as a rule, by example: its score is the
+// distance to the closest of them, exactly. Examples are sorted by their distance
+// from one point, so that by the triangle inequality few are looked at.
 type nearest struct {
 	enc  *netEncoder
 	rows []float32 // encoded examples, sorted by far
