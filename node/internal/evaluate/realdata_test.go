@@ -8,23 +8,8 @@ import (
 	"testing"
 
 	"github.com/hedgerow-mesh/hedgerow/node/internal/dataset"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/dataset/datasettest"
 )
-
-// data is the folder of real data; see CONTRIBUTING.md.
-func data(t *testing.T) string {
-	t.Helper()
-	dir := os.Getenv("HEDGEROW_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	if _, err := os.Stat(filepath.Join(dir, dataset.NSLKDD)); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("real data: %v: set HEDGEROW_DATA to the folder that holds it", err)
-		}
-		t.Skipf("real data is absent (HEDGEROW_DATA): %v", err)
-	}
-	return dir
-}
 
 // TestRealDataQuick trains on a few thousand rows of real data: half a minute.
 // That every file is read as it should be is tested with the data sets.
@@ -32,7 +17,7 @@ func TestRealDataQuick(t *testing.T) {
 	if os.Getenv("HEDGEROW_LONG") != "1" {
 		t.Skip("trains on three tables, half a minute of processor time: set HEDGEROW_LONG=1")
 	}
-	dir := data(t)
+	dir := datasettest.Folder(t, filepath.Join("..", "..", ".."))
 	for name, least := range map[string][2]float64{
 		dataset.UNSWNB15: {0.98, 0.3}, dataset.Westermo: {0.75, 0.4}, dataset.NSLKDD: {0.93, 0.35},
 	} {
