@@ -63,7 +63,7 @@ func ParseSweep(r io.Reader, name, folder string, lib *Library) (*Sweep, error) 
 	if err := w.expand(&f.Scenario, grid, lib); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
 	}
-	base, err := f.Scenario.Encode()
+	base, err := f.Encode()
 	if err != nil {
 		return nil, err
 	}
