@@ -4,12 +4,17 @@ package evaluate
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/dataset"
-	"github.com/hedgerow-mesh/hedgerow/node/internal/dataset/datasettest"
 )
+
+// data is the folder of real data.
+func data(t *testing.T) string {
+	t.Helper()
+	return realdata.Dir(t, dataset.NSLKDD)
+}
 
 // TestRealDataQuick trains on a few thousand rows of real data: half a minute.
 // That every file is read as it should be is tested with the data sets.
@@ -17,7 +22,7 @@ func TestRealDataQuick(t *testing.T) {
 	if os.Getenv("HEDGEROW_LONG") != "1" {
 		t.Skip("trains on three tables, half a minute of processor time: set HEDGEROW_LONG=1")
 	}
-	dir := datasettest.Folder(t, filepath.Join("..", "..", ".."))
+	dir := data(t)
 	for name, least := range map[string][2]float64{
 		dataset.UNSWNB15: {0.98, 0.3}, dataset.Westermo: {0.75, 0.4}, dataset.NSLKDD: {0.93, 0.35},
 	} {
