@@ -83,7 +83,7 @@ type receiver struct {
 // receiver's namespace, and returns how its verdicts are read.
 func (w *wire) receive(name string, install func(r *receiver) (func() (xdpbench.Verdicts, error), error)) (*receiver, error) {
 	w.n++
-	r := &receiver{name: name, sender: w, iface: "hb" + strconv.Itoa(w.n)}
+	r := &receiver{name: name, sender: w, iface: ifaceName(w.n)}
 	var err error
 	if r.space, err = netspace.New(name); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -110,6 +110,13 @@ func (r *receiver) close() error {
 	}
 	r.space.Close()
 	return errors.Join(errs...)
+}
+
+// ifaceName is the name of a process's nth receiver. No other process has it:
+// threads of the kernel are found by it, and those of all namespaces are listed
+// together.
+func ifaceName(n int) string {
+	return "h" + strconv.FormatInt(int64(os.Getpid()), 36) + "x" + strconv.FormatInt(int64(n), 36)
 }
 
 // plug makes the pair. Both ends have GRO on, which is what makes the kernel
