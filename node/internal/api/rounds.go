@@ -1,0 +1,65 @@
+package api
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+)
+
+// RoundAudit is what checking a chain of rounds again found.
+type RoundAudit struct {
+	Chain  string         `json:"chain"`
+	Rule   string         `json:"rule"`
+	Blocks []AuditedBlock `json:"blocks"`           // that hold, in order
+	Broken string         `json:"broken,omitempty"` // why the next one does not
+}
+
+// AuditedBlock is one global model of a consortium.
+type AuditedBlock struct {
+	Height     uint64   `json:"height"`
+	Round      uint64   `json:"round"`
+	Hash       string   `json:"hash"`
+	Model      string   `json:"model"`
+	Listed     int      `json:"listed"`             // organisations whose updates made it
+	Withheld   []string `json:"withheld,omitempty"` // who committed and did not reveal
+	Change     string   `json:"change,omitempty"`   // of the roster
+	Recomputed bool     `json:"recomputed"`         // false: its updates are no longer stored, and two thirds of signatures vouch
+}
+
+// WhatIf is what other organisations cause at this site.
+type WhatIf struct {
+	Peers   []string    `json:"peers"`
+	Counted int         `json:"counted"` // organisations that count
+	Rows    []Influence `json:"rows"`    // the first is of a value that nobody else has spoken of
+}
+
+// Influence is one value that organisations have a part in. Its words are those of
+// the ladder: observe, rate-limit, block.
+type Influence struct {
+	Value   string `json:"value,omitempty"`
+	Now     string `json:"now"`
+	Without string `json:"without"` // had they said nothing
+	Lies    string `json:"lies"`    // the most they reach by lying about it together
+}
+
+// RoundBackend is what a running site offers about the consortium.
+type RoundBackend interface {
+	StartRound(ctx context.Context) (uint64, error)
+	AuditRounds(ctx context.Context) (RoundAudit, error)
+	WhatIf(ctx context.Context, peers []string) (WhatIf, error)
+}
+
+func serveRounds(mux *http.ServeMux, b RoundBackend) {
+	get(mux, "/v1/federation/audit", func(r *http.Request) (any, error) { return b.AuditRounds(r.Context()) })
+	get(mux, "/v1/what-if", func(r *http.Request) (any, error) { return b.WhatIf(r.Context(), r.URL.Query()["peer"]) })
+}
+
+// AuditRounds checks the site's chain of rounds again.
+func (c *Client) AuditRounds(ctx context.Context) (a RoundAudit, err error) {
+	return a, c.do(ctx, http.MethodGet, "/v1/federation/audit", nil, &a)
+}
+
+// WhatIf tells what other organisations cause at this site.
+func (c *Client) WhatIf(ctx context.Context, peers []string) (w WhatIf, err error) {
+	return w, c.do(ctx, http.MethodGet, "/v1/what-if?"+url.Values{"peer": peers}.Encode(), nil, &w)
+}
