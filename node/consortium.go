@@ -127,6 +127,22 @@ func (n *Node) WhatIf(_ context.Context, peers []string) (api.WhatIf, error) {
 	return out, nil
 }
 
+// Indicators lists what sites say that is in force here, latest first.
+func (n *Node) Indicators(context.Context) ([]api.Indicator, error) {
+	out := []api.Indicator{}
+	if n.member == nil {
+		return out, nil
+	}
+	for _, l := range n.member.Indicators() {
+		x := &l.Indicator
+		out = append(out, api.Indicator{
+			ID: x.ID, Value: x.Value, Author: l.Author, Own: l.Own, Effect: ladderWord(l.Effect), Evidence: string(x.Evidence),
+			Conf: x.Confidence, TLP: string(x.TLP), First: x.First, Last: x.Last, Expires: x.Expires, Sentence: x.Sentence,
+		})
+	}
+	return out, nil
+}
+
 // ladderWord is an effect as the ladder calls it.
 func ladderWord(e federation.Effect) string {
 	switch e {

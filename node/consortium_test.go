@@ -86,6 +86,7 @@ func TestBlocksClimbAtOtherOrganisations(t *testing.T) {
 		t.Error("what is blocked passes")
 	}
 	influence(t, at)
+	spoken(t, at)
 	s[2].node.withdraw(t.Context(), "203.0.113.9")
 	eventually(t, "two are a budget again", func() bool { return at.stands("203.0.113.9") == dataplane.RateLimit.String() })
 	if got := at.stands("203.0.113.8"); got != "" || heard("dogwood")() {
@@ -101,6 +102,20 @@ func TestBlocksClimbAtOtherOrganisations(t *testing.T) {
 	eventually(t, "the fourth word arrives", heard("dogwood"))
 	if got := at.stands("203.0.113.77"); got != "" {
 		t.Errorf("what is spared here: %s", got)
+	}
+}
+
+// spoken wants three words of others about one value, as they are enforced.
+func spoken(t *testing.T, at *testSite) {
+	t.Helper()
+	list, err := at.node.Indicators(t.Context())
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for _, x := range list {
+		if x.Value != "203.0.113.9" || x.Own || x.Effect != "block" || x.TLP != "green" || x.Evidence != "validated" {
+			t.Errorf("%+v", x)
+		}
 	}
 }
 

@@ -31,6 +31,7 @@ func report(id uint64, leaks bool, rng *rand.Rand) *dataplane.Event {
 // that judges finds, and nothing else is done with it.
 func TestPupilLearnsFromAWord(t *testing.T) {
 	x := newLearned(t)
+	x.slow()
 	x.o.Learner.Kernel = KernelShadow
 	x.restart()
 	p, n := x.pupil, x.Node

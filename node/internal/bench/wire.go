@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -37,7 +38,6 @@ var (
 type wire struct {
 	sender *netspace.Space
 	stream *xdpbench.Stream
-	n      int
 }
 
 func newWire(sources int) (*wire, error) {
@@ -79,11 +79,19 @@ type receiver struct {
 	verdicts func() (xdpbench.Verdicts, error)
 }
 
+var named atomic.Int64
+
+// freshName is an interface's name that no other has, of this process or of
+// another that measures: the kernel's thread for it is found by that name, and
+// the thread of an interface that is gone outlives it for a moment.
+func freshName() string {
+	return "hb" + strconv.FormatInt(int64(os.Getpid()), 36) + "x" + strconv.FormatInt(named.Add(1), 36)
+}
+
 // receive adds a receiver. install puts what is to be measured in place, in the
 // receiver's namespace, and returns how its verdicts are read.
 func (w *wire) receive(name string, install func(r *receiver) (func() (xdpbench.Verdicts, error), error)) (*receiver, error) {
-	w.n++
-	r := &receiver{name: name, sender: w, iface: ifaceName(w.n)}
+	r := &receiver{name: name, sender: w, iface: freshName()}
 	var err error
 	if r.space, err = netspace.New(name); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)
@@ -110,13 +118,6 @@ func (r *receiver) close() error {
 	}
 	r.space.Close()
 	return errors.Join(errs...)
-}
-
-// ifaceName is the name of a process's nth receiver. No other process has it:
-// threads of the kernel are found by it, and those of all namespaces are listed
-// together.
-func ifaceName(n int) string {
-	return "h" + strconv.FormatInt(int64(os.Getpid()), 36) + "x" + strconv.FormatInt(int64(n), 36)
 }
 
 // plug makes the pair. Both ends have GRO on, which is what makes the kernel
