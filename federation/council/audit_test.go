@@ -117,9 +117,11 @@ func TestWeeksAway(t *testing.T) {
 }
 
 // approved is a change of the roster under the signatures of all.
-func approved(w *testnet, e wire.Entry) wire.Entry {
-	kind, msg := chain.EntryBytes(w.gen.Hash(), &e)
-	for i, o := range w.gen.Orgs {
+func approved(w *testnet, e wire.Entry) wire.Entry { return signedEntry(w.gen, e) }
+
+func signedEntry(gen chain.Genesis, e wire.Entry) wire.Entry {
+	kind, msg := chain.EntryBytes(gen.Hash(), &e)
+	for i, o := range gen.Orgs {
 		a := wire.OrgSig{Org: uint64(i)}
 		copy(a.Sig[:], fakeSign(o.Voter, kind, msg))
 		e.Approvals = append(e.Approvals, a)
