@@ -60,8 +60,11 @@ func (p *Plane) wake() { _ = p.reader.Flush() }
 
 func (p *Plane) deliver(raw []byte, ev *dataplane.Event, handle func(*dataplane.Event)) {
 	decode := decodeEvent
-	if isAnswer(raw) {
+	switch {
+	case isAnswer(raw):
 		decode = decodeAnswer
+	case isVerdict(raw):
+		decode = decodeVerdict
 	}
 	if err := decode(raw, &p.clock, ev); err != nil {
 		p.log.Warn("an event of the kernel is unreadable", "error", err)
@@ -154,6 +157,9 @@ func (p *Plane) finishSweep(swept bool) error {
 	}
 	if err := p.expire(time.Now()); err != nil {
 		return fmt.Errorf("sweep rules: %w", err)
+	}
+	if err := p.expireHolds(); err != nil {
+		return fmt.Errorf("sweep held flows: %w", err)
 	}
 	if err := p.rotate(); err != nil {
 		return fmt.Errorf("draw new keys: %w", err)
