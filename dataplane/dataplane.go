@@ -5,7 +5,8 @@
 //
 // Order for each packet: parse, flow verdict, block, quarantine, budget, never-block
 // (asked only when something would drop, and ahead of every drop), mode,
-// account, milestone.
+// account, milestone, score. The plane's own scorer comes last, see Scoring: what it
+// suspends or limits is asked about with the flow verdicts from the next packet on.
 package dataplane
 
 import (
@@ -101,6 +102,13 @@ type Names interface {
 	WatchNames(on bool) error
 }
 
+// Hellos is the part of a plane that reads what TLS clients say first, over TCP
+// and QUIC. It looks at the first three payload packets of a flow at most.
+type Hellos interface {
+	// WatchHellos says whether records carry Record.Hello. They do not at first.
+	WatchHellos(on bool) error
+}
+
 // Hit is how often a rule matched.
 type Hit struct {
 	Rule    Rule
@@ -122,6 +130,7 @@ type Stats struct {
 	FlowsUntracked   uint64            `json:"flows_untracked"` // packets that no flow counted, for want of room or of a moment's quiet
 	EventsLost       uint64            `json:"events_lost"`     // ring full or over budget
 	AnswersLost      uint64            `json:"answers_lost"`    // DNS answers that were not shown: ring full or over budget
+	HellosLost       uint64            `json:"hellos_lost"`     // packets with hellos of TLS clients that were not read: ring full or over budget
 	RulesIntended    uint64            `json:"rules_intended"`
 	RulesEnforced    uint64            `json:"rules_enforced"`
 	AttachMode       string            `json:"attach_mode"`        // "native", "generic", "software"

@@ -67,12 +67,13 @@ func (s *Score) Sound() bool {
 	return ok(s.Self) && ok(s.Attack) && s.P > 0 && s.P <= 1
 }
 
-// Later gives the vectors seen after a time, in no order, and of each a hash of
-// its cause: one host and one service of one peer.
-func (r *Reservoir) Later(after time.Time) (v []feature.Vector, causes []uint64) {
+// Later gives the vectors seen after a time, in no order, less those of suspected
+// peers as in Mature, and of each a hash of its cause: one host and one service of
+// one peer.
+func (r *Reservoir) Later(after time.Time, suspect func(peer uint64) bool) (v []feature.Vector, causes []uint64) {
 	limit := after.UnixNano()
 	for i := range r.entries {
-		if e := &r.entries[i]; e.at > limit {
+		if e := &r.entries[i]; e.at > limit && (suspect == nil || !suspect(e.peer)) {
 			v = append(v, e.v)
 			causes = append(causes, Cause(e.host, e.peer, e.service))
 		}

@@ -145,8 +145,9 @@ func (r *Reservoir) count(e *held, d int) {
 }
 
 // Mature gives the vectors seen before a time, oldest first: what has waited
-// long enough to teach. The vectors are copies.
-func (r *Reservoir) Mature(before time.Time) []feature.Vector {
+// long enough to teach, less what came from peers that are suspected; nil
+// suspects nobody. The vectors are copies.
+func (r *Reservoir) Mature(before time.Time, suspect func(peer uint64) bool) []feature.Vector {
 	type ref struct {
 		at int64
 		i  int
@@ -154,7 +155,7 @@ func (r *Reservoir) Mature(before time.Time) []feature.Vector {
 	var refs []ref
 	limit := before.UnixNano()
 	for i := range r.entries {
-		if r.entries[i].at < limit {
+		if r.entries[i].at < limit && (suspect == nil || !suspect(r.entries[i].peer)) {
 			refs = append(refs, ref{r.entries[i].at, i})
 		}
 	}

@@ -46,14 +46,14 @@ func newChanged(t *testing.T, seed uint64) *changed {
 
 func (c *changed) train(before time.Time) {
 	c.t.Helper()
-	normal := c.pool.Mature(before)
+	normal := c.pool.Mature(before, nil)
 	m, err := learner.Train(context.Background(), learner.Config{Seed: 1}, c.m, normal, nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.m = m
 	c.track.Reset()
-	_, causes := c.pool.Later(time.Time{})
+	_, causes := c.pool.Later(time.Time{}, nil)
 	slices.Sort(causes)
 	c.d.Reference(normal, len(slices.Compact(causes)))
 }

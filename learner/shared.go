@@ -90,7 +90,7 @@ func trainAttack(ctx context.Context, cfg Config, base []float32, train []featur
 	b := attackBatch{normal: train, attacks: attacks, order: newShuffle(len(train), rng), rng: rng}
 	b.x, b.target, b.weight = t.Inputs()
 	b.sums = cumulative(attacks)
-	_, err = graph.Run(ctx, t, opt, steps, func(int) { b.fill() })
+	_, err = graph.RunAveraged(ctx, t, opt, steps, func(int) { b.fill() })
 	return t.Weights(), err
 }
 

@@ -188,7 +188,7 @@ func TestReservoirKeepsShares(t *testing.T) {
 	}
 	fill(r, 1000, 1500)
 	fill(twin, 1000, 1500)
-	x, y := r.Mature(at.Add(time.Hour)), twin.Mature(at.Add(time.Hour))
+	x, y := r.Mature(at.Add(time.Hour), nil), twin.Mature(at.Add(time.Hour), nil)
 	if !slices.Equal(x, y) {
 		t.Error("a restored reservoir goes on differently")
 	}
@@ -197,10 +197,19 @@ func TestReservoirKeepsShares(t *testing.T) {
 			t.Fatal("not in the order of time")
 		}
 	}
-	if n := len(r.Mature(at.Add(700 * time.Second))); n == 0 || n >= r.Len() {
+	if n := len(r.Mature(at.Add(700*time.Second), nil)); n == 0 || n >= r.Len() {
 		t.Errorf("%d of %d are older than 700 s", n, r.Len())
 	}
-	if n := r.Forget(77); n == 0 || n > 20 {
+	loud := func(peer uint64) bool { return peer == 77 }
+	end := at.Add(time.Hour)
+	all, calm := r.Mature(end, nil), r.Mature(end, loud)
+	later, _ := r.Later(time.Time{}, loud)
+	if len(calm) != len(later) || len(calm) >= len(all) {
+		t.Errorf("%d and %d of %d without a suspected peer: expected the same, and fewer", len(calm), len(later), len(all))
+	}
+	if n := r.Forget(77); n != len(all)-len(calm) {
+		t.Errorf("%d came from the suspected peer, and %d were held back", n, len(all)-len(calm))
+	} else if n == 0 || n > 20 {
 		t.Errorf("the loud peer held %d of 100: expected at most 20", n)
 	}
 	if r.Forget(77) != 0 {

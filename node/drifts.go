@@ -38,8 +38,8 @@ func (x *drifts) renew(d *drift.Detector) { x.d, x.last, x.due = d, nil, time.Ti
 // reference is a detector for the traffic that the champion learnt.
 func (l *learning) reference() *drift.Detector {
 	l.mu.Lock()
-	vs := l.pool.Mature(l.cutoff)
-	_, causes := l.pool.Later(time.Time{})
+	vs := l.pool.Mature(l.cutoff, l.suspected)
+	_, causes := l.pool.Later(time.Time{}, l.suspected)
 	l.mu.Unlock()
 	slices.Sort(causes)
 	d := drift.New(drift.Options{})

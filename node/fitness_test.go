@@ -8,6 +8,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/learner/quality"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
@@ -85,5 +86,27 @@ func TestFullWindowsWait(t *testing.T) {
 	x.learn.judgeAll()
 	if x.learn.fit.open.Len() != 0 || x.learn.pool.Len() != before {
 		t.Errorf("reports of an indicted peer were learnt: %d in the pool, %d before", x.learn.pool.Len(), before)
+	}
+}
+
+// TestSuspectsAreHeldBack: what the peer of an incident did teaches nothing and
+// examines nobody until the incident is dismissed.
+func TestSuspectsAreHeldBack(t *testing.T) {
+	x := newLearned(t)
+	x.learn.first = x.now
+	x.offers(400, 0)
+	before := len(x.learn.snapshot().normal)
+	x.mu.Lock()
+	x.act([]enforce.Effect{{Emit: &event.Event{Kind: event.KindAlert, Alert: &event.Alert{Peer: fitPeer.Addr().String()}}}})
+	x.mu.Unlock()
+	if n := len(x.learn.snapshot().normal); before == 0 || n != 0 {
+		t.Errorf("%d of %d reports of a suspected peer teach", n, before)
+	}
+	if n := len(x.learn.exam(time.Time{}, 0.001).Normal); n != 0 {
+		t.Errorf("%d reports of a suspected peer examine models", n)
+	}
+	x.learn.label(&enforce.Label{Incident: "i", Peer: fitPeer.Addr()}, nil)
+	if n := len(x.learn.snapshot().normal); n != before {
+		t.Errorf("%d of %d reports teach after the dismissal", n, before)
 	}
 }

@@ -95,7 +95,7 @@ func (l *learning) takeHistory(h *history.Lesson) (s lesson, t Trained) {
 		l.tellQuality(h.Bad[i].File, &h.Bad[i].Report)
 	}
 	s.from, s.champion, s.attacks = l.first, l.champion, examples(l.attacks)
-	s.normal = l.pool.Mature(s.until)
+	s.normal = l.pool.Mature(s.until, l.suspected)
 	t.Normals, t.Later = len(s.normal), len(past)-held
 	return s, t
 }

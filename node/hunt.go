@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/netip"
@@ -51,9 +52,13 @@ const (
 	// Each new model looks at the same past again, so it has to be surer than of
 	// what happens now: a twentieth of the operator's incidents a day.
 	strict        = 20
+	mostAccused   = 3 // causes that a model's own search tells
 	huntBack      = 7 * 24 * time.Hour
 	indicatorWait = 2 * time.Second // so that a burst of indicators is one search
 )
+
+// byModel is who asks for the search of a model that has just become active.
+const byModel = "model"
 
 func newHunts(n *Node) *hunts { return &hunts{n: n, wake: make(chan struct{}, 1)} }
 
@@ -175,10 +180,13 @@ func (h *hunts) indicator(value string) {
 
 // active lets a model that has just become active look back.
 func (h *hunts) active(m *learner.Model) {
-	x := &hunt{Hunt: api.Hunt{By: "model", What: fmt.Sprintf("model %.12s", m.Hash()), Since: h.n.now().Add(-huntBack)}, model: m}
+	if !m.Meta().KnowsAttacks {
+		return
+	}
+	x := &hunt{Hunt: api.Hunt{By: byModel, What: fmt.Sprintf("model %.12s", m.Hash()), Since: h.n.now().Add(-huntBack)}, model: m}
 	h.mu.Lock()
 	// Only the newest model is worth the time.
-	h.list = slices.DeleteFunc(h.list, func(o *hunt) bool { return o.By == "model" && o.State == "waiting" })
+	h.list = slices.DeleteFunc(h.list, func(o *hunt) bool { return o.By == byModel && o.State == "waiting" })
 	h.mu.Unlock()
 	h.enqueue(x)
 }
@@ -273,7 +281,8 @@ func (h *hunts) search(ctx context.Context, x *hunt) error {
 	h.n.mu.Lock()
 	share := h.n.o.Learner.IncidentsPerDay / max(1, h.n.truth.flows.perDay(h.n.now()))
 	h.n.mu.Unlock()
-	s := &searcher{h: h, x: x, seeker: enforce.NewSeeker(min(share, 1e-2) / strict), scratch: learner.NewScratch()}
+	s := &searcher{h: h, x: x, seeker: enforce.NewSeeker(min(share, 1e-2) / strict), scratch: learner.NewScratch(), held: map[string][]sighting{}}
+	defer s.end()
 	from := x.Since
 	for {
 		began := time.Now()
@@ -295,6 +304,8 @@ type searcher struct {
 	seeker  *enforce.Seeker
 	scratch *learner.Scratch
 	recent  bounded // odd vectors by cause, for when it turns out to be found
+	held    map[string][]sighting
+	order   []string // of held
 	found   int
 }
 
@@ -341,16 +352,16 @@ func (s *searcher) look(f *store.Flow) {
 	if !known || !v.Known(familiar) {
 		return // of an earlier schema, or from before the site knew who is familiar
 	}
-	score := s.x.model.Score(&v, s.scratch)
+	p, by := s.score(&v)
 	cause, _, _, _ := enforce.CauseOfFlow(&f.Flow)
-	if score.P <= odd {
+	if p <= odd {
 		s.recent.add(cause, &v, perCause)
 	}
-	flows, part, reached := s.seeker.Judge(&f.Flow, enforce.Judgement{Judged: true, P: score.P, Detector: score.By.String()})
+	flows, part, reached := s.seeker.Judge(&f.Flow, enforce.Judgement{Judged: true, P: p, Detector: by})
 	if !reached {
 		return
 	}
-	x := enforce.Finding{Flow: f.Flow, Detector: part, P: score.P, Model: s.x.model.Hash()}
+	x := enforce.Finding{Flow: f.Flow, Detector: part, P: p, Model: s.x.model.Hash()}
 	for _, c := range s.x.model.Explain(&v, s.scratch) {
 		if len(x.Reasons) == 5 || c.Weight < 0.02 {
 			break
@@ -358,7 +369,57 @@ func (s *searcher) look(f *store.Flow) {
 		x.Reasons = append(x.Reasons, event.Reason{Feature: c.Name, Words: c.Words, Value: c.Value, Normal: c.Normal, Weight: c.Weight})
 	}
 	x.Sentence = fmt.Sprintf("%d flows of %s in a row are unusual by a newer model", flows, cause)
-	s.tell(x, &v, known)
+	if h := s.held[cause]; h != nil || len(s.held) < maxHuntFound {
+		if h == nil {
+			s.order = append(s.order, cause)
+		}
+		s.held[cause] = append(h, sighting{x, v})
+		s.held[cause] = s.held[cause][max(0, len(s.held[cause])-perCause):]
+	}
+}
+
+// sighting is a flow that brought its cause to the limit.
+type sighting struct {
+	x enforce.Finding
+	v feature.Vector
+}
+
+// end tells what a model found once it has seen everything: the causes that it
+// still finds unusual, the likeliest few first. A cause that became ordinary while
+// the archive went on was only new, and a model that accuses many of those that
+// passed is more likely wrong than they are.
+func (s *searcher) end() {
+	stand := slices.DeleteFunc(s.order, func(c string) bool { return !s.seeker.Stands(c) })
+	best := func(c string) float64 {
+		p := 1.0
+		for i := range s.held[c] {
+			p = min(p, s.held[c][i].x.P)
+		}
+		return p
+	}
+	if s.x.By == byModel {
+		slices.SortStableFunc(stand, func(a, b string) int { return cmp.Compare(best(a), best(b)) })
+		if more := len(stand) - mostAccused; more > 0 {
+			s.h.n.log.Info("a model finds many causes of the past unusual: the likeliest are told", "what", s.x.What, telemetry.KeyCount, len(stand))
+			stand = stand[:mostAccused]
+		}
+	}
+	for _, c := range stand {
+		for i := range s.held[c] {
+			s.tell(s.held[c][i].x, &s.held[c][i].v, true)
+		}
+	}
+}
+
+// score is a flow's p-value and the part of the model that says it. What was new
+// to a site when it was young is no news now: by itself a model looks back with
+// what it knows of attacks, and with its normal only when the operator asks.
+func (s *searcher) score(v *feature.Vector) (p float64, by string) {
+	sc := s.x.model.Score(v, s.scratch)
+	if s.x.By == byModel {
+		return min(1, 2*sc.PAttack), learner.Attack.String() // as if both parts spoke
+	}
+	return sc.P, sc.By.String()
 }
 
 // tell makes an incident of what was found.

@@ -48,12 +48,14 @@ type learning struct {
 	wanted    string    // why a new model is wanted before its time
 	began     time.Time // when training began last
 	fit       fitness
+	suspects  map[uint64]bool // peers with an incident that nobody has judged
 	wake      chan struct{}
 }
 
 const (
 	maxAttacks  = 4000
 	maxKnown    = 256
+	maxSuspects = 4096
 	maxForgiven = 256
 	minFlows    = 50 // before the first model, whatever the configuration says
 
@@ -91,7 +93,7 @@ func newLearning(n *Node) (*learning, error) {
 	}
 	return &learning{
 		n: n, cfg: learner.Config{Seed: n.o.Learner.Seed}, pool: pool, later: later,
-		wake: make(chan struct{}, 1), fit: fit,
+		wake: make(chan struct{}, 1), fit: fit, suspects: map[uint64]bool{},
 	}, nil
 }
 
@@ -138,7 +140,7 @@ func (l *learning) exam(after time.Time, level float64) *learner.Exam {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	x := &learner.Exam{Known: slices.Concat(l.known, l.forgiven), Attacks: examples(l.attacks), Level: level}
-	x.Normal, x.Causes = l.later.Later(after)
+	x.Normal, x.Causes = l.later.Later(after, l.suspected)
 	return x
 }
 
@@ -157,6 +159,21 @@ func (l *learning) due(now time.Time) bool {
 	return l.n.o.Learner.Warmup > 0 && l.seen >= minFlows && now.Sub(l.first) >= l.n.o.Learner.Warmup
 }
 
+// suspect holds back what a peer did from all that teaches, calibrates and
+// examines, while an incident of it waits for somebody's word: it is no example of
+// normal then, and a model that sees it must not be blamed. A dismissal gives it
+// back.
+func (l *learning) suspect(peer netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.suspects) < maxSuspects {
+		l.suspects[hashAddr(peer)] = true
+	}
+}
+
+// suspected is for a reservoir, while l.mu is held.
+func (l *learning) suspected(peer uint64) bool { return l.suspects[peer] }
+
 // label takes what an incident's flows were found to be. It is called under the
 // node's lock, which is never taken from inside l.mu.
 func (l *learning) label(lb *enforce.Label, vecs []feature.Vector) {
@@ -164,6 +181,9 @@ func (l *learning) label(lb *enforce.Label, vecs []feature.Vector) {
 	defer l.mu.Unlock()
 	l.attacks = without(l.attacks, lb.Incident)
 	l.n.sensor.ForgetAttack(lb.Incident)
+	if lb.Peer.IsValid() {
+		delete(l.suspects, hashAddr(lb.Peer))
+	}
 	if lb.Attack {
 		if lb.Peer.IsValid() {
 			l.pool.Forget(hashAddr(lb.Peer))
@@ -285,7 +305,7 @@ func (l *learning) snapshot() lesson {
 	} else {
 		s.until = s.until.Add(-time.Duration(heldBack * float64(s.until.Sub(l.first))))
 	}
-	s.normal = l.pool.Mature(s.until)
+	s.normal = l.pool.Mature(s.until, l.suspected)
 	return s
 }
 
@@ -379,7 +399,7 @@ const sharedSteps = 1000
 func (l *learning) Adopt(ctx context.Context, round uint64, hash string, params []float32) (bool, string, error) {
 	l.mu.Lock()
 	champion, until := l.champion, l.cutoff
-	before := l.pool.Mature(l.cutoff)
+	before := l.pool.Mature(l.cutoff, l.suspected)
 	if l.taught.After(until) {
 		until = l.taught
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/drift"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/learner/lifecycle"
+	"github.com/hedgerow-mesh/hedgerow/learner/quality"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
@@ -569,10 +570,10 @@ func (l *learning) follow(m *lifecycle.Machine, r lifecycle.Roles, active, champ
 	defer l.mu.Unlock()
 	renew := champion != nil && (l.champion == nil || l.champion.Hash() != champion.Hash())
 	l.model, l.champion = active, champion
-	if renew {
-		l.fit.trainedOn(champion.Sample())
-	}
 	if !changed {
+		if renew {
+			l.renewReference()
+		}
 		return
 	}
 	l.adopted, l.sharedNow = 0, shared
@@ -584,11 +585,24 @@ func (l *learning) follow(m *lifecycle.Machine, r lifecycle.Roles, active, champ
 	}
 	if renew {
 		l.renewKnown()
+		l.renewReference()
 	}
 }
 
+// renewReference takes what windows are compared with from what the champion was
+// trained on or, after a restart, from the canaries that were drawn from it. A
+// model's own references would not do: they are spread as widely as they can be,
+// not as often as things are.
+func (l *learning) renewReference() {
+	vs := l.pool.Mature(l.cutoff, l.suspected)
+	if len(vs) < quality.Enough {
+		vs = l.known
+	}
+	l.fit.trainedOn(vs)
+}
+
 func (l *learning) renewKnown() {
-	normal := l.pool.Mature(l.cutoff)
+	normal := l.pool.Mature(l.cutoff, l.suspected)
 	if len(normal) == 0 {
 		return
 	}
@@ -610,5 +624,5 @@ func (l *learning) renewKnown() {
 func (l *learning) normals() []feature.Vector {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.pool.Mature(l.n.now())
+	return l.pool.Mature(l.n.now(), l.suspected)
 }

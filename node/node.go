@@ -83,7 +83,7 @@ type LearnerOptions struct {
 	Shadow, Canary time.Duration
 	CanaryShare    float64
 	TrialReports   int
-	Kernel         string // KernelShadow, or KernelOff, the default
+	Kernel         string // KernelShadow, KernelDecide, or KernelOff, the default
 	Seed           uint64
 	Context        feature.ContextOptions
 }
@@ -260,7 +260,7 @@ func (n *Node) restore() error {
 	if err := n.learn.restore(); err != nil {
 		return err
 	}
-	if err := n.pupil.restore(); err != nil {
+	if err := errors.Join(n.pupil.restore(), n.pupil.begin()); err != nil {
 		return err
 	}
 	if err := n.models.restore(); err != nil {
@@ -373,6 +373,10 @@ func (n *Node) handle(ev *dataplane.Event) {
 		n.resolved(now, ev.Answer)
 		return
 	}
+	if ev.Kind == dataplane.EventVerdict {
+		n.pupil.decided(ev)
+		return
+	}
 	if ev.Kind == dataplane.EventFlood {
 		n.floods.seen(now, ev)
 		return
@@ -454,6 +458,11 @@ func (n *Node) act(fx []enforce.Effect) {
 			n.learn.label(f.Label, vecs)
 			n.pupil.label(n.now(), f.Label)
 		case f.Emit != nil:
+			if a := f.Emit.Alert; a != nil {
+				if peer, err := netip.ParseAddr(a.Peer); err == nil {
+					n.learn.suspect(peer)
+				}
+			}
 			n.outbox.put(job{emit: f.Emit})
 		case f.Keep != nil:
 			n.outbox.put(job{block: f.Keep})

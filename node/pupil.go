@@ -21,6 +21,7 @@ import (
 const (
 	KernelOff    = "off"
 	KernelShadow = "shadow" // distil and count; nothing follows from a score
+	KernelDecide = "decide" // the plane itself suspends by it
 )
 
 // pupilFlows is how many flows the pupil's memory holds.
@@ -40,11 +41,13 @@ type pupil struct {
 	now     api.KernelModel // as status tells it
 	version uint32
 	wake    chan struct{}
+	decider decider
 }
 
 func newPupil(n *Node) *pupil {
+	kernel := n.o.Learner.Kernel
 	return &pupil{
-		n: n, on: n.o.Learner.Enabled && n.o.Learner.Kernel == KernelShadow,
+		n: n, on: n.o.Learner.Enabled && (kernel == KernelShadow || kernel == KernelDecide), decider: newDecider(n),
 		memory: distill.NewMemory(pupilFlows, n.o.Learner.Seed), wake: make(chan struct{}, 1),
 	}
 }
@@ -135,6 +138,9 @@ func (p *pupil) follow(now time.Time, m *learner.Model) {
 	p.teacher = m
 	if m == nil {
 		p.scorer, p.now.Hash, p.now.Parent = nil, "", ""
+		if p.decider.on {
+			p.lift()
+		}
 		return
 	}
 	p.now.Retrained = now
@@ -169,6 +175,7 @@ func (p *pupil) run(ctx context.Context) error {
 			}
 		}
 		err := p.distil(ctx)
+		p.install()
 		again = errors.Is(err, distill.ErrTooFew) || errors.Is(err, distill.ErrNothing)
 		if err != nil && !again && ctx.Err() == nil {
 			p.n.log.Error("distillation failed: the scorer in use stays", telemetry.KeyErr, err)
@@ -234,6 +241,9 @@ func (p *pupil) view() *api.KernelModel {
 	if p.on {
 		v.Mode = KernelShadow
 	}
+	if v.Deciding = p.decider.view(); v.Deciding != nil {
+		v.Mode = KernelDecide
+	}
 	var scored, would, both int
 	for i, c := range v.Milestones {
 		v.Milestones[i].Packets = score.Milestone(i).Packets()
@@ -248,6 +258,10 @@ func (p *pupil) view() *api.KernelModel {
 		v.Words = "none yet: " + v.Why
 	case p.scorer == nil:
 		v.Words = "none yet: no model judges"
+	case v.Deciding != nil:
+		d := v.Deciding
+		v.Words = fmt.Sprintf("scorer %.8s decides: %d of %d milestones scored, %d flows suspended, %d spared, %d would be in enforce mode; %d held now",
+			d.Hash, d.Scored, d.Reached, d.Suspended, d.Spared, d.Monitored, d.Held)
 	default:
 		v.Words = fmt.Sprintf("shadow: scorer %.8s of model %.8s counts and does nothing: %d scored, %d would be suspended, the model alarms on %d of them",
 			v.Hash, v.Parent, scored, would, both)

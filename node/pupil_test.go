@@ -108,3 +108,69 @@ func TestPupilIsOff(t *testing.T) {
 		t.Errorf("%d flows would teach", len(normal))
 	}
 }
+
+// TestPupilDecides: where the site wants it, the plane decides by the scorer, until a
+// panic, or a restart with another setting, takes it out.
+func TestPupilDecides(t *testing.T) {
+	x := newLearned(t)
+	x.o.Learner.Kernel = KernelDecide
+	x.restart()
+	rng := rand.New(rand.NewPCG(2, 2))
+	x.mu.Lock()
+	for i := range uint64(1500) {
+		x.pupil.look(x.now(), report(i, false, rng), enforce.Judgement{Judged: true, P: rng.Float64()}, "")
+	}
+	for i := range uint64(12) {
+		x.pupil.look(x.now(), report(5000+i, true, rng), enforce.Judgement{Judged: true, P: 0.001}, "i1")
+	}
+	x.pupil.label(x.now(), &enforce.Label{Incident: "i1", Attack: true, Weight: 1})
+	x.mu.Unlock()
+	x.see(1500)
+	x.train()
+	if err := x.pupil.distil(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	plane := x.o.Plane.(dataplane.Scorer)
+	in := func(what string, want bool) {
+		t.Helper()
+		s, err := plane.ScoringState()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if (s.Active != nil) != want {
+			t.Fatalf("%s: the plane's scorer is %v: expected one: %v", what, s.Active, want)
+		}
+		if !want {
+			return
+		}
+		hash, err := x.pupil.scorer.Hash()
+		if err != nil || s.Active.Hash != hash || s.Shadow {
+			t.Errorf("%s: %v: the plane decides by %x, expected %x", what, err, s.Active.Hash, hash)
+		}
+	}
+	in("before it is put there", false)
+	x.pupil.install()
+	in("once it is", true)
+	x.mu.Lock()
+	v := x.pupil.view()
+	x.mu.Unlock()
+	if v.Mode != KernelDecide || v.Deciding == nil || v.Deciding.Hash != v.Hash || v.Deciding.Since.IsZero() {
+		t.Errorf("status says %+v, %+v", v, v.Deciding)
+	}
+	if _, err := x.Panic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	in("in a panic", false)
+	x.pupil.install()
+	in("while it lasts", false)
+	if _, err := x.Panic(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	x.pupil.install()
+	in("after it", true)
+	x.pupil.decider.on = false
+	if err := x.pupil.begin(); err != nil {
+		t.Fatal(err)
+	}
+	in("after a start with another setting", false)
+}

@@ -157,9 +157,13 @@ type Record struct {
 	Sizes [First]int16
 	Gaps  [First]uint32 // us since the flow's previous payload-carrying packet (since Start for the first), saturating
 	Hint  Hint
+	// Hello is what a TLS client said as the flow began, nil when it is not known.
+	// A plane gives it from the report after the packet that completed it.
+	Hello *Hello
 	End   End
 	// Dropped counts this flow's packets that were dropped (in monitor mode:
-	// would have been dropped). They are not counted in Dir.
+	// would have been dropped). They are not counted in Dir, but for the one at
+	// which the plane's own scorer suspended the flow.
 	Dropped uint32
 	// Lacks says which fields the record's source could not give; none, for a plane.
 	Lacks Lack

@@ -25,6 +25,7 @@ const (
 	LackGapMax                      // Dir.GapMax
 	LackFirsts                      // NFirst, Sizes, Gaps
 	LackHint                        // Hint
+	LackHello                       // Hello
 	LackFlags                       // whether a FIN or RST was seen: Dir.Flags, zero or not of FIN and RST
 	LackSYN                         // Dir.SYN
 	LackPSH                         // Dir.PSH
@@ -41,7 +42,7 @@ const LackAll = lackEnd - 1
 
 var lackNames = [...]string{
 	"addresses", "port", "clock", "span", "protocol", "packets", "packets by direction", "bytes", "payload", "size spread", "size maximum",
-	"gap spread", "gap maximum", "first packets", "protocol hint", "fin and rst", "syn count", "push count",
+	"gap spread", "gap maximum", "first packets", "protocol hint", "client hello", "fin and rst", "syn count", "push count",
 	"retransmissions", "proof of address", "handshake time", "window", "time to live",
 }
 

@@ -40,6 +40,12 @@
 //     packets; one packet passes a full bucket whatever its size.
 //   - EventAnswer comes for the first answer to a query that an inside host was
 //     seen to send, if neither was dropped, and only while somebody watches.
+//   - Record.Hello is what a TLS client said first, while somebody watches. Of a
+//     flow's first three payload packets those of the initiator are read: over TCP
+//     if the first of all looks like a TLS handshake record, over UDP those of at
+//     least 1,200 bytes that begin as an Initial packet of QUIC 1 (or draft 29) or 2; of each the
+//     first 2,048 bytes. What they say is in the reports that come after the packet
+//     that completes it. Packets that are dropped tell nothing.
 //   - A rule whose expiry has passed is not enforced and not listed; applying
 //     one removes its predecessor. Read back, an expiry may be off by a clock
 //     tick (1.1 s).
@@ -60,6 +66,14 @@
 //     Record.Dropped: nothing else is looked at. Equal entries are one: the one that lives
 //     longest. The first drop is told once for each reason and mode, and not
 //     anew when a new set has the reason too.
+//   - The plane's own scorer is asked when all else let the packet pass, after the
+//     milestone was told. The packet at which it suspends is counted in its flow
+//     and dropped all the same; a verdict is told by EventVerdict, the one that
+//     decides ahead of the other's. While a flow is held, its packets are dropped
+//     as those of a rule, without a first drop to tell, and reach no milestone.
+//     A stronger rule is asked before a hold, the never-block list ahead of its drop.
+//     What flows are held for, a limit or a suspension, replaces what they were
+//     held for before, and its time begins anew.
 //   - Stats.Packets counts every frame, Stats.Bytes those bytes that belong to
 //     IP packets.
 package planetest
@@ -99,7 +113,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), budgetCases(), bulkCases(), auditCases(), scoreCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), helloCases(), budgetCases(), bulkCases(), auditCases(), scoreCases()} {
 		all = append(all, group...)
 	}
 	return all

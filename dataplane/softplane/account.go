@@ -117,6 +117,9 @@ func (s *state) firsts(q *parsed, d int, t int64) {
 			r.Hint = hint(q.head)
 		}
 	}
+	if d == 0 {
+		q.show = shows(q, r)
+	}
 	if r.NFirst < flow.First {
 		size := int16(min(q.payload, math.MaxInt16))
 		if d == 1 {

@@ -47,9 +47,11 @@ type parsed struct {
 	window        uint16
 	ttl           uint8
 	head          [4]byte // first payload bytes
-	body          []byte  // payload of UDP, in the frame
+	body          []byte  // payload of TCP and UDP, in the frame
 	hasHead       bool    // all four are there
 	way           way     // where it is in its path through the machine
+	judged        bool    // only the plane's own scorer drops it, which comes last
+	show          uint8   // which payload packet of its flow, from 1, if it may hold a hello; see hello.go
 	at            uint8   // bit of the hook that saw it; 0: known by its addresses only
 }
 
@@ -218,6 +220,7 @@ func (q *parsed) tcp(b []byte, rest int) (hdr int, ok bool) {
 		return 0, false
 	}
 	q.bad = fine
+	q.body = b[min(hdr, len(b)):]
 	q.SrcPort, q.DstPort = binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
 	q.seq, q.ack = binary.BigEndian.Uint32(b[4:]), binary.BigEndian.Uint32(b[8:])
 	q.flags = b[13] & 0x3f // the flags that package flow names

@@ -56,11 +56,7 @@ func (p *Plane) At(where Sight, link LinkType, frame []byte, origLen int, at tim
 	if q.way&wayBoth != 0 {
 		inside = [2]bool{true, true}
 	}
-	passed = p.packet(q, inside, at.UnixNano())
-	if passed && p.names.on {
-		p.hear(q, inside, at.UnixNano())
-	}
-	return passed
+	return p.meet(q, inside, at.UnixNano())
 }
 
 // place finds the direction and the way of a packet.

@@ -189,6 +189,7 @@ func (p *Plane) follow(s *state, q *parsed, v *dataplane.Verdict, t int64) (pass
 	}
 	s.rec.Dropped++
 	k.state.Dropped++
+	q.judged = true
 	return p.leave()
 }
 

@@ -23,6 +23,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/hello"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
 )
 
@@ -106,6 +107,7 @@ type Plane struct {
 	queue  []dataplane.Event
 	spare  []dataplane.Event
 	names  names
+	hellos *hello.Tracker // nil while nobody wants them
 	swept  int64
 	flood  flood
 	parsed parsed // scratch of the frame at hand
@@ -143,11 +145,7 @@ func (p *Plane) Frame(hook dataplane.Hook, link LinkType, frame []byte, origLen 
 	q.parse(link, frame, origLen, false)
 	q.at = 1 << (hook & 1)
 	inside := [2]bool{hook == dataplane.FromInside, hook == dataplane.ToInside}
-	passed := p.packet(q, inside, at.UnixNano())
-	if passed && p.names.on {
-		p.hear(q, inside, at.UnixNano())
-	}
-	return passed
+	return p.meet(q, inside, at.UnixNano())
 }
 
 // Captured is Frame for captures, which do not know of hooks: Options.Inside
@@ -165,11 +163,7 @@ func (p *Plane) Captured(link LinkType, frame []byte, origLen int, at time.Time)
 	if q.ip {
 		inside = [2]bool{p.inside(q.Src), p.inside(q.Dst)}
 	}
-	passed := p.packet(q, inside, at.UnixNano())
-	if passed && p.names.on {
-		p.hear(q, inside, at.UnixNano())
-	}
-	return passed
+	return p.meet(q, inside, at.UnixNano())
 }
 
 // HookFor is the hook of a gateway that would see the frame first: FromInside
@@ -190,6 +184,21 @@ func (p *Plane) inside(a netip.Addr) bool {
 		}
 	}
 	return false
+}
+
+// meet is the way of a packet, and what else is looked at when it passed.
+func (p *Plane) meet(q *parsed, inside [2]bool, t int64) (passed bool) {
+	passed = p.packet(q, inside, t)
+	if !passed && !q.judged {
+		return false
+	}
+	if p.names.on {
+		p.hear(q, inside, t)
+	}
+	if p.hellos != nil && q.show > 0 {
+		p.see(q, t)
+	}
+	return passed
 }
 
 // packet is the path of a packet in the order that package dataplane names.
@@ -380,6 +389,9 @@ func (p *Plane) emit(e dataplane.Event) {
 	if len(p.queue) >= p.opts.MaxEvents {
 		p.stats.EventsLost++
 		return
+	}
+	if p.hellos != nil && e.Answer == nil {
+		p.hellos.Fill(&e.Record, e.Kind == dataplane.EventEnd)
 	}
 	p.queue = append(p.queue, e)
 	select {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/hello"
 )
 
 func TestAddressesSurviveTheKernelsForm(t *testing.T) {
@@ -91,6 +92,20 @@ func FuzzDecodeAnswer(f *testing.F) {
 		}
 		if err == nil && (ev.Kind != dataplane.EventAnswer || len(ev.Answer.Message) > len(kernelDnsAnswer{}.Message)) {
 			t.Fatalf("read as %+v", ev)
+		}
+	})
+}
+
+func FuzzDecodeHello(f *testing.F) {
+	addSized(f, int(unsafe.Sizeof(kernelHelloPart{})))
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		var clock bootClock
+		s, err := decodeHello(raw, &clock)
+		if len(raw) < int(unsafe.Sizeof(kernelHelloPart{})) && err == nil {
+			t.Fatalf("%d bytes were read", len(raw))
+		}
+		if len(s.Payload) > hello.SampleSize {
+			t.Fatalf("a payload of %d bytes", len(s.Payload))
 		}
 	})
 }

@@ -89,11 +89,9 @@ type kernelConfig struct {
 	Bulk            uint32
 	FailClosed      uint32
 	Most            uint32
-	Pad             uint32
+	Hellos          uint32
 	Beat            uint64
 	DeadAfter       uint64
-	Scoring         uint32
-	Spare           uint32
 }
 
 type kernelCounters struct {
@@ -114,6 +112,8 @@ type kernelCounters struct {
 	EventTat       uint64
 	AnswerTat      uint64
 	AnswersLost    uint64
+	HelloTat       [2]uint64
+	HellosLost     uint64
 	Tick           uint64
 	Seconds        uint32
 	Pad            uint32
@@ -269,14 +269,15 @@ type kernelGuarded struct {
 	Ports [16]uint16
 }
 
-type kernelHold struct {
-	_       structs.HostLayout
-	Word    uint64
-	Tat     uint64
-	Packets uint64
-	Bytes   uint64
-	Rate    uint32
-	Reason  uint32
+type kernelHelloPart struct {
+	_     structs.HostLayout
+	Key   kernelFlowKey
+	At    uint64
+	Seq   uint32
+	Size  uint32
+	First uint8
+	Pad   [7]uint8
+	Bytes [2048]uint8
 }
 
 type kernelMarks struct {
@@ -284,13 +285,6 @@ type kernelMarks struct {
 	Addrs [8192]uint64
 	Nets4 [1024]uint64
 	Nets6 [1024]uint64
-}
-
-type kernelModel struct {
-	_       structs.HostLayout
-	Hash    [4]uint64
-	Version uint32
-	There   uint32
 }
 
 type kernelNever struct {
@@ -323,15 +317,6 @@ type kernelNeverTuple struct {
 	AnySide uint8
 }
 
-type kernelOpinion struct {
-	_       structs.HostLayout
-	Score   int32
-	Action  uint32
-	Version uint32
-	Pad     uint32
-	Model   [4]uint64
-}
-
 type kernelPairKey struct {
 	_ structs.HostLayout
 	A kernelAddr
@@ -351,8 +336,6 @@ type kernelPkt struct {
 	First4    uint32
 	Segs      uint32
 	Mss       uint32
-	Due       uint32
-	Held      uint32
 	Linear    uint32
 	L3        uint16
 	Body      uint16
@@ -372,7 +355,8 @@ type kernelPkt struct {
 	Number    uint32
 	CanAnswer uint8
 	Way       uint8
-	Pad       [2]uint8
+	Show      uint8
+	Pad       uint8
 	Match     struct {
 		_       structs.HostLayout
 		Now     uint64
@@ -439,33 +423,6 @@ type kernelRuleKey struct {
 	Pad    [4]uint8
 }
 
-type kernelScored struct {
-	_         structs.HostLayout
-	V         [65]int64
-	By        [2]kernelOpinion
-	Milestone uint32
-	Slot      uint32
-	Act       uint32
-	HostB     uint32
-	Due       [8]uint64
-	Done      [8]uint64
-	Verdicts  [64]uint64
-	Dropped   uint64
-	Tat       uint64
-}
-
-type kernelScoring struct {
-	_      structs.HostLayout
-	Key    [4]uint64
-	Below  uint64
-	Hold   uint64
-	Rate   uint32
-	Reason uint32
-	Shadow uint32
-	Pad    uint32
-	Models [2]kernelModel
-}
-
 type kernelSeed struct {
 	_ structs.HostLayout
 	K [20]uint64
@@ -476,86 +433,63 @@ type kernelSlot struct {
 	Seq   uint32
 	Live  uint8
 	Rank  uint8
-	Held  uint8
-	Pad   uint8
+	Pad   [2]uint8
 	Key   kernelFlowKey
 	Flow  kernelFlow
 	Spare [40]uint8
-}
-
-type kernelVerdict struct {
-	_         structs.HostLayout
-	E         kernelEvent
-	Model     [4]uint64
-	Until     uint64
-	Version   uint32
-	Score     int32
-	Trial     uint8
-	Milestone uint8
-	Action    uint8
-	Outcome   uint8
-	Pad       [4]uint8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	kernelMapAddrs           = "addrs"
-	kernelMapBudget          = "budget"
-	kernelMapBulkCells       = "bulk_cells"
-	kernelMapBulkHeads       = "bulk_heads"
-	kernelMapBulkHits        = "bulk_hits"
-	kernelMapCells           = "cells"
-	kernelMapEvents          = "events"
-	kernelMapFloodNow        = "flood_now"
-	kernelMapFloodTotals     = "flood_totals"
-	kernelMapFloods          = "floods"
-	kernelMapFlowBuckets     = "flow_buckets"
-	kernelMapFlowEggs        = "flow_eggs"
-	kernelMapFlowHolds       = "flow_holds"
-	kernelMapFlowSeed        = "flow_seed"
-	kernelMapFlowSlots       = "flow_slots"
-	kernelMapFlowsLru        = "flows_lru"
-	kernelMapGuards          = "guards"
-	kernelMapHolding         = "holding"
-	kernelMapNetworks        = "networks"
-	kernelMapNeverMarks      = "never_marks"
-	kernelMapNevers          = "nevers"
-	kernelMapPairs           = "pairs"
-	kernelMapPrefixes        = "prefixes"
-	kernelMapProofs          = "proofs"
-	kernelMapQueries         = "queries"
-	kernelMapRemedies        = "remedies"
-	kernelMapRuleMarks       = "rule_marks"
-	kernelMapScoredNow       = "scored_now"
-	kernelMapScorersTcx      = "scorers_tcx"
-	kernelMapScorersXdp      = "scorers_xdp"
-	kernelMapScorings        = "scorings"
-	kernelMapScratch         = "scratch"
-	kernelMapScratchEgg      = "scratch_egg"
-	kernelMapScratchNow      = "scratch_now"
-	kernelMapScratchPkt      = "scratch_pkt"
-	kernelMapSettings        = "settings"
-	kernelMapTotals          = "totals"
-	kernelMapVerdicts        = "verdicts"
-	kernelProgHedgerowActTcx = "hedgerow_act_tcx"
-	kernelProgHedgerowActXdp = "hedgerow_act_xdp"
-	kernelProgHedgerowTcx    = "hedgerow_tcx"
-	kernelProgHedgerowXdp    = "hedgerow_xdp"
-	kernelVarBulkCell6Type   = "bulk_cell6_type"
-	kernelVarBulkCellType    = "bulk_cell_type"
-	kernelVarBulkHeadType    = "bulk_head_type"
-	kernelVarEventType       = "event_type"
-	kernelVarLinkRaw         = "link_raw"
-	kernelVarN_buckets       = "n_buckets"
-	kernelVarOutside         = "outside"
-	kernelVarRole            = "role"
-	kernelVarStoresInOrder   = "stores_in_order"
-	kernelVarTcxHook         = "tcx_hook"
-	kernelVarUseLru          = "use_lru"
-	kernelVarVerdictType     = "verdict_type"
-	kernelVarXdpHook         = "xdp_hook"
+	kernelMapAddrs         = "addrs"
+	kernelMapBudget        = "budget"
+	kernelMapBulkCells     = "bulk_cells"
+	kernelMapBulkHeads     = "bulk_heads"
+	kernelMapBulkHits      = "bulk_hits"
+	kernelMapCells         = "cells"
+	kernelMapEvents        = "events"
+	kernelMapFloodNow      = "flood_now"
+	kernelMapFloodTotals   = "flood_totals"
+	kernelMapFloods        = "floods"
+	kernelMapFlowBuckets   = "flow_buckets"
+	kernelMapFlowEggs      = "flow_eggs"
+	kernelMapFlowSeed      = "flow_seed"
+	kernelMapFlowSlots     = "flow_slots"
+	kernelMapFlowsLru      = "flows_lru"
+	kernelMapGuards        = "guards"
+	kernelMapNetworks      = "networks"
+	kernelMapNeverMarks    = "never_marks"
+	kernelMapNevers        = "nevers"
+	kernelMapPairs         = "pairs"
+	kernelMapPrefixes      = "prefixes"
+	kernelMapProofs        = "proofs"
+	kernelMapQueries       = "queries"
+	kernelMapRemedies      = "remedies"
+	kernelMapRuleMarks     = "rule_marks"
+	kernelMapScratch       = "scratch"
+	kernelMapScratchEgg    = "scratch_egg"
+	kernelMapScratchNow    = "scratch_now"
+	kernelMapScratchPkt    = "scratch_pkt"
+	kernelMapSettings      = "settings"
+	kernelMapTotals        = "totals"
+	kernelMapVerdicts      = "verdicts"
+	kernelProgHedgerowTcx  = "hedgerow_tcx"
+	kernelProgHedgerowXdp  = "hedgerow_xdp"
+	kernelVarBulkCell6Type = "bulk_cell6_type"
+	kernelVarBulkCellType  = "bulk_cell_type"
+	kernelVarBulkHeadType  = "bulk_head_type"
+	kernelVarEventType     = "event_type"
+	kernelVarHelloType     = "hello_type"
+	kernelVarLinkRaw       = "link_raw"
+	kernelVarN_buckets     = "n_buckets"
+	kernelVarOutside       = "outside"
+	kernelVarRole          = "role"
+	kernelVarStoresInOrder = "stores_in_order"
+	kernelVarTcxHook       = "tcx_hook"
+	kernelVarUseLru        = "use_lru"
+	kernelVarXdpHook       = "xdp_hook"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -600,10 +534,8 @@ type kernelSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelProgramSpecs struct {
-	HedgerowActTcx *ebpf.ProgramSpec `ebpf:"hedgerow_act_tcx"`
-	HedgerowActXdp *ebpf.ProgramSpec `ebpf:"hedgerow_act_xdp"`
-	HedgerowTcx    *ebpf.ProgramSpec `ebpf:"hedgerow_tcx"`
-	HedgerowXdp    *ebpf.ProgramSpec `ebpf:"hedgerow_xdp"`
+	HedgerowTcx *ebpf.ProgramSpec `ebpf:"hedgerow_tcx"`
+	HedgerowXdp *ebpf.ProgramSpec `ebpf:"hedgerow_xdp"`
 }
 
 // kernelMapSpecs contains maps before they are loaded into the kernel.
@@ -622,12 +554,10 @@ type kernelMapSpecs struct {
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	FlowBuckets *ebpf.MapSpec `ebpf:"flow_buckets"`
 	FlowEggs    *ebpf.MapSpec `ebpf:"flow_eggs"`
-	FlowHolds   *ebpf.MapSpec `ebpf:"flow_holds"`
 	FlowSeed    *ebpf.MapSpec `ebpf:"flow_seed"`
 	FlowSlots   *ebpf.MapSpec `ebpf:"flow_slots"`
 	FlowsLru    *ebpf.MapSpec `ebpf:"flows_lru"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
-	Holding     *ebpf.MapSpec `ebpf:"holding"`
 	Networks    *ebpf.MapSpec `ebpf:"networks"`
 	NeverMarks  *ebpf.MapSpec `ebpf:"never_marks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
@@ -637,10 +567,6 @@ type kernelMapSpecs struct {
 	Queries     *ebpf.MapSpec `ebpf:"queries"`
 	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
 	RuleMarks   *ebpf.MapSpec `ebpf:"rule_marks"`
-	ScoredNow   *ebpf.MapSpec `ebpf:"scored_now"`
-	ScorersTcx  *ebpf.MapSpec `ebpf:"scorers_tcx"`
-	ScorersXdp  *ebpf.MapSpec `ebpf:"scorers_xdp"`
-	Scorings    *ebpf.MapSpec `ebpf:"scorings"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
 	ScratchNow  *ebpf.MapSpec `ebpf:"scratch_now"`
@@ -658,6 +584,7 @@ type kernelVariableSpecs struct {
 	BulkCellType  *ebpf.VariableSpec `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.VariableSpec `ebpf:"bulk_head_type"`
 	EventType     *ebpf.VariableSpec `ebpf:"event_type"`
+	HelloType     *ebpf.VariableSpec `ebpf:"hello_type"`
 	LinkRaw       *ebpf.VariableSpec `ebpf:"link_raw"`
 	N_buckets     *ebpf.VariableSpec `ebpf:"n_buckets"`
 	Outside       *ebpf.VariableSpec `ebpf:"outside"`
@@ -665,7 +592,6 @@ type kernelVariableSpecs struct {
 	StoresInOrder *ebpf.VariableSpec `ebpf:"stores_in_order"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	UseLru        *ebpf.VariableSpec `ebpf:"use_lru"`
-	VerdictType   *ebpf.VariableSpec `ebpf:"verdict_type"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
 
@@ -701,12 +627,10 @@ type kernelMaps struct {
 	Floods      *ebpf.Map `ebpf:"floods"`
 	FlowBuckets *ebpf.Map `ebpf:"flow_buckets"`
 	FlowEggs    *ebpf.Map `ebpf:"flow_eggs"`
-	FlowHolds   *ebpf.Map `ebpf:"flow_holds"`
 	FlowSeed    *ebpf.Map `ebpf:"flow_seed"`
 	FlowSlots   *ebpf.Map `ebpf:"flow_slots"`
 	FlowsLru    *ebpf.Map `ebpf:"flows_lru"`
 	Guards      *ebpf.Map `ebpf:"guards"`
-	Holding     *ebpf.Map `ebpf:"holding"`
 	Networks    *ebpf.Map `ebpf:"networks"`
 	NeverMarks  *ebpf.Map `ebpf:"never_marks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
@@ -716,10 +640,6 @@ type kernelMaps struct {
 	Queries     *ebpf.Map `ebpf:"queries"`
 	Remedies    *ebpf.Map `ebpf:"remedies"`
 	RuleMarks   *ebpf.Map `ebpf:"rule_marks"`
-	ScoredNow   *ebpf.Map `ebpf:"scored_now"`
-	ScorersTcx  *ebpf.Map `ebpf:"scorers_tcx"`
-	ScorersXdp  *ebpf.Map `ebpf:"scorers_xdp"`
-	Scorings    *ebpf.Map `ebpf:"scorings"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
 	ScratchNow  *ebpf.Map `ebpf:"scratch_now"`
@@ -743,12 +663,10 @@ func (m *kernelMaps) Close() error {
 		m.Floods,
 		m.FlowBuckets,
 		m.FlowEggs,
-		m.FlowHolds,
 		m.FlowSeed,
 		m.FlowSlots,
 		m.FlowsLru,
 		m.Guards,
-		m.Holding,
 		m.Networks,
 		m.NeverMarks,
 		m.Nevers,
@@ -758,10 +676,6 @@ func (m *kernelMaps) Close() error {
 		m.Queries,
 		m.Remedies,
 		m.RuleMarks,
-		m.ScoredNow,
-		m.ScorersTcx,
-		m.ScorersXdp,
-		m.Scorings,
 		m.Scratch,
 		m.ScratchEgg,
 		m.ScratchNow,
@@ -780,6 +694,7 @@ type kernelVariables struct {
 	BulkCellType  *ebpf.Variable `ebpf:"bulk_cell_type"`
 	BulkHeadType  *ebpf.Variable `ebpf:"bulk_head_type"`
 	EventType     *ebpf.Variable `ebpf:"event_type"`
+	HelloType     *ebpf.Variable `ebpf:"hello_type"`
 	LinkRaw       *ebpf.Variable `ebpf:"link_raw"`
 	N_buckets     *ebpf.Variable `ebpf:"n_buckets"`
 	Outside       *ebpf.Variable `ebpf:"outside"`
@@ -787,7 +702,6 @@ type kernelVariables struct {
 	StoresInOrder *ebpf.Variable `ebpf:"stores_in_order"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
 	UseLru        *ebpf.Variable `ebpf:"use_lru"`
-	VerdictType   *ebpf.Variable `ebpf:"verdict_type"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }
 
@@ -795,16 +709,12 @@ type kernelVariables struct {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelPrograms struct {
-	HedgerowActTcx *ebpf.Program `ebpf:"hedgerow_act_tcx"`
-	HedgerowActXdp *ebpf.Program `ebpf:"hedgerow_act_xdp"`
-	HedgerowTcx    *ebpf.Program `ebpf:"hedgerow_tcx"`
-	HedgerowXdp    *ebpf.Program `ebpf:"hedgerow_xdp"`
+	HedgerowTcx *ebpf.Program `ebpf:"hedgerow_tcx"`
+	HedgerowXdp *ebpf.Program `ebpf:"hedgerow_xdp"`
 }
 
 func (p *kernelPrograms) Close() error {
 	return _KernelClose(
-		p.HedgerowActTcx,
-		p.HedgerowActXdp,
 		p.HedgerowTcx,
 		p.HedgerowXdp,
 	)

@@ -35,6 +35,7 @@ type Plane struct {
 
 	supersedes bool // an earlier process pinned tables of another version
 
+	hellos       hellos
 	running      atomic.Bool
 	linksChanged atomic.Bool
 

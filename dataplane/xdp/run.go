@@ -59,6 +59,12 @@ func (p *Plane) Run(ctx context.Context, handle func(*dataplane.Event)) error {
 func (p *Plane) wake() { _ = p.reader.Flush() }
 
 func (p *Plane) deliver(raw []byte, ev *dataplane.Event, handle func(*dataplane.Event)) {
+	if isHello(raw) {
+		if err := p.hear(raw); err != nil {
+			p.log.Warn("an event of the kernel is unreadable", "error", err)
+		}
+		return
+	}
 	decode := decodeEvent
 	switch {
 	case isAnswer(raw):
@@ -70,6 +76,7 @@ func (p *Plane) deliver(raw []byte, ev *dataplane.Event, handle func(*dataplane.
 		p.log.Warn("an event of the kernel is unreadable", "error", err)
 		return
 	}
+	p.greet(ev)
 	handle(ev)
 }
 
@@ -146,6 +153,7 @@ func (p *Plane) endIdle(ref *flowRef, ev *dataplane.Event) (bool, error) {
 	if ev.Record.OnlyResets() {
 		ev.Record.End = flow.EndRST
 	}
+	p.greet(ev)
 	return true, nil
 }
 

@@ -280,11 +280,11 @@ func (p *Plane) expireHolds() error {
 	if err := p.objs.Holding.Lookup(uint32(0), &until); err != nil || until == 0 {
 		return err
 	}
-	now := uint64(bootNow()) / 1000
-	if err := p.freeHolds(func(h *kernelHold) bool { return h.Word>>8 <= now }); err != nil {
+	now := uint64(bootNow())
+	if err := p.freeHolds(func(h *kernelHold) bool { return h.Word>>8 <= now/1000 }); err != nil {
 		return err
 	}
-	if now > until+uint64(time.Minute.Microseconds()) && !holds[kernelFlowKey](p.objs.FlowHolds) {
+	if now > until+uint64(time.Minute) && !holds[kernelFlowKey](p.objs.FlowHolds) {
 		return p.objs.Holding.Put(uint32(0), uint64(0))
 	}
 	return nil

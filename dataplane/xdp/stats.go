@@ -22,7 +22,7 @@ func (p *Plane) Stats() (dataplane.Stats, error) {
 	s := dataplane.Stats{
 		Packets: sum.Packets, Bytes: sum.Bytes,
 		Dropped: sum.Dropped, WouldDrop: sum.WouldDrop, NeverSaved: sum.NeverSaved,
-		FlowsTotal: sum.FlowsTotal, FlowsUntracked: sum.FlowsUntracked, EventsLost: sum.EventsLost, AnswersLost: sum.AnswersLost, NotAccountedFrag: sum.LaterFragments,
+		FlowsTotal: sum.FlowsTotal, FlowsUntracked: sum.FlowsUntracked, EventsLost: sum.EventsLost, AnswersLost: sum.AnswersLost, HellosLost: sum.HellosLost, NotAccountedFrag: sum.LaterFragments,
 		Orphaned: sum.Orphaned, AttachMode: p.attachMode(), Attached: p.attachments(), Malformed: make(map[string]uint64),
 	}
 	for i, n := range sum.Bad {
@@ -82,6 +82,7 @@ func (p *Plane) sumCounters() (sum kernelCounters, err error) {
 		sum.FlowsUntracked += c.FlowsUntracked
 		sum.EventsLost += c.EventsLost
 		sum.AnswersLost += c.AnswersLost
+		sum.HellosLost += c.HellosLost
 		sum.LaterFragments += c.LaterFragments
 		sum.Orphaned += c.Orphaned
 		for k, n := range c.Bad {

@@ -46,6 +46,9 @@ var groups = map[flow.Lack]func(r *flow.Record, rng *rand.Rand){
 		}
 	},
 	flow.LackHint: func(r *flow.Record, rng *rand.Rand) { r.Hint = flow.Hint(rng.IntN(4)) },
+	flow.LackHello: func(r *flow.Record, rng *rand.Rand) {
+		r.Hello = &flow.Hello{Told: flow.ToldAll, Named: rng.IntN(2) == 0, Ciphers: uint16(rng.IntN(90)), Print: 1 + rng.Uint64N(3)}
+	},
 	flow.LackFlags: func(r *flow.Record, rng *rand.Rand) {
 		both(r, func(d *flow.Dir) { d.FIN, d.RST = uint16(rng.IntN(2)), uint16(rng.IntN(2)) })
 	},

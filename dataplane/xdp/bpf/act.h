@@ -87,8 +87,8 @@ __noinline __u64 hold_flow(struct pkt *p, struct scoring *k, __u32 action)
 	}
 	if (bpf_map_update_elem(&flow_holds, &key, &h, BPF_ANY))
 		return 0;
-	if (*last < until)
-		*last = until;
+	if (*last < until * 1000)
+		*last = until * 1000;
 	return until;
 }
 

@@ -175,6 +175,22 @@ static __always_inline __u8 hint(__u32 w)
 	return HINT_NONE;
 }
 
+#define SHOWN 3			/* payload packets of a flow that may be shown, see hello.h */
+#define QUIC_LEAST 1200		/* bytes of a datagram that begins a QUIC connection, at least */
+
+/*
+ * Whether p, payload packet n of a flow counted from 0, may hold what a TLS
+ * client says first: n + 1, or 0. is says what the first one looked like.
+ */
+static __always_inline __u8 shows(const struct pkt *p, __u32 n, __u8 is)
+{
+	if (n >= SHOWN || (p->proto != P_UDP && p->proto != P_TCP))
+		return 0;
+	if (p->proto == P_UDP)
+		return p->payload >= QUIC_LEAST ? n + 1 : 0;
+	return is == HINT_TLS && !(p->flags & T_RST) ? n + 1 : 0;
+}
+
 /* The first payload packets of a flow: who, how much, how long after the last. */
 __noinline int first_payloads(struct flow *f, struct pkt *p, __u64 now)
 {
@@ -183,6 +199,8 @@ __noinline int first_payloads(struct flow *f, struct pkt *p, __u64 now)
 	if (!f || !p)
 		return 0;
 	left = p->payload;
+	if (p->from_b == f->init_b)
+		p->show = shows(p, f->n_first, f->n_first ? f->hint : hint(p->first4));
 	for (int i = 0; i < FIRST; i++) {
 		__u32 size, slot;
 		__u64 before;

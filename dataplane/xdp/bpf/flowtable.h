@@ -759,6 +759,8 @@ __noinline int begin(struct pkt *p, struct spot *s, __u64 now)
 		n->flows_evicted++;
 	lay(egg, p, next_id(n), now);
 	b->tags[WAYS + way] = s->tag;
+	if (p->payload && !answers(p))
+		p->show = shows(p, 0, hint(p->first4));
 	return 0;
 }
 

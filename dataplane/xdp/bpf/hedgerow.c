@@ -7,7 +7,7 @@
 #include "rules.h"
 #include "flowtable.h"
 #include "prove.h"
-#include "dns.h"
+#include "hello.h"
 #include "score.h"
 
 /* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
@@ -150,7 +150,7 @@ static __always_inline int decide(struct pkt *p)
 		born = !known && makes_flow(p);
 		if (saved)
 			goto admitted;
-		if (c->scoring && held(p, m->now)) {
+		if (unlikely(any_held(m->now)) && held(p, m->now)) {
 			drop = 1;
 			goto held;
 		}
@@ -300,6 +300,8 @@ int hedgerow_xdp(struct xdp_md *ctx)
 		return XDP_DROP;
 	if (unlikely(is_dns(p)))
 		dns_xdp(ctx, p);
+	if (unlikely(p->show))
+		hello_xdp(ctx, p);
 	if (unlikely(p->due) && ask(p))
 		bpf_tail_call(ctx, &scorers_xdp, p->due - 1);
 	return XDP_PASS;
@@ -384,6 +386,8 @@ int hedgerow_tcx(struct __sk_buff *skb)
 		return TCX_DROP;
 	if (unlikely(is_dns(p)))
 		dns_skb(skb, p);
+	if (unlikely(p->show))
+		hello_skb(skb, p);
 	if (unlikely(p->due) && ask(p))
 		bpf_tail_call(skb, &scorers_tcx, p->due - 1);
 	return TCX_NEXT;

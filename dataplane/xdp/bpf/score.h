@@ -57,7 +57,7 @@ struct {
 	__type(value, struct hold);
 } flow_holds SEC(".maps");
 
-/* When the last hold ends, in us of boot time: until then there may be some. */
+/* When the last hold ends, in ns of boot time: until then there may be some. */
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
 	__uint(max_entries, 1);
@@ -187,17 +187,26 @@ __noinline int ask(struct pkt *p)
 	return 1;
 }
 
+/* Whether any flow is held. */
+static __always_inline int any_held(__u64 now)
+{
+	__u32 zero = 0;
+	__u64 *until = bpf_map_lookup_elem(&holding, &zero);
+
+	return until && *until > now;
+}
+
 /* Whether p's flow is held, and p has to stop. */
 __noinline int held(struct pkt *p, __u64 now)
 {
 	__u32 zero = 0;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
 	struct scored *s = bpf_map_lookup_elem(&scored_now, &zero);
-	__u64 *until = bpf_map_lookup_elem(&holding, &zero), w;
 	struct flow_key k;
 	struct hold *h;
+	__u64 w;
 
-	if (!p || !c || !s || !until || *until <= now / 1000 || !c->scoring)
+	if (!p || !c || !s || !c->scoring)
 		return 0;
 	k = p->key;
 	h = bpf_map_lookup_elem(&flow_holds, &k);

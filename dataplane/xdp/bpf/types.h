@@ -181,7 +181,7 @@ struct config {
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
 	__u32 pair_rules, toward_rules, remedies, names;
 	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
-	__u32 most, pad;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
+	__u32 most, hellos;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
 	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 	__u32 scoring, spare;	/* scoring: the slot of the scorer plus one; 0: there is none */
 };
@@ -193,6 +193,7 @@ struct counters {
 	__u64 bad[N_BAD];
 	__u64 event_tat;
 	__u64 answer_tat, answers_lost;
+	__u64 hello_tat[2], hellos_lost;
 	__u64 tick;		/* the kernel's own, when seconds was read */
 	__u32 seconds, pad;	/* of boot time */
 };
@@ -212,6 +213,16 @@ struct dns_answer {
 	__u64 at;
 	__u32 size, pad;
 	__u8 message[DNS_MAX];
+};
+
+/* Payload that may hold a ClientHello, or a part of one; told apart by its size, too. */
+#define HELLO_MAX 2048
+struct hello_part {
+	struct flow_key key;
+	__u64 at;
+	__u32 seq, size;
+	__u8 first, pad[7];	/* first: of the flow's payload packets */
+	__u8 bytes[HELLO_MAX];
 };
 
 /* What a scorer looks at, in the order of Go's score.Vector. */
@@ -242,7 +253,7 @@ struct scored {
 	struct opinion by[SCORERS];
 	__u32 milestone, slot, act, host_b;	/* act: where the program goes on that acts */
 	__u64 due[8], done[8];
-	__u64 verdicts[64];	/* scorer, action and outcome: see verdict_at() */
+	__u64 verdicts[64];	/* at scorer << 5 | action << 3 | outcome */
 	__u64 dropped, tat;
 };
 
@@ -310,7 +321,7 @@ struct pkt {
 	__u8 proto, flags, ttl, from_b;
 	__u8 icmp_type, icmp_code, have, bad, hook, answer;
 	__u32 number;	/* that an answer carries */
-	__u8 can_answer, way, pad[2];
+	__u8 can_answer, way, show, pad;	/* show: see shows() */
 	struct match match;
 	struct spot spot;
 };

@@ -93,6 +93,26 @@ type KernelModel struct {
 	TookS      float64                           `json:"distillation_s"`
 	Report     distill.Report                    `json:"report"`
 	Milestones [score.Milestones]KernelMilestone `json:"milestones"`
+	Deciding   *KernelDeciding                   `json:"deciding,omitempty"` // the plane decides by it
+}
+
+// KernelDeciding is what the plane does by a scorer. Totals are the plane's.
+type KernelDeciding struct {
+	Hash      string    `json:"hash,omitempty"` // of the scorer that decides now
+	Version   uint32    `json:"version"`
+	Since     time.Time `json:"since,omitzero"` // of this process's
+	Why       string    `json:"why,omitempty"`  // a newer one is not there
+	Stale     bool      `json:"stale"`          // nothing acts: the daemon was away
+	CompileMS float64   `json:"compile_ms"`
+	LoadMS    float64   `json:"load_ms"`
+	SwapMS    float64   `json:"swap_ms"`
+	Reached   uint64    `json:"reached"` // milestones, and of them
+	Scored    uint64    `json:"scored"`
+	Suspended uint64    `json:"suspended"`
+	Spared    uint64    `json:"spared"`    // by the never-block list
+	Monitored uint64    `json:"monitored"` // would have been suspended
+	Held      int       `json:"held"`      // flows now
+	Dropped   uint64    `json:"dropped"`   // their packets
 }
 
 // KernelMilestone counts reports of one milestone since the scorer began.

@@ -12,9 +12,9 @@ import (
 // Rounds of shared models. The first carries what one site learnt; the others
 // object to what it would mistake for it in their own traffic, and that takes
 // another round to reach everybody. Between two, each site's gate needs fresh
-// traffic.
+// traffic. With each further round the objections weigh more.
 const (
-	rounds      = 5
+	rounds      = 3
 	maxRounds   = 7 // when the site that needs the model refused so far
 	betweenThem = 3 * time.Second
 )

@@ -117,6 +117,11 @@ func NewSeeker(share float64) *Seeker {
 	return s
 }
 
+// Stands says that a cause is still unusual after all that was judged.
+func (s *Seeker) Stands(cause string) bool {
+	return max(s.q.height(cause), s.q.height(cause+unproved)) >= s.q.limit/2
+}
+
 // Judge counts a flow that has ended, and says whether its cause has climbed to
 // the limit, with how many flows, by which part of the model.
 func (s *Seeker) Judge(f *event.Flow, j Judgement) (flows int, part string, reached bool) {

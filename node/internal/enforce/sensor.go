@@ -10,6 +10,11 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
+// telling is the p-value up to which a report may recall a confirmed behaviour.
+// The first packets of an attack look like anybody's; what lies near them and is
+// usual here is no variant of it.
+const telling = 0.01
+
 // Sensor turns what the plane reports into judgements: context, vector, score.
 // It is not safe for concurrent use. Judging a flow allocates nothing; only
 // Reasons does.
@@ -105,7 +110,7 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 		Judged: true, P: s.last.P,
 		Detector: s.last.By.String(), Model: s.decided.Hash(),
 	}
-	if _, ok := s.memory.Match(&s.vec); ok {
+	if _, ok := s.memory.Match(&s.vec); ok && j.P <= telling {
 		j.Detector, j.P, j.Recalled = learner.Recall.String(), min(j.P, s.decided.Floor()), true
 	}
 	return j, &s.vec

@@ -125,6 +125,14 @@ func (q *sequences) cause(name string) *sequence {
 	return c
 }
 
+// height is how far a cause has climbed.
+func (q *sequences) height(name string) float64 {
+	if c := q.causes[name]; c != nil {
+		return c.s
+	}
+	return 0
+}
+
 // budget sets the limit for a share of flows that may start a false climb.
 func (q *sequences) budget(share float64) {
 	q.limit = math.Min(math.Max(-math.Log(share)/root, minLimit), maxLimit)

@@ -53,6 +53,7 @@ func planeDescs() []figure[dataplane.Stats] {
 		{desc("untracked_packets_total", "Packets that no flow counted, for want of room in the table."), c, func(s s) float64 { return float64(s.FlowsUntracked) }},
 		{desc("lost_plane_events_total", "Events of the plane lost to a full ring or over budget."), c, func(s s) float64 { return float64(s.EventsLost) }},
 		{desc("lost_dns_answers_total", "DNS answers that were not shown to the site: ring full or over budget."), c, func(s s) float64 { return float64(s.AnswersLost) }},
+		{desc("lost_hellos_total", "Packets with what TLS clients say first that were not read: ring full or over budget."), c, func(s s) float64 { return float64(s.HellosLost) }},
 		{desc("flood_untracked_packets_total", "Packets that passed without a flow while the breaker was open."), c, func(s s) float64 { return float64(s.Flood.Untracked) }},
 		{desc("flood_breaker_dropped_packets_total", "Packets that the open breaker dropped, or in monitor mode would have."), c, func(s s) float64 { return float64(s.Flood.BreakerDropped) }},
 		{desc("flood_breaker_trips_total", "Times that the breaker opened."), c, func(s s) float64 { return float64(s.Flood.BreakerTrips) }},
