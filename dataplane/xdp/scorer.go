@@ -205,7 +205,8 @@ func (c *compiler) forest(f *score.Forest, start uint32) {
 
 // tree adds a leaf to the sum. The sign of a value less the next above the
 // threshold is the answer "not greater"; the answers, shifted to their places,
-// are the leaf's distance in bytes.
+// are the leaf's distance in bytes. They are added, not joined by "or", after
+// which older kernels (6.1) know no bounds any more.
 func (c *compiler) tree(t *score.Tree, at int16) {
 	for l := range int(t.Depth) {
 		r := asm.R1
@@ -219,7 +220,7 @@ func (c *compiler) tree(t *score.Tree, at int16) {
 			asm.And.Imm(r, 2<<l),
 		)
 		if l > 0 {
-			c.emit(asm.Or.Reg(asm.R0, r))
+			c.emit(asm.Add.Reg(asm.R0, r))
 		}
 	}
 	c.emit(

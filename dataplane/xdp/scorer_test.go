@@ -1,18 +1,23 @@
 package xdp
 
 import (
+	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"slices"
-	"strconv"
 	"testing"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score/scoretest"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 )
 
 // probe is a vector to be scored, as bpf/types.h has it.
@@ -33,7 +38,7 @@ type scorerRig struct {
 
 const rigSize = 20_000
 
-func newScorerRig(t *testing.T) *scorerRig {
+func newScorerRig(t testing.TB) *scorerRig {
 	t.Helper()
 	needKernel(t)
 	array := func(typ ebpf.MapType, size uintptr, n, flags uint32) *ebpf.Map {
@@ -91,7 +96,7 @@ func (r *scorerRig) frontCode() asm.Instructions {
 }
 
 // load compiles models and puts them behind the front.
-func (r *scorerRig) load(t *testing.T, models [2]*score.Scorer) {
+func (r *scorerRig) load(t testing.TB, models [2]*score.Scorer) {
 	t.Helper()
 	var hashes [2][32]byte
 	for i, m := range models {
@@ -117,7 +122,7 @@ func (r *scorerRig) load(t *testing.T, models [2]*score.Scorer) {
 }
 
 // run scores the first n probes.
-func (r *scorerRig) run(t *testing.T, n int) [][2]kernelOpinion {
+func (r *scorerRig) run(t testing.TB, n int) [][2]kernelOpinion {
 	t.Helper()
 	must(t, r.count.Put(uint32(0), uint64(0)))
 	ret, _, err := r.front.Benchmark(make([]byte, 64), n+1, nil)
@@ -128,12 +133,20 @@ func (r *scorerRig) run(t *testing.T, n int) [][2]kernelOpinion {
 	return r.out[1 : n+1]
 }
 
-// vectors is how many a test tries: the whole million on demand.
+// vectors is how many a test tries: a million on demand.
 func vectors() int {
-	if n, err := strconv.Atoi(os.Getenv("HEDGEROW_VECTORS")); err == nil {
-		return n
+	if os.Getenv("HEDGEROW_LONG") == "1" {
+		return 1_000_000
 	}
 	return rigSize
+}
+
+// put lays the probe of a vector.
+func (r *scorerRig) put(i int, v *score.Vector, at score.Milestone) {
+	for k, x := range v {
+		r.in[i].v[k] = int64(x)
+	}
+	r.in[i].milestone = uint64(at)
 }
 
 // TestScorersAgreeBitForBit: the program says what package score says, of any
@@ -157,16 +170,13 @@ func TestScorersAgreeBitForBit(t *testing.T) {
 		vs := make([]score.Vector, each)
 		for i := range vs {
 			vs[i] = scoretest.Vector(rng, scoretest.Either(rng, models))
-			for k, x := range vs[i] {
-				r.in[i].v[k] = int64(x)
-			}
-			r.in[i].milestone = uint64(rng.IntN(score.Milestones))
+			r.put(i, &vs[i], score.Milestone(rng.IntN(score.Milestones)))
 		}
 		r.compare(t, models, vs)
 	}
 }
 
-func (r *scorerRig) compare(t *testing.T, models [2]*score.Scorer, vs []score.Vector) {
+func (r *scorerRig) compare(t testing.TB, models [2]*score.Scorer, vs []score.Vector) {
 	t.Helper()
 	for i, got := range r.run(t, len(vs)) {
 		at, any := score.Milestone(r.in[i].milestone), false
@@ -205,10 +215,7 @@ func TestLargestScorersLoad(t *testing.T) {
 	vs := make([]score.Vector, 500)
 	for i := range vs {
 		vs[i] = scoretest.Vector(rng, models[i%2])
-		for k, x := range vs[i] {
-			r.in[i].v[k] = int64(x)
-		}
-		r.in[i].milestone = uint64(i % score.Milestones)
+		r.put(i, &vs[i], score.Milestone(i%score.Milestones))
 	}
 	r.compare(t, models, vs)
 }
@@ -221,10 +228,7 @@ func TestComparisonSeesOneLeaf(t *testing.T) {
 	s := scoretest.Random(rng, 1, 5, 2)
 	r.load(t, [2]*score.Scorer{s})
 	v := scoretest.Vector(rng, s)
-	for k, x := range v {
-		r.in[0].v[k] = int64(x)
-	}
-	r.in[0].milestone = 0
+	r.put(0, &v, 0)
 	b, err := s.MarshalBinary()
 	must(t, err)
 	other, err := score.Decode(slices.Clone(b))
@@ -235,4 +239,82 @@ func TestComparisonSeesOneLeaf(t *testing.T) {
 	if got := r.run(t, 1)[0][0].Score; got != s.Eval(0, &v) || got == other.Eval(0, &v) {
 		t.Errorf("the program says %d: expected %d, and not %d", got, s.Eval(0, &v), other.Eval(0, &v))
 	}
+}
+
+// realVectors are those of real flows at their milestones.
+func realVectors(t *testing.T, pattern string) (vs []score.Vector, at []score.Milestone) {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(planetest.RealData(t), pattern))
+	if err != nil || len(names) == 0 {
+		t.Fatalf("captures %s: %d, %v: expected some", pattern, len(names), err)
+	}
+	for _, name := range names {
+		p, err := softplane.Open(softplane.Options{})
+		must(t, err)
+		src := planetest.OpenCapture(t, name)
+		for len(vs) < rigSize {
+			frame, info, err := src.ReadPacketData()
+			if err != nil {
+				break // at its end, or where it was cut
+			}
+			p.Captured(softplane.LinkType(src.LinkType()), frame, info.Length, info.Timestamp)
+			p.Drain(func(e *dataplane.Event) {
+				v, m, ok := score.FromRecord(&e.Record)
+				if ok && e.Kind == dataplane.EventMilestone && len(vs) < rigSize {
+					vs, at = append(vs, v), append(at, m)
+				}
+			})
+		}
+		must(t, p.Close())
+	}
+	return vs, at
+}
+
+// TestScorersAgreeOnRealFlows: scorers whose questions are at the very values of
+// real flows, over all of them.
+func TestScorersAgreeOnRealFlows(t *testing.T) {
+	r := newScorerRig(t)
+	vs, at := realVectors(t, "pcap-ndpi-tests/pcap/[tw]*.pcap")
+	if len(vs) < 1000 {
+		t.Fatalf("%d vectors: expected more of real flows", len(vs))
+	}
+	rng := rand.New(rand.NewPCG(14, 14))
+	for range 3 {
+		s := scoretest.Random(rng, 5, 64, 6)
+		for i := range s.Forests {
+			for k := range s.Forests[i].Trees {
+				tree := &s.Forests[i].Trees[k]
+				for l := range tree.Depth {
+					tree.Threshold[l] = min(vs[rng.IntN(len(vs))][tree.Feature[l]], math.MaxInt32-1)
+				}
+			}
+		}
+		models := [2]*score.Scorer{s}
+		r.load(t, models)
+		for i := range vs {
+			r.put(i, &vs[i], at[i])
+		}
+		r.compare(t, models, vs)
+	}
+	t.Logf("%d vectors of real flows", len(vs))
+}
+
+// FuzzScorersAgree looks for a scorer and a vector of which the program says
+// something else than package score.
+func FuzzScorersAgree(f *testing.F) {
+	f.Add(uint64(1), byte(0), []byte{0xff, 0xff, 0xff, 0x7f})
+	f.Add(uint64(2), byte(4), []byte{0, 0, 0, 0x80})
+	f.Fuzz(func(t *testing.T, seed uint64, m byte, raw []byte) {
+		r := newScorerRig(t)
+		rng := rand.New(rand.NewPCG(seed, 0))
+		s := scoretest.Random(rng, 1+rng.IntN(5), rng.IntN(40), 0)
+		v, at := scoretest.Vector(rng, s), score.Milestone(m%score.Milestones)
+		for i := 0; i < score.Dim && 4*i+4 <= len(raw); i++ {
+			v[i] = int32(binary.LittleEndian.Uint32(raw[4*i:]))
+		}
+		models := [2]*score.Scorer{s}
+		r.load(t, models)
+		r.put(0, &v, at)
+		r.compare(t, models, []score.Vector{v})
+	})
 }

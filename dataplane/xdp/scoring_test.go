@@ -90,7 +90,7 @@ func TestFeaturesAreThoseOfTheReference(t *testing.T) {
 	rng := rand.New(rand.NewPCG(5, 6))
 	var done [64]uint64
 	seen := map[int]map[int64]bool{}
-	for range min(vectors(), 3000) {
+	for range min(vectors()/50, 5000) {
 		wild(rng, &table.slots[at].Flow)
 		chat(t, f, 7, 1)
 		var told []dataplane.Event
@@ -168,7 +168,7 @@ func TestSwapsLeaveNoMilestoneUnscored(t *testing.T) {
 			seen[v.Version]++
 		}))
 	}
-	for i := range swaps {
+	for i := 0; i < swaps || flows.Load() < 20 && !t.Failed(); i++ {
 		check(t, f.SetScoring(dataplane.Scoring{Active: models[(i+1)%2], Shadow: true}))
 		look()
 	}

@@ -123,7 +123,7 @@ static __always_inline void weigh_firsts(__s64 *v, struct flow *f, __u32 init_b)
 	for (__u32 i = 0; i < FIRST; i++) {
 		__s64 there = -(__s64)(i < n);
 
-		v[V_SIZE1 + i] = f->sizes[i] * turn & there;
+		v[V_SIZE1 + i] = (__s16)(f->sizes[i] * turn) & there;
 		v[V_GAP1 + i] = sat(f->gaps[i]) & there;
 	}
 }
