@@ -274,7 +274,7 @@ func realVectors(t *testing.T, pattern string) (vs []score.Vector, at []score.Mi
 // real flows, over all of them.
 func TestScorersAgreeOnRealFlows(t *testing.T) {
 	r := newScorerRig(t)
-	vs, at := realVectors(t, "pcap-ndpi-tests/pcap/[tw]*.pcap")
+	vs, at := realVectors(t, "pcap-ndpi-tests/pcap/[s-w]*.pcap")
 	if len(vs) < 1000 {
 		t.Fatalf("%d vectors: expected more of real flows", len(vs))
 	}

@@ -68,7 +68,7 @@ func wild(rng *rand.Rand, f *kernelFlow) {
 	f.D[1].Packets = f.Packets - f.D[0].Packets
 	for i := range 2 {
 		d := &f.D[i]
-		d.Last, f.R[i].First = when(), when()
+		d.Last, f.R[i].First, d.Validated = when(), when(), uint8(rng.IntN(2))
 		for _, p := range []*uint64{&d.Bytes, &d.Payload, &d.SizeSq, &d.GapSq} {
 			*p = []uint64{rng.Uint64(), 0, ^uint64(0) - rng.Uint64N(9), rng.Uint64() >> rng.IntN(64)}[rng.IntN(4)]
 		}

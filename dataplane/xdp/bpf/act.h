@@ -25,7 +25,7 @@ static __always_inline int picks(const struct scoring *k, const struct addr *hos
 /* Tells userspace what by says, and what came of it. f may be missing. */
 __noinline int tell_verdict(struct pkt *p, struct flow *f, __u32 what, __u64 until)
 {
-	__u32 zero = 0, by = what & 1;
+	__u32 zero = 0, by = what & 1, at;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
 	struct counters *n = bpf_map_lookup_elem(&totals, &zero);
 	struct scored *s = bpf_map_lookup_elem(&scored_now, &zero);
@@ -36,7 +36,9 @@ __noinline int tell_verdict(struct pkt *p, struct flow *f, __u32 what, __u64 unt
 		return 0;
 	KNOWN(by);
 	o = &s->by[by & 1];
-	s->verdicts[((by & 1) << 5 | (o->action & 3) << 3 | (what >> 8 & 7)) & 63]++;
+	at = (by & 1) << 5 | (o->action & 3) << 3 | (what >> 8 & 7);
+	KNOWN(at);
+	s->verdicts[at & 63]++;
 	v = over(&s->tat, c->event_rate, p->match.now) ? 0 : bpf_ringbuf_reserve(&events, sizeof(*v), 0);
 	if (!v) {
 		n->events_lost++;
