@@ -164,7 +164,7 @@ func (w *wire) model() (*Model, error) {
 	copy(m.self.inv[:], w.Inv)
 	for i, inv := range w.Inv {
 		if inv > 2/unseen {
-			m.self.seen |= 1 << uint(i)
+			m.self.seen.Add(i)
 		}
 	}
 	copy(m.self.trust[:], w.Trust)

@@ -84,6 +84,15 @@ func quantile(p []float64, level float64) float64 {
 	return s[int(level*float64(len(s)))]
 }
 
+// swap makes feature i known in the one of two that lacks it, and in it alone.
+func swap(a, b *feature.Mask, i int) {
+	if a.Has(i) {
+		a, b = b, a
+	}
+	a.Add(i)
+	b.Remove(i)
+}
+
 // Control: when each feature is shuffled among the normal vectors, they keep
 // every single feature's distribution and lose what belongs together. A model
 // of that must lose the attacks that are odd only as a whole.
@@ -97,9 +106,8 @@ func TestShuffledNormalTeachesLess(t *testing.T) {
 	for i := range feature.Dim {
 		rng.Shuffle(len(mixed), func(a, b int) {
 			mixed[a].X[i], mixed[b].X[i] = mixed[b].X[i], mixed[a].X[i]
-			if bit := uint64(1) << uint(i); (mixed[a].Has^mixed[b].Has)&bit != 0 {
-				mixed[a].Has ^= bit
-				mixed[b].Has ^= bit
+			if one, other := &mixed[a].Has, &mixed[b].Has; one.Has(i) != other.Has(i) {
+				swap(one, other, i)
 			}
 		})
 	}
@@ -209,7 +217,8 @@ func without(v feature.Vector, c []learner.Contribution, which []int) *feature.V
 			i := c[k].Feature
 			v.X[i] = feature.Scaled(i, c[k].Normal)
 			if !c[k].Usual {
-				v.X[i], v.Has = 0, v.Has&^(1<<uint(i))
+				v.X[i] = 0
+				v.Has.Remove(i)
 			}
 		}
 	}

@@ -71,7 +71,7 @@ func contribution(i int, v, base *feature.Vector, weight float64) Contribution {
 // nearest is the reference that is closest in this site's units.
 func (m *Model) nearest(v *feature.Vector, s *Scratch) *feature.Vector {
 	m.self.standard(&s.z, v)
-	at, _ := m.self.refs.nearest(&s.z, v.Has&m.self.seen)
+	at, _ := m.self.refs.nearest(&s.z, v.Has.And(m.self.seen))
 	return &m.self.refs.v[at]
 }
 
@@ -88,13 +88,13 @@ func (m *Model) walkSelf(share *[feature.Dim]float64, v, base *feature.Vector, s
 		}
 	}
 	s.z = to
-	scale := m.self.err(v.Has&m.self.seen, s) + least
+	scale := m.self.err(v.Has.And(m.self.seen), s) + least
 	for k := range pathSteps {
 		t := (float32(k) + 0.5) / pathSteps
 		for i := range s.z {
 			s.z[i] = from[i] + t*(to[i]-from[i])
 		}
-		m.self.err(v.Has&m.self.seen, s)
+		m.self.err(v.Has.And(m.self.seen), s)
 		for i := range up {
 			e, trust := s.e[i], m.self.trust[i]
 			up[i], grad[i] = 2*e*trust/(1+e*e*trust/elbow)*s.w[group[i]], 0
@@ -104,7 +104,7 @@ func (m *Model) walkSelf(share *[feature.Dim]float64, v, base *feature.Vector, s
 			share[i] += float64((grad[i]-up[i])*(to[i]-from[i])/pathSteps) / scale
 		}
 	}
-	q := asked(&to, v.Has&m.self.seen)
+	q := asked(&to, v.Has.And(m.self.seen))
 	d := float64(q.differ(&from, math.MaxFloat32)) + least
 	for i := range share {
 		share[i] += float64(q.share(i, &from)) / d

@@ -115,18 +115,20 @@ func (m *Memory) Nearest(v *feature.Vector) (family string, dist float64, ok boo
 }
 
 // gapBetween is the root mean square difference in the schema's scale. What is
-// known of one and not of the other differs by a half.
+// known of one and not of the other differs by a half. What the first schema had
+// not does so only where both know it: a behaviour that was confirmed under it, or
+// whose client's first message was missed, is the same behaviour.
 func gapBetween(a, b *feature.Vector) float64 {
-	both, one := a.Has&b.Has, a.Has^b.Has
+	both, one := a.Has.And(b.Has), a.Has.Xor(b.Has).And(feature.First())
 	var sum float64
 	n := 0
 	for i := range a.X {
 		switch {
-		case both>>uint(i)&1 == 1:
+		case both.Has(i):
 			d := float64(a.X[i] - b.X[i])
 			sum += d * d
 			n++
-		case one>>uint(i)&1 == 1:
+		case one.Has(i):
 			sum += 0.25
 			n++
 		}

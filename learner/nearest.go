@@ -15,9 +15,13 @@ const (
 	knee = 1
 	// The features before this one are the flow's own, the others its context's.
 	ownFeatures = feature.Dim - feature.ContextDim
+	// blockLen is how many of them are compared between two looks at the limit.
+	blockLen = 19
 	// maxPick bounds the vectors that references are picked from.
 	maxPick = 4096
 )
+
+var _ = [1]struct{}{}[ownFeatures%blockLen] // the blocks cover them, and nothing else
 
 // references are normal vectors of this site that cover its traffic: every
 // training vector is close to one. Distance to the nearest (Knorr and Ng 1998)
@@ -38,7 +42,7 @@ func pickReferences(p *selfPart, train []feature.Vector, rng *rand.Rand) referen
 	near := make([]float32, len(train))
 	for i := range train {
 		p.standard(&z[i], &train[i])
-		asks[i], near[i] = asked(&z[i], train[i].Has&p.seen), math.MaxFloat32
+		asks[i], near[i] = asked(&z[i], train[i].Has.And(p.seen)), math.MaxFloat32
 	}
 	var r references
 	for at := rng.IntN(len(train)); len(r.v) < maxRefs; {
@@ -60,7 +64,7 @@ func pickReferences(p *selfPart, train []feature.Vector, rng *rand.Rand) referen
 
 // nearest finds the reference that differs least from a vector given in this
 // site's units, and by how much.
-func (r *references) nearest(z *[feature.Dim]float32, has uint64) (at int, d float32) {
+func (r *references) nearest(z *[feature.Dim]float32, has feature.Mask) (at int, d float32) {
 	q := asked(z, has)
 	d = math.MaxFloat32
 	for i := range r.z {
@@ -94,11 +98,11 @@ var iEnded, iPackets = feature.Index("ended"), feature.Index("packets")
 // difference in each weighs, 0 where it is unknown.
 type query struct{ z, w [feature.Dim]float32 }
 
-func asked(z *[feature.Dim]float32, has uint64) query {
+func asked(z *[feature.Dim]float32, has feature.Mask) query {
 	q := query{z: *z}
 	w := weigh(has)
 	for i := range q.w {
-		if has>>uint(i)&1 == 1 {
+		if has.Has(i) {
 			q.w[i] = w[group[i]]
 		}
 	}
@@ -114,8 +118,8 @@ func (q *query) differ(ref *[feature.Dim]float32, limit float32) float32 {
 	for i := ownFeatures; i < feature.Dim; i++ { // few, and they weigh most
 		sum += q.w[i] * huber((q.z[i]-ref[i])*side[i])
 	}
-	for block := 0; block < ownFeatures && sum <= limit; block += 13 {
-		for i := block; i < block+13; i++ {
+	for block := 0; block < ownFeatures && sum <= limit; block += blockLen {
+		for i := block; i < block+blockLen; i++ {
 			d := q.z[i] - ref[i]
 			if d < 0 {
 				d = -d
@@ -148,8 +152,8 @@ func huber(d float32) float32 {
 }
 
 // weigh gives what one feature of each group weighs when those in has are known.
-func weigh(has uint64) (w [2]float32) {
-	n := [2]float32{float32(ones(has &^ contextMask)), float32(ones(has & contextMask))}
+func weigh(has feature.Mask) (w [2]float32) {
+	n := [2]float32{float32(has.Without(contextMask).Len()), float32(has.And(contextMask).Len())}
 	return [2]float32{1 / max(n[0], 1), 1 / max(n[1], 1)}
 }
 

@@ -23,7 +23,7 @@ func someVectors(n int, rng *rand.Rand) []feature.Vector {
 		*v = kinds[int(math.Pow(rng.Float64(), 4)*float64(len(kinds)))]
 		for i := range v.X {
 			if v.X[i] += 0.02 * float32(rng.NormFloat64()); rng.IntN(20) > 0 {
-				v.Has |= 1 << uint(i)
+				v.Has.Add(i)
 			} else {
 				v.X[i] = 0
 			}
@@ -47,7 +47,7 @@ func TestReferencesCoverTheTraining(t *testing.T) {
 	closest := float32(math.MaxFloat32)
 	for k := 1; k < len(r.z); k++ {
 		earlier := references{v: r.v[:k], z: r.z[:k]}
-		if _, d := earlier.nearest(&r.z[k], r.v[k].Has&p.seen); d < closest {
+		if _, d := earlier.nearest(&r.z[k], r.v[k].Has.And(p.seen)); d < closest {
 			closest = d
 		}
 	}
@@ -55,7 +55,7 @@ func TestReferencesCoverTheTraining(t *testing.T) {
 	var z [feature.Dim]float32
 	for i := range train {
 		p.standard(&z, &train[i])
-		_, d := r.nearest(&z, train[i].Has&p.seen)
+		_, d := r.nearest(&z, train[i].Has.And(p.seen))
 		farthest = max(farthest, d)
 	}
 	t.Logf("no reference is nearer than %.3g to those before it, no training vector farther than %.3g from one", closest, farthest)

@@ -210,7 +210,8 @@ func (r *Reservoir) remove(bad func(*held) bool) int {
 
 const (
 	reservoirVersion = 1
-	entrySize        = 32 + feature.EncodedSize
+	entryHead        = 32
+	entrySize        = entryHead + feature.EncodedSize
 )
 
 // MarshalBinary encodes the contents; the options are the reader's.
@@ -241,8 +242,12 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 	}
 	added, n := binary.LittleEndian.Uint64(b[1:]), int(binary.LittleEndian.Uint32(b[9:]))
 	b = b[13:]
-	if n > 1<<16 || len(b) != n*entrySize {
-		return fmt.Errorf("decode reservoir: %d bytes for %d entries: expected %d", len(b), n, n*entrySize)
+	size := entrySize
+	if len(b) > entryHead {
+		size = entryHead + feature.Size(b[entryHead:])
+	}
+	if n > 1<<16 || len(b) != n*size {
+		return fmt.Errorf("decode reservoir: %d bytes for %d entries: expected %d", len(b), n, n*size)
 	}
 	next, err := NewReservoir(r.o)
 	if err != nil {
@@ -251,12 +256,12 @@ func (r *Reservoir) UnmarshalBinary(b []byte) error {
 	next.added = added
 	for i := range n {
 		var e held
-		part := b[i*entrySize : (i+1)*entrySize]
+		part := b[i*size : (i+1)*size]
 		e.at = int64(binary.LittleEndian.Uint64(part))
 		e.host = binary.LittleEndian.Uint64(part[8:])
 		e.peer = binary.LittleEndian.Uint64(part[16:])
 		e.service = binary.LittleEndian.Uint64(part[24:])
-		if err := e.v.UnmarshalBinary(part[32:]); err != nil {
+		if err := e.v.UnmarshalBinary(part[entryHead:]); err != nil {
 			return fmt.Errorf("decode reservoir: entry %d: %w", i, err)
 		}
 		none := held{host: ^e.host, peer: ^e.peer, service: ^e.service}

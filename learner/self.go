@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math"
-	"math/bits"
 	"math/rand/v2"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/calibrate"
@@ -44,7 +43,7 @@ type selfPart struct {
 	refs  references
 	scale *calibrate.Scale
 	// seen are the features that training had; of others it knows nothing.
-	seen uint64
+	seen feature.Mask
 	// wholes says that training had whole flows only, as logs tell them.
 	wholes bool
 }
@@ -53,7 +52,7 @@ type selfPart struct {
 func (p *selfPart) standard(z *[feature.Dim]float32, v *feature.Vector) {
 	for i, x := range v.X {
 		z[i] = 0
-		if v.Known(i) && p.seen>>uint(i)&1 == 1 {
+		if v.Known(i) && p.seen.Has(i) {
 			z[i] = min(max((x-p.mean[i])*p.inv[i], -clipZ), clipZ)
 		}
 	}
@@ -64,7 +63,7 @@ func (p *selfPart) standard(z *[feature.Dim]float32, v *feature.Vector) {
 // The first knows the shape of normal, the second its combinations.
 func (p *selfPart) raw(v *feature.Vector, s *Scratch) float64 {
 	p.standard(&s.z, v)
-	has := v.Has & p.seen
+	has := v.Has.And(p.seen)
 	_, d := p.refs.nearest(&s.z, has)
 	return math.Log(p.err(has, s)+least) + 0.5*math.Log(float64(d)+least)
 }
@@ -76,13 +75,13 @@ func soften(e float32) float64 { return elbow * math.Log1p(float64(e)/elbow) }
 // err is the error of s.z: the mean over the flow's own features plus the mean
 // over those of its context, so that the few are not outvoted by the many. It
 // leaves the errors that counted in s.e and the groups' weights in s.w.
-func (p *selfPart) err(has uint64, s *Scratch) float64 {
+func (p *selfPart) err(has feature.Mask, s *Scratch) float64 {
 	out := p.net.Forward(s.z[:], s.self)
 	s.w = weigh(has)
 	var sum [2]float64
 	for i, y := range out {
 		s.e[i] = 0
-		if has>>uint(i)&1 == 0 {
+		if !has.Has(i) {
 			continue
 		}
 		if e := y - s.z[i]; e*side[i] <= 0 { // e is negative when the value is above the expected
@@ -105,16 +104,14 @@ var side, group = func() (side [feature.Dim]float32, group [feature.Dim]uint8) {
 }()
 
 // contextMask has the bits of the features that tell of the surroundings.
-var contextMask = func() (m uint64) {
+var contextMask = func() (m feature.Mask) {
 	for i := range feature.Dim {
 		if feature.IsContext(i) {
-			m |= 1 << uint(i)
+			m.Add(i)
 		}
 	}
 	return m
 }()
-
-func ones(x uint64) int { return bits.OnesCount64(x) }
 
 // trainSelf fits the self part on the older normals and calibrates it on the newer.
 func trainSelf(ctx context.Context, cfg Config, train, held []feature.Vector) (selfPart, error) {
@@ -151,7 +148,7 @@ func (p *selfPart) fitScale(train []feature.Vector) {
 		}
 		mean, sd := 0.0, minSpread
 		if n >= minSeen {
-			p.seen |= 1 << uint(i)
+			p.seen.Add(i)
 		} else {
 			sd = unseen
 		}
@@ -172,7 +169,7 @@ func (p *selfPart) fitTrust(train []feature.Vector) {
 	s := NewScratch()
 	for j := range train {
 		p.standard(&s.z, &train[j])
-		p.err(train[j].Has&p.seen, s)
+		p.err(train[j].Has.And(p.seen), s)
 		for i, e := range s.e {
 			if train[j].Known(i) {
 				n[i]++

@@ -154,7 +154,7 @@ func (b *attackBatch) near(x []float32, v *feature.Vector) {
 	n := *v
 	if b.rng.IntN(2) == 0 {
 		around := &b.normal[b.rng.IntN(len(b.normal))]
-		n.Has = n.Has&^contextMask | around.Has&contextMask
+		n.Has = n.Has.Without(contextMask).Or(around.Has.And(contextMask))
 		for i := range n.X {
 			if feature.IsContext(i) {
 				n.X[i] = around.X[i]

@@ -156,6 +156,37 @@ func TestMemoryMatchesVariantsAndNoNormal(t *testing.T) {
 	}
 }
 
+// What was confirmed under the first schema is known again in a flow of which
+// the present one tells more; of another flow, what is told more counts.
+func TestMemoryOfTheFirstSchema(t *testing.T) {
+	d := someDay(t)
+	now := vectors(d.after, "scan")[0]
+	old := now
+	for i := range now.X {
+		if !feature.First().Has(i) {
+			old.X[i] = 0
+			old.Has.Remove(i)
+			now.X[i] = 0.9
+			now.Has.Add(i)
+		}
+	}
+	m := learner.NewMemory(d.normal)
+	m.Add(&old, "scan")
+	if _, ok := m.Match(&now); !ok {
+		t.Error("a behaviour of the first schema is not known again")
+	}
+	m.Forget("scan")
+	m.Add(&now, "scan")
+	for i := range now.X {
+		if !feature.First().Has(i) {
+			now.X[i] = 0
+		}
+	}
+	if dist, ok := m.Match(&now); ok {
+		t.Errorf("another client is the same behaviour, %.2f of the way", dist)
+	}
+}
+
 func TestReservoirKeepsShares(t *testing.T) {
 	o := learner.ReservoirOptions{Size: 100, Seed: 1}
 	r, err := learner.NewReservoir(o)
@@ -169,7 +200,7 @@ func TestReservoirKeepsShares(t *testing.T) {
 			if i%2 == 0 {
 				host, peer = 99, 77 // one pair is loud
 			}
-			v := feature.Vector{Has: 1}
+			v := feature.Vector{Has: feature.Mask{1}}
 			v.X[0] = float32(i) / 2000
 			r.Add(at.Add(time.Duration(i)*time.Second), &v, host, peer, uint64(i%3))
 		}

@@ -46,7 +46,7 @@ func (l *learning) offer(now time.Time, ev *dataplane.Event, v *feature.Vector, 
 	r := &ev.Record
 	it := quality.Item{
 		At: time.Unix(0, r.Last), Seen: now, Key: reportKey(r, ev.Kind), V: *v,
-		Final: ev.Kind == dataplane.EventEnd, Blind: ^feature.Given(r.Lacks),
+		Final: ev.Kind == dataplane.EventEnd, Blind: feature.All().Without(feature.Given(r.Lacks)),
 	}
 	it.Host, it.Peer, it.Service = ownersOf(r, peer)
 	l.fit.open.Add(now, &it)

@@ -156,12 +156,12 @@ func TestModelsFindThePast(t *testing.T) {
 	for i := range 40 {
 		for range 20 {
 			v := x.ordinary()
-			v.Has |= 1 << familiar
+			v.Has.Add(familiar)
 			x.past(1, fmt.Sprintf("198.51.100.%d", i+1), true, &v)
 		}
 	}
-	odd := feature.Vector{Has: 1<<24 - 1}
-	odd.Has |= 1 << familiar
+	odd := feature.Vector{Has: feature.Mask{1<<24 - 1}}
+	odd.Has.Add(familiar)
 	for i := range 24 {
 		odd.X[i] = float32(i%2)*1.6 - 0.8
 	}

@@ -473,7 +473,7 @@ func decodeAttacks(b []byte) ([]labelled, error) {
 		var x labelled
 		x.Weight = float32(d.uvarint(1_000_000)) / 1000
 		x.Family, x.incident = d.str(256), d.str(256)
-		raw := d.take(feature.EncodedSize)
+		raw := d.take(max(1, feature.Size(d.b)))
 		if d.err != nil {
 			return nil, d.err
 		}

@@ -547,15 +547,20 @@ func (l *learning) loadKnown() error {
 }
 
 func decodeKnown(b []byte) (known, forgiven []feature.Vector, err error) {
-	if len(b) < 2 || (len(b)-2)%feature.EncodedSize != 0 || len(b) > 2+(maxKnown+maxForgiven)*feature.EncodedSize {
-		return nil, nil, fmt.Errorf("known-normal canaries: %d bytes: expected 2 and at most %d vectors", len(b), maxKnown+maxForgiven)
+	if len(b) < 2 {
+		return nil, nil, errors.New("known-normal canaries: cut short")
 	}
-	n, all := int(b[0])<<8|int(b[1]), make([]feature.Vector, (len(b)-2)/feature.EncodedSize)
+	n, size := int(b[0])<<8|int(b[1]), max(1, feature.Size(b[2:]))
+	b = b[2:]
+	if len(b)%size != 0 || len(b) > (maxKnown+maxForgiven)*size {
+		return nil, nil, fmt.Errorf("known-normal canaries: %d bytes: expected at most %d vectors", len(b), maxKnown+maxForgiven)
+	}
+	all := make([]feature.Vector, len(b)/size)
 	if n > len(all) || n > maxKnown {
 		return nil, nil, fmt.Errorf("known-normal canaries: %d frozen ones: expected at most %d", n, min(len(all), maxKnown))
 	}
 	for i := range all {
-		if err := all[i].UnmarshalBinary(b[2+i*feature.EncodedSize : 2+(i+1)*feature.EncodedSize]); err != nil {
+		if err := all[i].UnmarshalBinary(b[i*size : (i+1)*size]); err != nil {
 			return nil, nil, fmt.Errorf("known-normal canaries: %d: %w", i, err)
 		}
 	}

@@ -67,7 +67,7 @@ func (x *learned) restart() {
 
 // ordinary is a vector of a made kind of traffic.
 func (x *learned) ordinary() feature.Vector {
-	v := feature.Vector{Has: 1<<24 - 1}
+	v := feature.Vector{Has: feature.Mask{1<<24 - 1}}
 	kind := float32(x.rng.IntN(3)) * 0.2
 	for i := range 24 {
 		v.X[i] = 0.2 + kind + 0.05*float32(x.rng.NormFloat64())
@@ -222,7 +222,7 @@ func TestModelsAreCompared(t *testing.T) {
 		b, _ := v.MarshalBinary()
 		flows = append(flows, store.Flow{Flow: event.Flow{Proto: "tcp", Src: "10.0.0.5", Dst: "198.51.100.7"}, Vector: b})
 	}
-	odd := feature.Vector{Has: 1<<24 - 1}
+	odd := feature.Vector{Has: feature.Mask{1<<24 - 1}}
 	for i := range 24 {
 		odd.X[i] = float32(i%2) - 0.5
 	}
@@ -249,7 +249,7 @@ func TestModelsAreCompared(t *testing.T) {
 }
 
 func FuzzKnownNormal(f *testing.F) {
-	v := feature.Vector{Has: 1}
+	v := feature.Vector{Has: feature.Mask{1}}
 	b, _ := v.MarshalBinary()
 	f.Add(append([]byte{0, 1}, b...))
 	f.Add([]byte{0, 0})

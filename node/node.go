@@ -276,6 +276,11 @@ func (n *Node) restore() error {
 	if err := n.watchNames(); err != nil {
 		return fmt.Errorf("node: plane: %v", err)
 	}
+	if p, ok := n.o.Plane.(dataplane.Hellos); ok {
+		if err := p.WatchHellos(n.o.Learner.Enabled); err != nil {
+			return fmt.Errorf("node: plane: %v", err)
+		}
+	}
 	return nil
 }
 

@@ -118,12 +118,12 @@ func TestPupilDecides(t *testing.T) {
 	rng := rand.New(rand.NewPCG(2, 2))
 	x.mu.Lock()
 	for i := range uint64(1500) {
-		x.pupil.look(x.now(), report(i, false, rng), enforce.Judgement{Judged: true, P: rng.Float64()}, "")
+		x.pupil.look(x.Node.now(), report(i, false, rng), enforce.Judgement{Judged: true, P: rng.Float64()}, "")
 	}
 	for i := range uint64(12) {
-		x.pupil.look(x.now(), report(5000+i, true, rng), enforce.Judgement{Judged: true, P: 0.001}, "i1")
+		x.pupil.look(x.Node.now(), report(5000+i, true, rng), enforce.Judgement{Judged: true, P: 0.001}, "i1")
 	}
-	x.pupil.label(x.now(), &enforce.Label{Incident: "i1", Attack: true, Weight: 1})
+	x.pupil.label(x.Node.now(), &enforce.Label{Incident: "i1", Attack: true, Weight: 1})
 	x.mu.Unlock()
 	x.see(1500)
 	x.train()

@@ -177,7 +177,7 @@ func (n *Node) recent(ctx context.Context) ([]store.Flow, error) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}
-		if len(f.Vector) != feature.EncodedSize || f.Vector[0] != feature.Version {
+		if n := feature.Size(f.Vector); n == 0 || n != len(f.Vector) {
 			continue
 		}
 		f.Vector = append([]byte(nil), f.Vector...)

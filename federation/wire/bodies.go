@@ -81,6 +81,8 @@ func encodePayload(p Payload) ([]byte, error) {
 		return canon.Marshal(listBody{p.Round, p.View, p.Base[:], hs})
 	case *State:
 		return canon.Marshal(stateBody{p.Round, p.View, p.Hash[:]})
+	case *Commit, *Set, *SetVote, *Reveal, *Proposal, *Vote, *Wish:
+		return canon.Marshal(p)
 	}
 	return nil, Refuse(BadKind, "%T", p)
 }

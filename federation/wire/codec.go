@@ -181,7 +181,7 @@ func newBody(k Kind) body {
 	case KindState:
 		return new(stateBody)
 	}
-	return nil
+	return councilBody(k)
 }
 
 func decodePayload(k Kind, b []byte) (Payload, error) {

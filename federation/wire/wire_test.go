@@ -46,6 +46,13 @@ func payloads(k *identity.Key) []Payload {
 		&Delta{Round: 3, Base: Hash{1}, Schema: "s/1", Examples: 5, Params: []float32{0, -1.5, 3e-40}},
 		&List{Round: 4, View: 9, Base: Hash{1}, Deltas: []Hash{{1}, {2}}},
 		&State{Round: 0, Hash: Hash{5}},
+		&Commit{Round: 1, Parent: Hash{1}, Commit: Hash{2}, Sig: Sig{3}},
+		&Set{Round: 1, Parent: Hash{1}, Commits: []OrgHash{{Org: 0, Hash: Hash{1}}, {Org: 63, Hash: Hash{2}}}},
+		&SetVote{Round: 1, Set: Hash{1}, Sig: Sig{1}},
+		&Reveal{Round: 1, Parent: Hash{1}, Delta: Hash{2}, Salt: [16]byte{9}},
+		&Proposal{Block: block(k), Sig: Sig{4}},
+		&Vote{Round: 1, Block: Hash{1}, Sig: Sig{2}},
+		&Wish{Round: 9, High: 7, Height: 5, Hash: Hash{1}},
 	}
 }
 

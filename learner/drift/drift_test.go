@@ -11,16 +11,22 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 )
 
+// without makes a feature absent.
+func without(v *feature.Vector, i int) {
+	v.X[i] = 0
+	v.Has.Remove(i)
+}
+
 // traffic draws vectors of six features; move shifts the third for some hosts.
 func traffic(rng *rand.Rand, n int, move func(host uint64, v *feature.Vector)) (vs []feature.Vector, hosts []uint64) {
 	for range n {
-		v := feature.Vector{Has: 1<<6 - 1}
+		v := feature.Vector{Has: feature.Mask{1<<6 - 1}}
 		for i := range 6 {
 			v.X[i] = float32(min(max(0.4+0.1*rng.NormFloat64(), 0), 1))
 		}
 		host := uint64(rng.IntN(12))
 		if rng.IntN(3) == 0 {
-			v.X[5], v.Has = 0, v.Has&^(1<<5)
+			without(&v, 5)
 		}
 		move(host, &v)
 		vs, hosts = append(vs, v), append(hosts, host)
@@ -51,7 +57,7 @@ func TestInputsDriftWithTheirCause(t *testing.T) {
 	}{
 		"shifted": {func(_ uint64, v *feature.Vector) { v.X[2] = min(v.X[2]+0.15, 1) }, 2, -1, "is mostly about"},
 		"by one":  {func(h uint64, v *feature.Vector) { v.X[2] = map[bool]float32{true: 0.95, false: v.X[2]}[h < 4] }, 2, -1, "index"},
-		"absent":  {func(_ uint64, v *feature.Vector) { v.X[5], v.Has = 0, v.Has&^(1<<5) }, 5, -1, "is absent in 100 % of reports, it was in 3"},
+		"absent":  {func(_ uint64, v *feature.Vector) { without(v, 5) }, 5, -1, "is absent in 100 % of reports, it was in 3"},
 	} {
 		d := drift.New(drift.Options{Window: 1000})
 		d.Reference(vs, 300)

@@ -81,7 +81,10 @@ type service struct {
 }
 
 // known is how much of a flow was counted already.
-type known struct{ out uint64 }
+type known struct {
+	out              uint64
+	client, protocol bool
+}
 
 // Context remembers, in bounded memory, what a flow's surroundings did. It is
 // for one goroutine. Records must come in about the order of their times;
@@ -129,6 +132,8 @@ type keys struct {
 	init, resp, port             uint64
 	pair, service                uint64
 	novelPort, novelPeer, novelS uint64
+	// Of what is only known after some packets; 0 until then.
+	client, clientHere, protocol uint64
 }
 
 func (c *Context) addr(a netip.Addr) uint64 {
@@ -156,6 +161,13 @@ func (c *Context) keys(r *flow.Record) keys {
 	k.novelPort = mix(inside ^ mix(k.port+role))
 	k.novelPeer = mix(peer + 0x2545f491)
 	k.novelS = mix(k.resp ^ mix(k.port+0x7f4a7c15))
+	if h := r.Hello; h != nil && h.Print != 0 {
+		k.client = nonzero(mix(inside ^ mix(h.Print+role)))
+		k.clientHere = nonzero(mix(h.Print + 0x6a09e667 + role))
+	}
+	if r.Key.Proto == flow.TCP && spoke(r) {
+		k.protocol = nonzero(mix(inside ^ mix(k.port+0x3c6ef372+role+uint64(r.Hint)<<8)))
+	}
 	k.init = nonzero(k.init)
 	return k
 }
@@ -197,6 +209,7 @@ func (c *Context) Update(r *flow.Record, final bool) {
 			c.familiar.fresh.add(k.novelS)
 		}
 	}
+	c.meet(r, &k, seen)
 	if out := r.Dir[0].Payload; out > seen.out {
 		ct.out.add(epoch, float64(out-seen.out))
 		seen.out = out
@@ -209,6 +222,19 @@ func (c *Context) Update(r *flow.Record, final bool) {
 	}
 	if r.Lacks&needs[iPairAlike] == 0 && short(r) {
 		sv.end(math.Log(float64(r.Dir[0].Payload) + float64(r.Dir[1].Payload)))
+	}
+}
+
+// meet counts once what a flow shows of its client and protocol, when it does.
+func (c *Context) meet(r *flow.Record, k *keys, seen *known) {
+	if k.client != 0 && !seen.client {
+		seen.client = true
+		c.familiar.fresh.add(k.client)
+		c.familiar.fresh.add(k.clientHere)
+	}
+	if k.protocol != 0 && !seen.protocol && r.Lacks&needs[iNovelProtocol] == 0 {
+		seen.protocol = true
+		c.familiar.fresh.add(k.protocol)
 	}
 }
 
@@ -269,6 +295,13 @@ func (c *Context) Vector(dst *Vector, r *flow.Record) {
 		dst.set(iStrangerOut, Natural(iPeerOut, dst.X[iPeerOut])/(1+met))
 		dst.set(iStrangerFlows, Natural(iPairFlows, dst.X[iPairFlows])/(1+met))
 		dst.set(iNovelService, c.familiar.settled.get(k.novelS))
+		if k.client != 0 {
+			dst.set(iNovelClient, c.familiar.settled.get(k.client))
+			dst.set(iNovelClientHere, c.familiar.settled.get(k.clientHere))
+		}
+		if k.protocol != 0 {
+			dst.set(iNovelProtocol, c.familiar.settled.get(k.protocol))
+		}
 	}
 	dst.withhold(r.Lacks)
 }

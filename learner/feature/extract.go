@@ -2,6 +2,7 @@ package feature
 
 import (
 	"math"
+	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
@@ -18,6 +19,7 @@ func FromRecord(dst *Vector, r *flow.Record) {
 	firsts(dst, r)
 	handshake(dst, r)
 	kind(dst, r)
+	greeting(dst, r.Hello)
 	dst.withhold(r.Lacks)
 }
 
@@ -127,6 +129,39 @@ func kind(v *Vector, r *flow.Record) {
 	if r.Dir[0].Packets > 0 {
 		v.set(iTTL, hops(r.Dir[0].TTL))
 	}
+}
+
+// greeting fills what a TLS client said as the flow began, as far as that is known.
+func greeting(v *Vector, h *flow.Hello) {
+	if h == nil {
+		return
+	}
+	if h.Told&flow.ToldName != 0 {
+		v.setFlag(iSNI, h.Named)
+	}
+	if h.Told&flow.ToldALPN != 0 {
+		v.setFlag(iALPN, h.Protocol != "")
+		v.setFlag(iALPNWeb, web(h.Protocol))
+	}
+	if h.Told&flow.ToldVersion != 0 {
+		v.set(iTLSVersion, float64(h.Version)-flow.SSL30)
+	}
+	if h.Told&flow.ToldCounts != 0 {
+		v.set(iCiphers, float64(h.Ciphers))
+		v.set(iExtensions, float64(h.Extensions))
+	}
+	if h.Told&flow.ToldECH != 0 {
+		v.setFlag(iECH, h.ECH)
+	}
+}
+
+// web says that an application protocol is a form of HTTP.
+func web(alpn string) bool {
+	switch alpn {
+	case "http/1.0", "http/1.1", "h2", "h3":
+		return true
+	}
+	return strings.HasPrefix(alpn, "h3-") // drafts
 }
 
 // spoke says that the flow carried payload. A source that gives the hint but no

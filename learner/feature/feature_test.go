@@ -159,7 +159,7 @@ func TestClockMayJump(t *testing.T) {
 }
 
 func FuzzVector(f *testing.F) {
-	v := Vector{Has: 3}
+	v := Vector{Has: Mask{3}}
 	v.X[0] = 0.5
 	b, err := v.MarshalBinary()
 	if err != nil {

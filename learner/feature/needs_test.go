@@ -47,7 +47,8 @@ var groups = map[flow.Lack]func(r *flow.Record, rng *rand.Rand){
 	},
 	flow.LackHint: func(r *flow.Record, rng *rand.Rand) { r.Hint = flow.Hint(rng.IntN(4)) },
 	flow.LackHello: func(r *flow.Record, rng *rand.Rand) {
-		r.Hello = &flow.Hello{Told: flow.ToldAll, Named: rng.IntN(2) == 0, Ciphers: uint16(rng.IntN(90)), Print: 1 + rng.Uint64N(3)}
+		r.Hello = &flow.Hello{Told: flow.ToldAll, Named: rng.IntN(2) == 0, ECH: rng.IntN(2) == 0, Version: uint16(flow.SSL30 + rng.IntN(5)),
+			Ciphers: uint16(rng.IntN(90)), Extensions: uint16(rng.IntN(40)), Print: 1 + rng.Uint64N(3), Protocol: []string{"", "h2", "imap"}[rng.IntN(3)]}
 	},
 	flow.LackFlags: func(r *flow.Record, rng *rand.Rand) {
 		both(r, func(d *flow.Dir) { d.FIN, d.RST = uint16(rng.IntN(2)), uint16(rng.IntN(2)) })

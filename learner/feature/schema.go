@@ -1,18 +1,19 @@
 package feature
 
 import (
-	"encoding/binary"
 	"fmt"
 	"math"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 )
 
-// Version of the schema. It grows when a feature changes its place, meaning or scale.
-const Version = 1
+// Version of the schema. It grows when a feature changes its place, meaning or
+// scale. 2 added what TLS clients say, and how well the client and the protocol
+// are known.
+const Version = 2
 
 // Dim is the number of features.
-const Dim = 64
+const Dim = 74
 
 // ContextDim is how many of them tell of a flow's context; they come last.
 const ContextDim = Dim - iHostFlows
@@ -21,8 +22,8 @@ const ContextDim = Dim - iHostFlows
 type Vector struct {
 	// X holds every feature in its fixed scale; an absent one is 0.
 	X [Dim]float32
-	// Has has bit i set when feature i is known.
-	Has uint64
+	// Has are the features that are known.
+	Has Mask
 }
 
 // Feature describes one number of the schema.
@@ -89,6 +90,13 @@ const (
 	iPortLow
 	iPortHigh
 	iEnded
+	iSNI
+	iALPN
+	iALPNWeb
+	iTLSVersion
+	iCiphers
+	iExtensions
+	iECH
 	iHostFlows
 	iHostPeers
 	iHostPorts
@@ -103,6 +111,9 @@ const (
 	iNovelPort
 	iNovelPeer
 	iNovelService
+	iNovelClient
+	iNovelClientHere
+	iNovelProtocol
 	count
 )
 
@@ -128,6 +139,7 @@ const (
 	perSecond
 	seconds
 	percent
+	version
 )
 
 type spec struct {
@@ -173,7 +185,8 @@ func Index(name string) int {
 // than usual is no cause for alarm.
 func Suspect(i int) int {
 	switch i {
-	case iHostFlows, iHostPeers, iHostPorts, iHostFailed, iPairFlows, iPeerOut, iStrangerOut, iStrangerFlows, iNovelPort, iNovelPeer, iNovelService:
+	case iHostFlows, iHostPeers, iHostPorts, iHostFailed, iPairFlows, iPeerOut, iStrangerOut, iStrangerFlows, iNovelPort, iNovelPeer, iNovelService,
+		iNovelClient, iNovelClientHere, iNovelProtocol:
 		return 1
 	case iPairAlike, iContactDev, iContactGap:
 		return -1
@@ -188,7 +201,7 @@ func IsContext(i int) bool { return i >= iHostFlows && i < Dim }
 func IsFlag(i int) bool { return i >= 0 && i < Dim && specs[i].scale == flag }
 
 // Known says whether feature i of the vector is present.
-func (v *Vector) Known(i int) bool { return v.Has>>uint(i)&1 == 1 }
+func (v *Vector) Known(i int) bool { return v.Has.Has(i) }
 
 // Value is feature i in its natural unit, by inverting its scale; NaN when absent.
 func (v *Vector) Value(i int) float64 {
@@ -201,7 +214,7 @@ func (v *Vector) Value(i int) float64 {
 // set stores a natural value and marks it present.
 func (v *Vector) set(i int, natural float64) {
 	v.X[i] = Scaled(i, natural)
-	v.Has |= 1 << uint(i)
+	v.Has.Add(i)
 }
 
 // setFlag stores a truth.
@@ -209,7 +222,7 @@ func (v *Vector) setFlag(i int, b bool) {
 	if b {
 		v.X[i] = 1
 	}
-	v.Has |= 1 << uint(i)
+	v.Has.Add(i)
 }
 
 // Scaled brings a natural value of feature i into its fixed scale. A value
@@ -258,43 +271,5 @@ func (v *Vector) Valid() error {
 			return fmt.Errorf("feature %s: absent but not 0", specs[i].Name)
 		}
 	}
-	return nil
-}
-
-// EncodedSize is the length of an encoded vector in bytes.
-const EncodedSize = 1 + 8 + 4*Dim
-
-// AppendBinary appends the vector's encoding: the schema version, the mask and
-// the numbers, little endian, EncodedSize bytes in all. It never fails.
-func (v *Vector) AppendBinary(b []byte) ([]byte, error) {
-	b = append(b, Version)
-	b = binary.LittleEndian.AppendUint64(b, v.Has)
-	for _, x := range v.X {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
-	}
-	return b, nil
-}
-
-// MarshalBinary encodes the vector; see AppendBinary.
-func (v *Vector) MarshalBinary() ([]byte, error) {
-	return v.AppendBinary(make([]byte, 0, EncodedSize))
-}
-
-// UnmarshalBinary decodes a vector of this schema version and checks it.
-func (v *Vector) UnmarshalBinary(b []byte) error {
-	if len(b) != EncodedSize {
-		return fmt.Errorf("decode vector: %d bytes: expected %d", len(b), EncodedSize)
-	}
-	if b[0] != Version {
-		return fmt.Errorf("decode vector: schema version %d: expected %d", b[0], Version)
-	}
-	w := Vector{Has: binary.LittleEndian.Uint64(b[1:])}
-	for i := range w.X {
-		w.X[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[9+4*i:]))
-	}
-	if err := w.Valid(); err != nil {
-		return fmt.Errorf("decode vector: %w", err)
-	}
-	*v = w
 	return nil
 }

@@ -11,6 +11,7 @@ const (
 	notTCP     = "not TCP"
 	cold       = "the context is younger than two settling times"
 	fewContact = "fewer than four contacts seen"
+	noHello    = "no TLS client's first message was read, over TCP or QUIC"
 )
 
 func lg(name, unit string, hi, grain float64, f form, absent, words, why string) spec {
@@ -27,6 +28,24 @@ func fl(name, absent, yes, no, why string) spec {
 
 func nv(name, words, why string) spec {
 	return spec{Feature: Feature{Name: name, Unit: "flows", Hi: 1000, Absent: cold, Why: why}, scale: novel, words: words}
+}
+
+// nh and np are as nv, of what is not known of every flow.
+func nh(name, words, why string) spec {
+	s := nv(name, words, why)
+	s.Absent = noHello + "; or " + cold
+	return s
+}
+
+func np(name, words, why string) spec {
+	s := nv(name, words, why)
+	s.Absent = notTCP + "; no payload yet; or " + cold
+	return s
+}
+
+// vn is a TLS version: 0 is SSL 3.0, 4 is TLS 1.3.
+func vn(name, absent, words, why string) spec {
+	return spec{Feature: Feature{Name: name, Unit: "0: SSL 3.0, 1: TLS 1.0, ... 4: TLS 1.3", Hi: 4, Absent: absent, Why: why}, scale: linear, form: version, words: words}
 }
 
 func first(name, ordinal string) spec {
@@ -94,6 +113,13 @@ var specs = [Dim]spec{
 	iPortLow:      fl("port_well_known", always, "to a well-known port", "not to a well-known port", "class of the service, not the service"),
 	iPortHigh:     fl("port_ephemeral", always, "to a port above 32767", "to a port of a service", "class of the service, not the service"),
 	iEnded:        fl("ended", always, "has ended", "is still open", "whether this is all of it"),
+	iSNI:          fl("tls_server_named", noHello, "its TLS client names the server", "its TLS client names no server", "programs that call an address rather than a name"),
+	iALPN:         fl("tls_alpn", noHello, "its TLS client says what it will speak", "its TLS client does not say what it will speak", "browsers and mailers say it, simple programs do not"),
+	iALPNWeb:      fl("tls_alpn_web", noHello, "its TLS client offers to speak HTTP", "its TLS client does not offer to speak HTTP", "the web, or something else in its clothes"),
+	iTLSVersion:   vn("tls_version", noHello, "its TLS client offers %s at most", "old and home-made clients lag behind"),
+	iCiphers:      ln("tls_ciphers", "suites", 0, 64, plain, noHello, "its TLS client offers %s cipher suites", "a library's handwriting; browsers offer few"),
+	iExtensions:   ln("tls_extensions", "extensions", 0, 32, plain, noHello, "its TLS client sends %s extensions", "a library's handwriting; browsers send many"),
+	iECH:          fl("tls_ech", noHello, "its TLS client hides the server's name, or pretends to", "its TLS client does not hide the server's name", "a name that is encrypted (ECH) says nothing of the server"),
 	iHostFlows:    lg("host_flows", "flows/min", 1e4, 1, plain, always, "its initiator opens %s flows a minute", "bustle of one host"),
 	iHostPeers:    lg("host_peers", "addresses/min", 1e4, 1, plain, always, "its initiator tries %s addresses a minute", "sweeping a network"),
 	iHostPorts:    lg("host_ports", "ports/min", 1e4, 1, plain, always, "its initiator tries %s ports a minute", "scanning a host"),
@@ -110,6 +136,10 @@ var specs = [Dim]spec{
 	iNovelPort:     nv("known_port", "this host used the port %s times before", "a host that does what it never did"),
 	iNovelPeer:     nv("known_peer", "this site met the peer %s times before", "a stranger"),
 	iNovelService:  nv("known_service", "this site used the service %s times before", "a service that nobody here uses"),
+	// Whose client it is: the inside host's, or of those who call it.
+	iNovelClient:     nh("known_client", "a TLS client that this host used %s times before", "a program that is new on this host"),
+	iNovelClientHere: nh("known_client_here", "a TLS client that this site used %s times before", "a program that nobody here uses"),
+	iNovelProtocol:   np("known_protocol", "this host spoke this protocol on this port %s times before", "a port that is used for something else"),
 }
 
 // hops guesses the distance from a received TTL: senders start at 32, 64, 128 or 255.

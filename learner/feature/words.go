@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 )
 
 // Describe says feature i of the vector in words, with the number in its
@@ -62,6 +64,8 @@ func Quantity(i int, natural float64) string {
 		return span(natural)
 	case percent:
 		return fmt.Sprintf("%.0f %%", 100*natural)
+	case version:
+		return flow.VersionName(flow.SSL30 + uint16(math.Round(natural)))
 	}
 	return number(natural)
 }

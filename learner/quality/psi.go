@@ -105,9 +105,9 @@ type Drift struct {
 // compare gives the features that moved beyond their limit, most of all first,
 // how many were compared and how many are torn. Features in blind are not
 // compared.
-func (r *Reference) compare(vecs []feature.Vector, blind uint64) (moved []Drift, compared, tornApart int) {
+func (r *Reference) compare(vecs []feature.Vector, blind feature.Mask) (moved []Drift, compared, tornApart int) {
 	for i := range feature.Dim {
-		if blind>>uint(i)&1 == 1 {
+		if blind.Has(i) {
 			continue
 		}
 		q := r.shares(i, vecs)

@@ -18,7 +18,7 @@ func draw(rng *rand.Rand, at time.Time, shift float64) Item {
 	set := func(name string, x float64) {
 		i := feature.Index(name)
 		it.V.X[i] = float32(min(1, max(0, x)))
-		it.V.Has |= 1 << uint(i)
+		it.V.Has.Add(i)
 	}
 	set("tcp", 1)
 	set("packets_out", 0.3+0.05*rng.NormFloat64()+shift)
@@ -53,7 +53,7 @@ func TestVerdicts(t *testing.T) {
 		"clock goes back":     {func(i int, it *Item) { it.At = it.At.Add(-time.Duration(i%20/19) * time.Hour) }, "of 500 reports are older than what came before"},
 		"clock is ahead":      {func(i int, it *Item) { it.At = it.At.Add(time.Duration(i%20/19) * 48 * time.Hour) }, "25 of 500 reports are of the future"},
 		"one direction":       {func(i int, it *Item) { it.V.X[in] = 0 }, "500 of 500 TCP flows were heard from one side only"},
-		"direction not known": {func(i int, it *Item) { it.V.X[in] = 0; it.V.Has &^= 1 << uint(in) }, ""},
+		"direction not known": {func(i int, it *Item) { it.V.X[in] = 0; it.V.Has.Remove(in) }, ""},
 		"among attacks": {func(i int, it *Item) {
 			it.Class = Unlabelled
 			if i%2 == 0 {
@@ -176,19 +176,22 @@ func TestBlindInputsAreNotCompared(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 4))
 	ref := fill(t, window(t, Limits{}), rng, 400, 0).Reference()
 	d := feature.Index("duration")
-	run := func(blind uint64) Report {
+	run := func(blind feature.Mask) Report {
 		w := window(t, Limits{})
 		for i := range 400 {
 			it := draw(rng, noon.Add(time.Duration(i)*time.Second), 0)
-			it.V.X[d], it.V.Has, it.Blind = 0, it.V.Has&^(1<<uint(d)), blind
+			it.V.X[d], it.Blind = 0, blind
+			it.V.Has.Remove(d)
 			w.Add(noon.Add(24*time.Hour), &it)
 		}
 		return w.Judge(ref, nil)
 	}
-	if rep := run(0); rep.Verdict != Changed || !strings.Contains(rep.Words(), "duration is absent in 98 %") {
+	if rep := run(feature.Mask{}); rep.Verdict != Changed || !strings.Contains(rep.Words(), "duration is absent in 98 %") {
 		t.Errorf("an input that went away: %s", rep.Words())
 	}
-	if rep := run(1 << uint(d)); rep.Verdict != Good || rep.Compared != feature.Dim-1 {
+	var only feature.Mask
+	only.Add(d)
+	if rep := run(only); rep.Verdict != Good || rep.Compared != feature.Dim-1 {
 		t.Errorf("an input that the source does not give: %s", rep.Words())
 	}
 }

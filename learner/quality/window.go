@@ -27,8 +27,8 @@ type Item struct {
 	Class               Class
 	Family              string // of an attack
 	Weight              float32
-	Final               bool   // the flow has ended
-	Blind               uint64 // features that the report's source cannot give
+	Final               bool         // the flow has ended
+	Blind               feature.Mask // features that the report's source cannot give
 	V                   feature.Vector
 }
 
@@ -94,7 +94,7 @@ type counts struct {
 	offered, invalid, duplicate, back, ahead int
 	heard, oneSided                          int
 	attacks, unlabelled                      int
-	blind                                    uint64
+	blind                                    feature.Mask
 	from, to                                 time.Time
 	example                                  string
 }
@@ -189,7 +189,7 @@ func (w *Window) tally(it *Item) {
 	if it.At.After(c.to) {
 		c.to = it.At
 	}
-	c.blind |= it.Blind
+	c.blind = c.blind.Or(it.Blind)
 	w.hosts[it.Host]++
 	switch it.Class {
 	case Attack:

@@ -258,7 +258,7 @@ func ownOnly(v feature.Vector) feature.Vector {
 	for i := range v.X {
 		if feature.IsContext(i) {
 			v.X[i] = 0
-			v.Has &^= 1 << uint(i)
+			v.Has.Remove(i)
 		}
 	}
 	return v

@@ -92,7 +92,7 @@ func TestControlKnowsNothing(t *testing.T) {
 }
 
 func TestOwnOnlyHidesSurroundings(t *testing.T) {
-	v := feature.Vector{Has: 1<<feature.Dim - 1}
+	v := feature.Vector{Has: feature.All()}
 	for i := range v.X {
 		v.X[i] = 0.5
 	}

@@ -132,8 +132,16 @@ func FlowBody(rec *flow.Record, p float64) event.Flow {
 		Start: rec.Start, Duration: rec.Duration().Seconds(),
 		PktsOut: rec.Dir[0].Packets, PktsIn: rec.Dir[1].Packets,
 		BytesOut: rec.Dir[0].Bytes, BytesIn: rec.Dir[1].Bytes,
-		Validated: ok && rec.Validated[end], End: e, P: p, Dropped: rec.Dropped,
+		Validated: ok && rec.Validated[end], End: e, P: p, Dropped: rec.Dropped, TLS: tlsBody(rec.Hello),
 	}
+}
+
+// tlsBody is what an operator is told of a TLS client.
+func tlsBody(h *flow.Hello) *event.TLS {
+	if h == nil {
+		return nil
+	}
+	return &event.TLS{JA4: h.JA4, Version: flow.VersionName(h.Version), Server: h.Name, Protocol: h.Protocol, QUIC: h.QUIC, ECH: h.ECH}
 }
 
 // sentence says in one line what happened and why it stands out.

@@ -78,6 +78,17 @@ type Flow struct {
 	End       string  `json:"end"`               // open, fin, rst, idle, evicted
 	P         float64 `json:"p,omitempty"`       // p-value by the active model; absent when none could judge
 	Dropped   uint32  `json:"dropped,omitempty"`
+	TLS       *TLS    `json:"tls,omitempty"`
+}
+
+// TLS is what the client of an encrypted flow said in the clear as it began.
+type TLS struct {
+	JA4      string `json:"ja4,omitempty"`
+	Version  string `json:"version,omitempty"`  // the highest that it offers
+	Server   string `json:"server,omitempty"`   // the name that it asks for; it stays on this gateway
+	Protocol string `json:"protocol,omitempty"` // the first that it offers to speak
+	QUIC     bool   `json:"quic,omitempty"`
+	ECH      bool   `json:"ech,omitempty"`
 }
 
 // Reason is one cause of a verdict.

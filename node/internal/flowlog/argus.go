@@ -8,7 +8,7 @@ import (
 
 // argusLacks is what Argus tells of no flow in the columns that are exported.
 // Its bytes are of frames; see Options.LinkHeader.
-const argusLacks = flow.LackSizeSpread | flow.LackSizeMax | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts | flow.LackHint |
+const argusLacks = flow.LackSizeSpread | flow.LackSizeMax | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts | flow.LackHint | flow.LackHello |
 	flow.LackSYN | flow.LackPSH | flow.LackRetrans | flow.LackProof | flow.LackRTT | flow.LackWindow | flow.LackTTL
 
 // argus reads a line of `ra -c ,`; names of columns are ra's (ra(1)).

@@ -11,7 +11,7 @@ import (
 
 // eveLacks is what Suricata's flow records tell of no flow. Its bytes are of
 // frames, link header and padding included; see Options.LinkHeader.
-const eveLacks = flow.LackPayload | flow.LackSizeSpread | flow.LackSizeMax | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts |
+const eveLacks = flow.LackPayload | flow.LackSizeSpread | flow.LackSizeMax | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts | flow.LackHello |
 	flow.LackSYN | flow.LackPSH | flow.LackRetrans | flow.LackProof | flow.LackRTT | flow.LackWindow | flow.LackTTL
 
 // eve reads Suricata's EVE JSON. Field meanings:
@@ -42,7 +42,7 @@ func (e *eve) line(b []byte, emit func(*Flow)) *LineError {
 	switch kind {
 	case "flow":
 		return e.flow(w, m, hashText(id), emit)
-	case "tls", "ssh", "dns", "alert":
+	case "tls", "quic", "ssh", "dns", "alert":
 		e.tell(hashText(id), kind, fields(inner(m, kind)))
 	}
 	return &LineError{Kind: NoFlow}
@@ -55,15 +55,20 @@ func (e *eve) tell(id uint64, kind string, w *row) {
 		if len(e.order) >= e.r.o.MaxJoin {
 			delete(e.told, e.order[0])
 			e.order = e.order[1:]
-			e.r.note("tls, ssh, dns and alert records whose flow came too late: not joined")
+			e.r.note("tls, quic, ssh, dns and alert records whose flow came too late: not joined")
 		}
 		m = &Meta{}
 		e.told[id] = m
 		e.order = append(e.order, id)
 	}
 	switch kind {
-	case "tls":
-		m.TLS = w.text("version")
+	case "tls", "quic":
+		if kind == "tls" { // of QUIC it is another version
+			m.TLS = w.text("version")
+		}
+		if s, ok := w.get("client_alpns"); ok {
+			m.ALPN = firstOf(s)
+		}
 		_, m.SNI = w.get("sni")
 		if m.JA3 = w.text("ja4"); m.JA3 == "" {
 			if s, ok := w.get("ja3"); ok {
@@ -129,6 +134,7 @@ func (e *eve) flow(w *row, m map[string]json.RawMessage, id uint64, emit func(*F
 	if t := e.told[id]; t != nil {
 		f.Meta = *t
 		*t = Meta{} // the place in the order is kept
+		f.greeted()
 	}
 	emit(f)
 	return nil

@@ -54,12 +54,12 @@ type Flow struct {
 }
 
 // Meta is what a log tells beyond the record: of the encrypted session without
-// decrypting it, of logins, and of what a detector said. It is evidence for
-// labels; the feature schema has no place for it.
+// decrypting it, which the record's Hello is made of, of logins, and of what a
+// detector said, which is evidence for labels.
 type Meta struct {
 	TLS      string // version, as the log writes it; "" unknown
 	SNI      bool   // the client named a server
-	ALPN     string // next protocol
+	ALPN     string // protocol that was agreed on, or the first that the client offered
 	JA3      string // fingerprint of the client's hello (JA3 or JA4 text)
 	Login    Login  // of an SSH session
 	Tries    int    // logins tried in it

@@ -10,7 +10,7 @@ import (
 
 // netflowLacks is what NetFlow and IPFIX records tell of no flow in nfdump's CSV.
 const netflowLacks = flow.LackPayload | flow.LackSizeSpread | flow.LackSizeMax | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts |
-	flow.LackHint | flow.LackSYN | flow.LackPSH | flow.LackRetrans | flow.LackProof | flow.LackRTT | flow.LackWindow | flow.LackTTL
+	flow.LackHint | flow.LackHello | flow.LackSYN | flow.LackPSH | flow.LackRetrans | flow.LackProof | flow.LackRTT | flow.LackWindow | flow.LackTTL
 
 // netflow reads a line of `nfdump -o csv`. Fields that map, with their IPFIX
 // information elements (RFC 7012): ts flowStart, td the length, sa and da the

@@ -10,7 +10,7 @@ import (
 
 // westermoLacks is what the Westermo flow tables (ICSFlowGenerator) tell of no flow:
 // they have no ports, and means where we have sums of squares.
-const westermoLacks = flow.LackPort | flow.LackSizeSpread | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts | flow.LackHint |
+const westermoLacks = flow.LackPort | flow.LackSizeSpread | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts | flow.LackHint | flow.LackHello |
 	flow.LackRetrans | flow.LackProof | flow.LackRTT | flow.LackWindow
 
 // westermo reads a line of a Westermo flow table. Labels are those of NST_M_Label:
@@ -105,7 +105,7 @@ func westermoLabel(l string) (Class, string) {
 
 // cicLacks is what CICFlowMeter's tables tell of no flow. Its packet lengths are
 // of payload, and its counts of flags are known to be wrong.
-const cicLacks = flow.LackBytes | flow.LackSizeSpread | flow.LackSizeMax | flow.LackFirsts | flow.LackHint | flow.LackFlags |
+const cicLacks = flow.LackBytes | flow.LackSizeSpread | flow.LackSizeMax | flow.LackFirsts | flow.LackHint | flow.LackHello | flow.LackFlags |
 	flow.LackSYN | flow.LackPSH | flow.LackRetrans | flow.LackProof | flow.LackRTT | flow.LackTTL
 
 // cic reads a line of a CICFlowMeter table. The published samples have neither

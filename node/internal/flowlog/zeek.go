@@ -11,7 +11,7 @@ import (
 
 // zeekLacks is what conn.log tells of no flow: it has sums, not packets, and its
 // history names each flag once.
-const zeekLacks = flow.LackSizeSpread | flow.LackSizeMax | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts |
+const zeekLacks = flow.LackSizeSpread | flow.LackSizeMax | flow.LackGapSpread | flow.LackGapMax | flow.LackFirsts | flow.LackHello |
 	flow.LackSYN | flow.LackPSH | flow.LackRetrans | flow.LackProof | flow.LackRTT | flow.LackWindow | flow.LackTTL
 
 // uncounted is what lacks when a tool says that it left packets out.
@@ -282,4 +282,5 @@ func (z *zeek) join(f *Flow, w *row) {
 	if _, named := w.get("service"); !named && m.TLS != "" && f.Record.Key.Proto == flow.TCP {
 		f.Record.Hint, f.Record.Lacks = flow.HintTLS, f.Record.Lacks&^flow.LackHint
 	}
+	f.greeted()
 }

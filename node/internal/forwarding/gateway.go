@@ -149,7 +149,7 @@ func newThinker(p dataplane.Plane) *thinker {
 		for j := range t.normal[i].X {
 			t.normal[i].X[j] = rng.Float32()
 		}
-		t.normal[i].Has = 1<<feature.Dim - 1
+		t.normal[i].Has = feature.All()
 	}
 	expires := time.Now().Add(time.Hour)
 	for i := range listed { // in 240.0.0.0/4, where nothing of this world is

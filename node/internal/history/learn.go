@@ -137,7 +137,7 @@ func (p *pupil) report(path string, r *Report) {
 		return
 	}
 	it := quality.Item{
-		At: at, Seen: at, Key: p.key(r), V: *r.V, Final: r.Final, Blind: ^feature.Given(r.Record.Lacks),
+		At: at, Seen: at, Key: p.key(r), V: *r.V, Final: r.Final, Blind: feature.All().Without(feature.Given(r.Record.Lacks)),
 		Class: quality.Unlabelled, Weight: r.Weight,
 	}
 	switch r.Class {

@@ -136,6 +136,9 @@ func readCapture(ctx context.Context, p *intake.Capture, path string, o *Options
 	if err != nil {
 		return nil, err
 	}
+	if err := plane.WatchHellos(true); err != nil {
+		return nil, err
+	}
 	marks := o.Truth.capture(path)
 	var v feature.Vector
 	take := func(ev *dataplane.Event) {

@@ -135,6 +135,9 @@ func (o *Options) newRun() (*run, error) {
 	}); err != nil {
 		return nil, err
 	}
+	if err = r.plane.WatchHellos(true); err != nil {
+		return nil, err
+	}
 	// Captures are short: a host is familiar once it was seen at all.
 	r.sensor, err = enforce.NewSensor(feature.ContextOptions{Settle: time.Second, Seed: o.Seed + 1})
 	if err != nil {

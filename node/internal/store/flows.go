@@ -42,14 +42,22 @@ type flowRow struct {
 	P         float64
 	Dropped   uint32
 	Vector    []byte
+	TLS       *event.TLS
 }
+
+// Rows of the first form end with the vector.
+const (
+	rowHead  = 0x92 // the head of a CBOR array of as many items as a row has now
+	rowHead1 = 0x91
+	cborNull = 0xf6
+)
 
 func rowOf(f Flow) flowRow {
 	e := f.Flow
 	return flowRow{
 		Proto: e.Proto, Src: e.Src, SrcPort: e.SrcPort, Dst: e.Dst, DstPort: e.DstPort, Direction: e.Direction,
 		Start: e.Start, Duration: e.Duration, PktsOut: e.PktsOut, PktsIn: e.PktsIn, BytesOut: e.BytesOut,
-		BytesIn: e.BytesIn, Validated: e.Validated, End: e.End, P: e.P, Dropped: e.Dropped, Vector: f.Vector,
+		BytesIn: e.BytesIn, Validated: e.Validated, End: e.End, P: e.P, Dropped: e.Dropped, Vector: f.Vector, TLS: e.TLS,
 	}
 }
 
@@ -57,7 +65,7 @@ func (r flowRow) flow(archived time.Time) Flow {
 	return Flow{Archived: archived, Vector: r.Vector, Flow: event.Flow{
 		Proto: r.Proto, Src: r.Src, SrcPort: r.SrcPort, Dst: r.Dst, DstPort: r.DstPort, Direction: r.Direction,
 		Start: r.Start, Duration: r.Duration, PktsOut: r.PktsOut, PktsIn: r.PktsIn, BytesOut: r.BytesOut,
-		BytesIn: r.BytesIn, Validated: r.Validated, End: r.End, P: r.P, Dropped: r.Dropped,
+		BytesIn: r.BytesIn, Validated: r.Validated, End: r.End, P: r.P, Dropped: r.Dropped, TLS: r.TLS,
 	}}
 }
 
@@ -158,8 +166,7 @@ func scanFlows(txn *badger.Txn, since, until time.Time, yield func(Flow, error) 
 
 func eachRow(v []byte, at time.Time, yield func(Flow, error) bool) error {
 	for len(v) > 0 {
-		var r flowRow
-		rest, err := cbor.UnmarshalFirst(v, &r)
+		r, rest, err := decodeRow(v)
 		if err != nil {
 			return fmt.Errorf("%w: an archived flow is unreadable", ErrDamaged)
 		}
@@ -169,4 +176,18 @@ func eachRow(v []byte, at time.Time, yield func(Flow, error) bool) error {
 		v = rest
 	}
 	return nil
+}
+
+// decodeRow reads the first row of v, of either form.
+func decodeRow(v []byte) (r flowRow, rest []byte, err error) {
+	if v[0] != rowHead1 {
+		rest, err = cbor.UnmarshalFirst(v, &r)
+		return r, rest, err
+	}
+	var old cbor.RawMessage
+	if rest, err = cbor.UnmarshalFirst(v, &old); err != nil {
+		return r, nil, err
+	}
+	now := append([]byte{rowHead}, old[1:]...)
+	return r, rest, cbor.Unmarshal(append(now, cborNull), &r)
 }

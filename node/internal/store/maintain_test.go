@@ -214,6 +214,7 @@ func FuzzRows(f *testing.F) {
 	f.Add(group.buf)
 	f.Add([]byte{0x84, 1, 2, 3, 4})
 	f.Add([]byte{0x9f, 0xff, 0xff})
+	f.Add(oldRow(f, flowRow{Proto: "tcp", Vector: []byte{1}}))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		n := 0
 		err := eachRow(b, epoch, func(Flow, error) bool { n++; return true })

@@ -5,9 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/fxamacker/cbor/v2"
 
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
@@ -359,6 +362,8 @@ func TestFlowRowCarriesEveryField(t *testing.T) {
 			x.SetFloat(float64(i) + 0.5)
 		case reflect.Int64:
 			x.SetInt(int64(i + 1))
+		case reflect.Pointer:
+			x.Set(reflect.ValueOf(&event.TLS{JA4: "t", Version: "TLS 1.3", Server: "shop.example", Protocol: "h2", QUIC: true, ECH: true}))
 		default:
 			x.SetUint(uint64(i + 1))
 		}
@@ -375,6 +380,42 @@ func TestFlowRowCarriesEveryField(t *testing.T) {
 		return
 	}
 	t.Fatal("no flow")
+}
+
+// oldRow is a row of the first form: without what the TLS client said.
+func oldRow(t testing.TB, r flowRow) []byte {
+	t.Helper()
+	r.TLS = nil
+	b, err := cbor.Marshal(r)
+	if err != nil || b[0] != rowHead || b[len(b)-1] != cborNull {
+		t.Fatalf("a row is not what the archive takes it for: %x, %v", b, err)
+	}
+	b[0] = rowHead1
+	return b[:len(b)-1]
+}
+
+// Rows of both forms may lie side by side in one group.
+func TestRowsOfTheFirstForm(t *testing.T) {
+	old := flowRow{Proto: "tcp", Src: "10.0.0.1", SrcPort: 4000, P: 0.5, Vector: []byte{1, 2, 3}}
+	now := flowRow{Proto: "udp", Vector: []byte{4}, TLS: &event.TLS{Server: "shop.example", QUIC: true}}
+	b, err := cbor.Marshal(now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	group := slices.Concat(oldRow(t, old), b, oldRow(t, old))
+	var got []Flow
+	if err := eachRow(group, epoch, func(f Flow, err error) bool {
+		got = append(got, f)
+		return err == nil
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if want := []Flow{old.flow(epoch), now.flow(epoch), old.flow(epoch)}; !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, expected %+v", got, want)
+	}
+	if err := eachRow(group[:len(group)-2], epoch, func(Flow, error) bool { return true }); !errors.Is(err, ErrDamaged) {
+		t.Errorf("a row that is cut short: %v", err)
+	}
 }
 
 func TestFlowsByTime(t *testing.T) {

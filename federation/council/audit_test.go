@@ -1,0 +1,227 @@
+package council
+
+import (
+	"bytes"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/federation/chain"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
+)
+
+// Sealed and Delta make a node the chain.Source of what it stored.
+func (nd *testnode) Sealed(height uint64) (*wire.Sealed, error) { return nd.chain[height], nil }
+func (nd *testnode) Delta(hash wire.Hash) ([]float32, error)    { return nd.blobs[hash], nil }
+func audit(w *testnet, nd *testnode) (f []chain.Finding, _ error) {
+	err := chain.Audit(w.gen, hashes{}, meanOf, nd, func(x chain.Finding) { f = append(f, x) })
+	return f, err
+}
+
+// TestAudit recomputes a chain, and then names the first height that was
+// touched, whatever was touched.
+func TestAudit(t *testing.T) {
+	w := newNet(t, 4, 3)
+	w.run(20 * time.Second)
+	nd := w.nodes[2]
+	found, err := audit(w, nd)
+	if err != nil || len(found) < 5 {
+		t.Fatalf("%d blocks: %v", len(found), err)
+	}
+	for _, f := range found {
+		if !f.Recomputed || f.Listed != 4 {
+			t.Errorf("height %d: %+v, expected a model recomputed from 4 deltas", f.Height, f)
+		}
+	}
+	good := nd.chain[3]
+	for name, c := range map[string]struct {
+		touch func(s *wire.Sealed)
+		words string
+	}{
+		"another model":  {func(s *wire.Sealed) { s.Block.Model[0] ^= 1 }, "height 3, round 3: seal"},
+		"a signature":    {func(s *wire.Sealed) { s.Sigs[1].Sig[5] ^= 1 }, "height 3, round 3: seal"},
+		"few signatures": {func(s *wire.Sealed) { s.Sigs = s.Sigs[:2] }, "expected 3"},
+		"a delta less":   {func(s *wire.Sealed) { s.Block.Deltas = s.Block.Deltas[:2] }, "expected at least 3"},
+		"a salt":         {func(s *wire.Sealed) { s.Block.Deltas[0].Salt[0] ^= 1 }, "not what it committed to"},
+		"set signature":  {func(s *wire.Sealed) { s.Block.SetSigs[0].Sig[0] ^= 1 }, "commit set"},
+		"another round":  {func(s *wire.Sealed) { s.Block.Round = 2 }, "on a parent of round 2"},
+		"epoch":          {func(s *wire.Sealed) { s.Block.Epoch = 5 }, "epoch: 5: expected 0"},
+		"an entry nobody approved": {func(s *wire.Sealed) {
+			s.Block.Entries = []wire.Entry{{Kind: wire.Revokes, Org: "a", Voter: w.gen.Orgs[0].Voter}}
+		}, "does not fit"},
+	} {
+		bad := *good
+		bad.Sigs = slices.Clone(good.Sigs)
+		bad.Block.Deltas, bad.Block.SetSigs = slices.Clone(good.Block.Deltas), slices.Clone(good.Block.SetSigs)
+		c.touch(&bad)
+		nd.chain[3] = &bad
+		found, err := audit(w, nd)
+		if err == nil || len(found) != 2 || !strings.Contains(err.Error(), "height 3") || !strings.Contains(err.Error(), c.words) {
+			t.Errorf("%s: %d blocks held, %v; expected an error at height 3 with %q", name, len(found), err, c.words)
+		}
+	}
+	nd.chain[3] = good
+	auditDeltas(t, w, nd)
+}
+
+// auditDeltas: a changed delta is found although every signature holds, a
+// dropped one is said.
+func auditDeltas(t *testing.T, w *testnet, nd *testnode) {
+	d := nd.chain[4].Block.Deltas[1].Delta
+	kept := nd.blobs[d]
+	nd.blobs[d] = []float32{9, 9}
+	if _, err := audit(w, nd); err == nil || !strings.Contains(err.Error(), "height 4") {
+		t.Errorf("changed bytes: %v, expected an error at height 4", err)
+	}
+	delete(nd.blobs, d)
+	found, err := audit(w, nd)
+	if err != nil || found[3].Recomputed || !found[2].Recomputed {
+		t.Errorf("dropped bytes: %v, %+v", err, found)
+	}
+	nd.blobs[d] = kept
+}
+
+// TestAuditFindsAnotherRule: a quorum that computed by another rule than the
+// genesis names is found although it sealed its model.
+func TestAuditFindsAnotherRule(t *testing.T) {
+	w := newNet(t, 4, 3)
+	w.run(10 * time.Second)
+	half := func(d [][]float32, f int) ([]float32, error) { return meanOf(d[:2], f) }
+	err := chain.Audit(w.gen, hashes{}, half, w.nodes[0], func(chain.Finding) {})
+	if err == nil || !strings.Contains(err.Error(), "height 1, round 1: model") {
+		t.Errorf("%v, expected the model of height 1", err)
+	}
+}
+
+// TestWeeksAway: a site that was off for a long time ends where the others are.
+func TestWeeksAway(t *testing.T) {
+	w := newNet(t, 7, 5)
+	w.run(5 * time.Second)
+	away := w.nodes[3]
+	w.kill(away)
+	w.run(4 * time.Minute)
+	w.boot(away)
+	w.run(15 * time.Second)
+	if a, b := away.m.Tree().Final().Next.Height, w.nodes[0].m.Tree().Final().Next.Height; a+1 < b || b < 40 {
+		t.Fatalf("height %d after coming back, the others %d", a, b)
+	}
+	if found, err := audit(w, away); err != nil || found[len(found)/2].Recomputed {
+		t.Errorf("audit of who was away: %v; models of rounds it missed cannot have been recomputed here", err)
+	}
+	mine, theirs := away.adopted[len(away.adopted)-1], w.nodes[0].adopted[len(w.nodes[0].adopted)-1]
+	if mine.Hash != theirs.Hash {
+		t.Errorf("its gate was last offered the model of height %d, theirs that of %d", mine.Height, theirs.Height)
+	}
+}
+
+// approved is a change of the roster under the signatures of all.
+func approved(w *testnet, e wire.Entry) wire.Entry {
+	kind, msg := chain.EntryBytes(w.gen.Hash(), &e)
+	for i, o := range w.gen.Orgs {
+		a := wire.OrgSig{Org: uint64(i)}
+		copy(a.Sig[:], fakeSign(o.Voter, kind, msg))
+		e.Approvals = append(e.Approvals, a)
+	}
+	return e
+}
+
+// TestRosterInTheChain revokes an organisation; it counts until the change is
+// final, and not after.
+func TestRosterInTheChain(t *testing.T) {
+	w := newNet(t, 5, 9)
+	w.run(5 * time.Second)
+	gone := w.gen.Orgs[4]
+	e := approved(w, wire.Entry{Kind: wire.Revokes, Org: gone.Org, Voter: gone.Voter, Epoch: 0})
+	for _, nd := range w.nodes {
+		if err := nd.m.Propose(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w.run(20 * time.Second)
+	next := w.nodes[0].m.Tree().Tip().Next
+	if next.Epoch != 1 || len(next.Orgs) != 4 || next.Org(gone.Voter) >= 0 {
+		t.Fatalf("epoch %d with %d organisations, expected 1 with 4", next.Epoch, len(next.Orgs))
+	}
+	if h := w.nodes[0].m.Tree().Final().Next.Height; h < 10 {
+		t.Errorf("height %d: the others did not go on", h)
+	}
+	if _, err := audit(w, w.nodes[1]); err != nil {
+		t.Error(err)
+	}
+	late := &wire.Message{Author: gone.Voter, Payload: &wire.Wish{Round: 90, High: 1, Hash: wire.Hash{1}}}
+	if err := w.nodes[0].m.Step(w.now, late); wire.ReasonOf(err) != wire.NotMember {
+		t.Errorf("a word of the revoked: %v", err)
+	}
+}
+
+// TestWithholdingCosts: who commits and does not reveal sits out the next blocks,
+// and is the only one who does.
+func TestWithholdingCosts(t *testing.T) {
+	w := newNet(t, 7, 2)
+	liar := w.nodes[5]
+	liar.liar = true
+	liar.bend = func(p wire.Payload) []wire.Payload {
+		if _, ok := p.(*wire.Reveal); ok {
+			return nil
+		}
+		return []wire.Payload{p}
+	}
+	w.run(time.Minute)
+	found, err := audit(w, w.nodes[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	withheld, barred := 0, 0
+	for _, f := range found {
+		switch {
+		case len(f.Withheld) == 0:
+			barred++
+		case !slices.Equal(f.Withheld, []string{"f"}):
+			t.Errorf("height %d: withheld by %v, expected f alone", f.Height, f.Withheld)
+		default:
+			withheld++
+		}
+		if f.Listed != 6 {
+			t.Errorf("height %d lists %d deltas, expected 6", f.Height, f.Listed)
+		}
+	}
+	if withheld == 0 || barred < 2*withheld {
+		t.Errorf("%d blocks with its commitment, %d without: expected it to sit out %d of each %d", withheld, barred, chain.BarredFor, chain.BarredFor+1)
+	}
+}
+
+func TestRestoreRefuses(t *testing.T) {
+	w := newNet(t, 4, 1)
+	w.run(5 * time.Second)
+	disk := w.nodes[0].disk
+	other := newNet(t, 4, 1)
+	other.gen.Name = "another"
+	m, err := New(other.config(other.nodes[0]))
+	if err != nil {
+		t.Fatal(err)
+	}
+	none := func(wire.Hash) []float32 { return nil }
+	for name, b := range map[string][]byte{"empty": nil, "cut": disk[:len(disk)/2], "of another chain": disk, "words": []byte("hello")} {
+		if err := m.Restore(b, none); !errors.Is(err, ErrSnapshot) || m.Tree().Tip().Round() != 0 {
+			t.Errorf("%s: %v, expected ErrSnapshot at genesis", name, err)
+		}
+	}
+}
+
+func FuzzRestore(f *testing.F) {
+	w := newNet(f, 4, 1)
+	w.run(5 * time.Second)
+	f.Add(bytes.Clone(w.nodes[0].disk))
+	f.Add([]byte{0xa0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := New(w.config(w.nodes[0]))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.Restore(b, func(wire.Hash) []float32 { return nil }) == nil {
+			m.Tick(epoch) // usable, or it would fall here
+		}
+	})
+}
