@@ -113,9 +113,13 @@ static __noinline void weigh_dir(__s64 *v, const struct dir *d, const struct rar
 	v[D_TTL] = d->ttl;
 }
 
-static __always_inline void weigh_firsts(__s64 *v, struct flow *f, __u32 init_b)
+/*
+ * The parts are functions of their own, so that none needs much stack: they are
+ * called where little of it is left, and Linux 6.1 adds up all of a chain of calls.
+ */
+static __noinline void weigh_firsts(__s64 *v, struct flow *f)
 {
-	__s64 turn = init_b ? -1 : 1;
+	__s64 turn = f->init_b ? -1 : 1;
 	__u32 n = f->n_first > FIRST ? FIRST : f->n_first;
 
 	v[V_FIRSTS] = n;
@@ -128,32 +132,33 @@ static __always_inline void weigh_firsts(__s64 *v, struct flow *f, __u32 init_b)
 	}
 }
 
-static __always_inline void weigh_flow(__s64 *v, struct flow *f, const struct flow_key *k)
+static __noinline void weigh_ends(__s64 *v, struct flow *f, const struct flow_key *k)
 {
 	__u32 init_b = !!f->init_b;
-	struct dir *i = dir_of(f, init_b), *r = dir_of(f, !init_b);
-	__u64 last = f->start, up = sat(i->payload), down = sat(r->payload), n = (__u64)i->packets + r->packets;
 	__u16 out = *marks_of(f, init_b), in = *marks_of(f, !init_b);
 
-	last = i->last > last ? i->last : last;
-	last = r->last > last ? r->last : last;
 	v[V_PROTO] = k->proto;
 	v[V_SERVICE] = init_b ? k->aport : k->bport;
 	v[V_CLIENT] = init_b ? k->bport : k->aport;
 	v[V_INIT_INSIDE] = out & M_SENDER_IN || in & M_RECEIVER_IN;
 	v[V_RESP_INSIDE] = in & M_SENDER_IN || out & M_RECEIVER_IN;
-	v[V_INIT_PROVED] = !!i->validated;
-	v[V_RESP_PROVED] = !!r->validated;
+	v[V_INIT_PROVED] = !!dir_of(f, init_b)->validated;
+	v[V_RESP_PROVED] = !!dir_of(f, !init_b)->validated;
 	v[V_HINT] = f->hint;
-	v[V_DURATION] = sat(ticks(f->start, last));
 	v[V_SYNACK] = sat(f->synack_us);
 	v[V_ACK] = sat(f->ack_us);
+}
+
+static __noinline void weigh_shares(__s64 *v, struct flow *f)
+{
+	__u32 init_b = !!f->init_b;
+	struct dir *i = dir_of(f, init_b), *r = dir_of(f, !init_b);
+	__u64 up = sat(i->payload), last = i->last > r->last ? i->last : r->last;
+
+	v[V_DURATION] = sat(ticks(f->start, last > f->start ? last : f->start));
 	v[V_ANSWER] = r->packets ? (__s64)sat(ticks(f->start, rare_of(f, !init_b)->first)) : -1;
-	v[V_UPLOAD_SHARE] = sat(ratio(up << 10, up + down));
-	v[V_PACKET_SHARE] = sat(ratio((__u64)i->packets << 10, n));
-	weigh_firsts(v, f, init_b);
-	weigh_dir(v + V_DIR, i, rare_of(f, init_b));
-	weigh_dir(v + V_DIR + N_DIR, r, rare_of(f, !init_b));
+	v[V_UPLOAD_SHARE] = sat(ratio(up << 10, up + sat(r->payload)));
+	v[V_PACKET_SHARE] = sat(ratio((__u64)i->packets << 10, (__u64)i->packets + r->packets));
 }
 
 /* Writes down what p's flow looks like at the milestone that it just reached, if that is scored. */
@@ -167,7 +172,11 @@ __noinline int weigh(struct flow *f, struct pkt *p, __u64 now)
 		return 0;
 	n = f->packets;
 	s->milestone = (n >= 8) + (n >= 16) + (n >= 32) + (n >= 64);
-	weigh_flow(s->v, f, &p->key);
+	weigh_ends(s->v, f, &p->key);
+	weigh_shares(s->v, f);
+	weigh_firsts(s->v, f);
+	weigh_dir(s->v + V_DIR, dir_of(f, !!f->init_b), rare_of(f, !!f->init_b));
+	weigh_dir(s->v + V_DIR + N_DIR, dir_of(f, !f->init_b), rare_of(f, !f->init_b));
 	s->host_b = !!f->init_b == (s->v[V_INIT_INSIDE] || !s->v[V_RESP_INSIDE]);
 	p->due = c->scoring;
 	return 0;
