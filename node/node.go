@@ -83,7 +83,7 @@ type LearnerOptions struct {
 	Shadow, Canary time.Duration
 	CanaryShare    float64
 	TrialReports   int
-	Kernel         string // KernelShadow, KernelDecide, or KernelOff, the default
+	Kernel         string // KernelShadow, KernelOn, or KernelOff, the default
 	Seed           uint64
 	Context        feature.ContextOptions
 }
@@ -379,7 +379,7 @@ func (n *Node) handle(ev *dataplane.Event) {
 		return
 	}
 	if ev.Kind == dataplane.EventVerdict {
-		n.pupil.decided(ev)
+		n.found(now, ev)
 		return
 	}
 	if ev.Kind == dataplane.EventFlood {

@@ -20,8 +20,8 @@ import (
 // What LearnerOptions.Kernel may say.
 const (
 	KernelOff    = "off"
-	KernelShadow = "shadow" // distil and count; nothing follows from a score
-	KernelDecide = "decide" // the plane itself suspends by it
+	KernelShadow = "shadow" // distil and count, in the plane as well; nothing follows from a score
+	KernelOn     = "on"     // the plane itself suspends by it
 )
 
 // pupilFlows is how many flows the pupil's memory holds.
@@ -47,7 +47,7 @@ type pupil struct {
 func newPupil(n *Node) *pupil {
 	kernel := n.o.Learner.Kernel
 	return &pupil{
-		n: n, on: n.o.Learner.Enabled && (kernel == KernelShadow || kernel == KernelDecide), decider: newDecider(n),
+		n: n, on: n.o.Learner.Enabled && (kernel == KernelShadow || kernel == KernelOn), decider: newDecider(n),
 		memory: distill.NewMemory(pupilFlows, n.o.Learner.Seed), wake: make(chan struct{}, 1),
 	}
 }
@@ -138,9 +138,8 @@ func (p *pupil) follow(now time.Time, m *learner.Model) {
 	p.teacher = m
 	if m == nil {
 		p.scorer, p.now.Hash, p.now.Parent = nil, "", ""
-		if p.decider.on {
-			p.lift()
-		}
+		p.decider.active, p.decider.trial = nil, nil
+		p.lift()
 		return
 	}
 	p.now.Retrained = now
@@ -171,6 +170,7 @@ func (p *pupil) run(ctx context.Context) error {
 		case <-p.wake:
 		case <-t.C:
 			if !again {
+				p.install() // a trial may have ended
 				continue
 			}
 		}
@@ -220,6 +220,7 @@ func (p *pupil) take(teacher *learner.Model, x *distill.Result, took time.Durati
 		return err
 	}
 	p.scorer = x.Scorer
+	p.decider.offer(p.n.now(), x.Scorer, p.n.o.Learner.Canary)
 	p.now.Hash, p.now.Parent, p.now.Why = hex.EncodeToString(hash[:]), teacher.Hash(), ""
 	p.now.Distilled, p.now.TookS, p.now.Report = p.n.now(), took.Seconds(), x.Report
 	p.now.Milestones = [score.Milestones]api.KernelMilestone{}
@@ -241,8 +242,8 @@ func (p *pupil) view() *api.KernelModel {
 	if p.on {
 		v.Mode = KernelShadow
 	}
-	if v.Deciding = p.decider.view(); v.Deciding != nil {
-		v.Mode = KernelDecide
+	if v.Deciding = p.decider.view(); v.Deciding != nil && p.decider.mode == KernelOn {
+		v.Mode = KernelOn
 	}
 	var scored, would, both int
 	for i, c := range v.Milestones {
@@ -258,10 +259,8 @@ func (p *pupil) view() *api.KernelModel {
 		v.Words = "none yet: " + v.Why
 	case p.scorer == nil:
 		v.Words = "none yet: no model judges"
-	case v.Deciding != nil:
-		d := v.Deciding
-		v.Words = fmt.Sprintf("scorer %.8s decides: %d of %d milestones scored, %d flows suspended, %d spared, %d would be in enforce mode; %d held now",
-			d.Hash, d.Scored, d.Reached, d.Suspended, d.Spared, d.Monitored, d.Held)
+	case v.Mode == KernelOn:
+		v.Words = v.Deciding.Words()
 	default:
 		v.Words = fmt.Sprintf("shadow: scorer %.8s of model %.8s counts and does nothing: %d scored, %d would be suspended, the model alarms on %d of them",
 			v.Hash, v.Parent, scored, would, both)

@@ -1,8 +1,10 @@
 package node
 
 import (
+	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -109,11 +111,11 @@ func TestPupilIsOff(t *testing.T) {
 	}
 }
 
-// TestPupilDecides: where the site wants it, the plane decides by the scorer, until a
-// panic, or a restart with another setting, takes it out.
-func TestPupilDecides(t *testing.T) {
+// taught is a node whose scorer was distilled.
+func taught(t *testing.T, kernel string) *learned {
+	t.Helper()
 	x := newLearned(t)
-	x.o.Learner.Kernel = KernelDecide
+	x.o.Learner.Kernel = kernel
 	x.restart()
 	rng := rand.New(rand.NewPCG(2, 2))
 	x.mu.Lock()
@@ -130,47 +132,110 @@ func TestPupilDecides(t *testing.T) {
 	if err := x.pupil.distil(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	plane := x.o.Plane.(dataplane.Scorer)
-	in := func(what string, want bool) {
-		t.Helper()
-		s, err := plane.ScoringState()
-		if err != nil {
-			t.Fatal(err)
-		}
-		if (s.Active != nil) != want {
-			t.Fatalf("%s: the plane's scorer is %v: expected one: %v", what, s.Active, want)
-		}
-		if !want {
-			return
-		}
-		hash, err := x.pupil.scorer.Hash()
-		if err != nil || s.Active.Hash != hash || s.Shadow {
-			t.Errorf("%s: %v: the plane decides by %x, expected %x", what, err, s.Active.Hash, hash)
+	return x
+}
+
+// inPlane is what the plane scores by; it must be what the pupil made.
+func inPlane(t *testing.T, x *learned, what string, want *score.Scorer, shadow bool) dataplane.ScoringState {
+	t.Helper()
+	s, err := x.o.Plane.(dataplane.Scorer).ScoringState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (s.Active != nil) != (want != nil) {
+		t.Fatalf("%s: the plane's scorer is %v: expected one: %v", what, s.Active, want != nil)
+	}
+	if want != nil {
+		if hash, err := want.Hash(); err != nil || s.Active.Hash != hash || s.Shadow != shadow {
+			t.Errorf("%s: %v: the plane scores by %x, shadow %v: expected %x, %v", what, err, s.Active.Hash, s.Shadow, hash, shadow)
 		}
 	}
-	in("before it is put there", false)
+	return s
+}
+
+// TestPupilDecides: where the site wants it, the plane decides by the scorer, until a
+// panic, or a restart with another setting, takes it out.
+func TestPupilDecides(t *testing.T) {
+	x := taught(t, KernelOn)
+	inPlane(t, x, "before it is put there", nil, false)
 	x.pupil.install()
-	in("once it is", true)
+	inPlane(t, x, "once it is", x.pupil.scorer, false)
 	x.mu.Lock()
 	v := x.pupil.view()
 	x.mu.Unlock()
-	if v.Mode != KernelDecide || v.Deciding == nil || v.Deciding.Hash != v.Hash || v.Deciding.Since.IsZero() {
-		t.Errorf("status says %+v, %+v", v, v.Deciding)
+	if d := v.Deciding; v.Mode != KernelOn || d == nil || d.Hash != v.Hash || d.Since.IsZero() || !strings.Contains(v.Steps(), "deciding since") {
+		t.Errorf("status says %+v, %+v, %s", v, v.Deciding, v.Steps())
 	}
 	if _, err := x.Panic(t.Context(), true); err != nil {
 		t.Fatal(err)
 	}
-	in("in a panic", false)
+	inPlane(t, x, "in a panic", nil, false)
 	x.pupil.install()
-	in("while it lasts", false)
+	inPlane(t, x, "while it lasts", nil, false)
 	if _, err := x.Panic(t.Context(), false); err != nil {
 		t.Fatal(err)
 	}
 	x.pupil.install()
-	in("after it", true)
-	x.pupil.decider.on = false
+	inPlane(t, x, "after it", x.pupil.scorer, false)
+	x.pupil.decider.mode = KernelOff
 	if err := x.pupil.begin(); err != nil {
 		t.Fatal(err)
 	}
-	in("after a start with another setting", false)
+	inPlane(t, x, "after a start with another setting", nil, false)
+}
+
+// In shadow the plane scores and acts on nothing.
+func TestPupilShadows(t *testing.T) {
+	x := taught(t, KernelShadow)
+	x.pupil.install()
+	inPlane(t, x, "in shadow", x.pupil.scorer, true)
+	x.mu.Lock()
+	v := x.pupil.view()
+	x.mu.Unlock()
+	if v.Mode != KernelShadow || v.Deciding == nil || !v.Deciding.Shadow || !strings.Contains(v.Steps(), "in shadow since") {
+		t.Errorf("status says %+v, %+v, %s", v, v.Deciding, v.Steps())
+	}
+}
+
+// TestScorersAreTried: a scorer that follows one that decides does so for the hosts
+// that the site's key picks, and then for all.
+func TestScorersAreTried(t *testing.T) {
+	x := taught(t, KernelOn)
+	x.o.Learner.Canary = time.Hour
+	x.Node.o.Learner.Canary = time.Hour
+	x.pupil.install()
+	first := x.pupil.scorer
+	if err := x.pupil.distil(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x.pupil.install()
+	s := inPlane(t, x, "with a trial", first, false)
+	hash, err := x.pupil.scorer.Hash()
+	if err != nil || s.Trial == nil || s.Trial.Hash != hash {
+		t.Fatalf("%v: on trial is %v: expected %x", err, s.Trial, hash)
+	}
+	x.mu.Lock()
+	want := x.pupil.wanted()
+	x.mu.Unlock()
+	n := 0
+	for i := range 2000 {
+		host := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).As16()
+		picked := want.Canary.Picks(host)
+		if picked != x.models.key.Canary(hex.EncodeToString(hash[:]), host, x.models.m.Options().Share) {
+			t.Fatalf("host %d is picked in one of the two only", i)
+		}
+		if picked {
+			n++
+		}
+	}
+	if n == 0 || n > 1000 {
+		t.Errorf("%d of 2000 hosts are picked", n)
+	}
+	x.mu.Lock()
+	x.pupil.decider.until = x.Node.now()
+	x.mu.Unlock()
+	x.pupil.install()
+	if s := inPlane(t, x, "after the trial", x.pupil.scorer, false); s.Trial != nil {
+		t.Errorf("still on trial: %v", s.Trial)
+	}
 }
