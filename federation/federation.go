@@ -8,14 +8,20 @@
 // while it is held. The member never sees a packet or a model: an update is a vector of float32 under a
 // schema name, and what a site does about an indicator is the node's business.
 //
-// Scope: the sites of one organisation, which trust each other directly by a
-// roster. Rounds take the mean of the sites' updates; that tolerates no lying
-// site (f = 0), and Status says so. Limits, signatures, replay protection and
-// validation are nonetheless complete, so that a stranger, a broken site or a bad
-// network can do no more than be refused by name.
+// The sites of one organisation trust each other directly by a roster. Among them
+// rounds take the mean of the sites' updates; that tolerates no lying site (f = 0),
+// and Status says so. Limits, signatures, replay protection and validation are
+// nonetheless complete, so that a stranger, a broken site or a bad network can do no
+// more than be refused by name.
+//
+// Other organisations of a consortium are not trusted. Their words are weighed
+// against each other (federation/intel, Trust) before they lead to anything, hear
+// nothing that its author did not mark for all (TLP green or clear), and once enough
+// organisations count, models are made in sealed rounds (federation/council) by a
+// rule that withstands liars, in place of the organisation's own rounds.
 //
 // Duties of the caller: give every site the same roster, Schema, ParamDim and
-// Init; keep Storage durable (a sequence number is stored before it is used, a
+// Init; tell SetRoll when the consortium's roster changes; keep Storage durable (a sequence number is stored before it is used, a
 // delta before it is offered); run Run exactly once, and treat its return as the
 // end of the member.
 package federation
@@ -31,17 +37,24 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
-// Topic is a broadcast channel of the organisation.
+// Topic is a broadcast channel: of our organisation, or, where Shared says so, of
+// the whole consortium.
 type Topic string
 
 // Topics.
 const (
 	TopicIntel  Topic = "intel"
 	TopicModels Topic = "models"
+
+	TopicCommons Topic = "commons" // indicators for all organisations
+	TopicCouncil Topic = "council" // rounds between organisations
 )
 
+// Shared says whether other organisations hear the topic.
+func (t Topic) Shared() bool { return t == TopicCommons || t == TopicCouncil }
+
 // Topics lists every topic.
-func Topics() []Topic { return []Topic{TopicIntel, TopicModels} }
+func Topics() []Topic { return []Topic{TopicIntel, TopicModels, TopicCommons, TopicCouncil} }
 
 // Verdict is what a handler thinks of a broadcast message.
 type Verdict int
@@ -113,6 +126,8 @@ type Storage interface {
 	Load(key string) ([]byte, error)
 	// Save replaces the value of key; it is durable when Save returns.
 	Save(key string, b []byte) error
+	// Delete removes key; nothing there is no error.
+	Delete(key string) error
 }
 
 // Errors that a caller may test for.
@@ -152,8 +167,10 @@ type Options struct {
 	Init          []float32     // the genesis model, equal at every site; nil means zeros
 	RoundEvery    time.Duration // from one model to the next round; 0 means 10 min, negative: only StartRound
 	DeltaDeadline time.Duration // for the sites' deltas; 0 means 30 s
-	Rule          robust.Spec   // how deltas become one; the zero Spec means robust.Lab
+	Rule          robust.Spec   // how deltas of our own sites become one; the zero Spec means robust.Lab
 	SyncEvery     time.Duration // between pulls from one connected site; 0 means 30 s
+
+	Consortium *Consortium // nil: our organisation is in none
 
 	Log  *slog.Logger
 	Now  func() time.Time
@@ -172,9 +189,11 @@ type Options struct {
 type Effect string
 
 // Effects. Keep means: this claim is gone, but another site's claim about the
-// same value stands, so nothing is lifted.
+// same value stands, so nothing is lifted. Limit asks for a budget on the peer's
+// new flows; only words of other organisations lead to it.
 const (
 	Enforce Effect = "enforce"
+	Limit   Effect = "limit"
 	Observe Effect = "observe"
 	Lift    Effect = "lift"
 	Keep    Effect = "keep"
@@ -186,6 +205,7 @@ type IndicatorEvent struct {
 	Indicator  wire.Indicator // for a refused withdrawal, only its ID
 	Author     string         // site name
 	AuthorID   identity.ID
+	From       string // the author's organisation; "" is ours
 	Op         string // "indicator", "withdrawal" or "expiry"
 	Effect     Effect
 	Reason     wire.Reason // for Refused
@@ -197,8 +217,8 @@ type IndicatorEvent struct {
 // RoundEvent tells of a step in a model round.
 type RoundEvent struct {
 	Round    uint64
-	Step     string // "begun", "trained", "delta", "listed", "aggregated", "caught-up", "adopted", "refused", "failed"
-	Site     string // whose delta or list it is
+	Step     string // "begun", "trained", "delta", "listed", "aggregated", "caught-up", "adopted", "refused", "failed"; between organisations those of package council
+	Site     string // whose delta or list it is; between organisations, whose doing
 	Base     string
 	Hash     string   // of the model, once there is one
 	Sites    []string // whose deltas are in it
@@ -224,13 +244,16 @@ type PeerStatus struct {
 	Hash     string
 }
 
-// Status is the member in figures.
+// Status is the member in figures. Between organisations Round, Hash and Open are
+// those of the chain: the last final block's, and the round that we are in.
 type Status struct {
 	Site      string
 	ID        identity.ID
-	Sites     int // of the roster, ourselves included
-	Connected int // other sites
-	Preset    string
+	Sites     int    // of the roster, ourselves included
+	Connected int    // other sites
+	Preset    string // the rule of rounds, and what it withstands
+	Counted   int    // organisations that count; 0 outside of a consortium
+	Height    uint64 // of the last final block, between organisations
 	Round     uint64 // of the current global model
 	Hash      string
 	Phase     string // "idle", "training", "gathering", "fetching", "no trainer"
@@ -244,6 +267,7 @@ type Status struct {
 // Answer is one site's answer to a question.
 type Answer struct {
 	Site  string
+	From  string // its organisation; "" is ours
 	Seen  bool
 	Count uint64
 	Last  time.Time
@@ -254,7 +278,8 @@ type Live struct {
 	Indicator wire.Indicator
 	Author    string
 	AuthorID  identity.ID
+	From      string // the author's organisation; "" is ours
 	Own       bool
-	Enforced  bool
+	Effect    Effect // Enforce, Limit or Observe
 	SentAt    time.Time
 }

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -8,9 +9,11 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/council"
 	"github.com/hedgerow-mesh/hedgerow/federation/intel"
 	"github.com/hedgerow-mesh/hedgerow/federation/round"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
@@ -33,9 +36,10 @@ const (
 
 // Member is a site's part in the mesh. Its methods may be called from several goroutines.
 type Member struct {
-	opt   Options
-	sites []identity.ID // sorted, with ourselves
-	names map[identity.ID]string
+	opt    Options
+	sites  []identity.ID // sorted, with ourselves
+	names  map[identity.ID]string
+	people atomic.Pointer[people] // of other organisations; nil outside of a consortium
 
 	out    *queue[outgoing]
 	events *queue[func()]
@@ -45,7 +49,9 @@ type Member struct {
 
 	mu         sync.Mutex
 	intel      *intel.Set
-	rounds     *round.Machine // nil without a Trainer
+	rounds     *round.Machine   // of our own sites; nil without a Trainer, and where council is not
+	council    *council.Machine // between organisations; nil where there are too few
+	parley     parley
 	seq        sequences
 	rng        *rand.Rand
 	peers      map[identity.ID]*peer
@@ -81,6 +87,8 @@ type peer struct {
 	repull   bool // asked for again while pulling
 }
 
+func newPeer() *peer { return &peer{reasons: make(map[wire.Reason]uint64)} }
+
 // New checks the options and restores what Storage holds. Nothing runs until
 // Run. The error names the option.
 func New(opt Options) (*Member, error) {
@@ -103,15 +111,22 @@ func New(opt Options) (*Member, error) {
 	for _, s := range opt.Roster {
 		m.names[s.ID] = s.Name
 		m.sites = append(m.sites, s.ID)
-		m.peers[s.ID] = &peer{reasons: make(map[wire.Reason]uint64)}
+		m.peers[s.ID] = newPeer()
 	}
 	slices.Sort(m.sites)
-	m.intel = intel.New(intel.Config{Self: opt.Key.ID()})
+	if opt.Consortium != nil {
+		m.enrol(opt.Consortium.Roll)
+	}
+	m.intel = intel.New(intel.Config{Self: opt.Key.ID(), Trust: m.trust()})
+	m.parley.loose = make(map[wire.Hash]uint64)
 	if err := m.newRounds(); err != nil {
 		return nil, fmt.Errorf("federation: %w", err)
 	}
 	if err := m.restore(); err != nil {
 		return nil, fmt.Errorf("federation: %w", err)
+	}
+	if m.council != nil {
+		m.council.Follow(opt.Now(), opt.Consortium.Roll.Counted, opt.Consortium.Roll.Observers)
 	}
 	return m, nil
 }
@@ -137,6 +152,11 @@ func (o *Options) fill() error {
 	}
 	if o.Storage == nil {
 		o.Storage = new(MemoryStorage)
+	}
+	if c := o.Consortium; c != nil {
+		with := *c
+		with.Keep = cmp.Or(c.Keep, 1000)
+		o.Consortium = &with
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -199,6 +219,12 @@ func (m *Member) newRounds() (err error) {
 	if m.opt.Trainer == nil {
 		return nil
 	}
+	if c := m.opt.Consortium; c != nil && c.Genesis != nil {
+		return m.newCouncil()
+	}
+	if m.opt.Consortium != nil && len(m.sites) == 1 {
+		return nil // nobody to average with, until there are enough organisations
+	}
 	m.rounds, err = round.New(round.Config{
 		Self: m.opt.Key.ID(), Sites: m.sites, Schema: m.opt.Schema, Init: m.opt.Init, Rule: m.opt.Rule,
 		Every: m.opt.RoundEvery, Deadline: m.opt.DeltaDeadline, Trains: true,
@@ -228,6 +254,9 @@ func (m *Member) restore() error {
 			m.opt.Log.Info("stored intelligence that has expired was left out", "key", key, "messages", dropped)
 		}
 	}
+	if m.council != nil {
+		return m.restoreCouncil()
+	}
 	if m.rounds == nil {
 		return nil
 	}
@@ -243,8 +272,6 @@ func (m *Member) restore() error {
 	}
 	return nil
 }
-
-func (m *Member) member(id identity.ID) bool { return m.names[id] != "" }
 
 func (m *Member) self() identity.ID { return m.opt.Key.ID() }
 
@@ -346,6 +373,12 @@ func (m *Member) tick() time.Duration {
 		m.rounds.Tick(now)
 		m.drain(now)
 		wait = min(wait, m.rounds.Next().Sub(now))
+	}
+	if m.council != nil {
+		m.council.Tick(now)
+		m.storeParley() // what could not be stored before
+		m.drain(now)
+		wait = min(wait, m.council.Next().Sub(now))
 	}
 	if !now.Before(m.syncAt) || m.syncAt.Sub(now) > 2*m.opt.SyncEvery {
 		m.syncAt = now.Add(m.jitter(m.opt.SyncEvery))

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -27,7 +28,8 @@ const (
 // zero First and Last mean now, zero Expires means wire.DefaultLife from now,
 // empty TLP means amber. The same value published again is a refresh. When it
 // returns without an error, the indicator survives a crash and reaches every site
-// that is, or comes, within reach while it lives. After an error of the storage it
+// that is, or comes, within reach while it lives: of our organisation, or, with TLP
+// green or clear in a consortium, of all. After an error of the storage it
 // stands at this site, and the others get it once it could be stored.
 func (m *Member) Publish(_ context.Context, ind wire.Indicator) (id string, err error) {
 	m.mu.Lock()
@@ -107,6 +109,7 @@ func (m *Member) say(now time.Time, p wire.Payload) error {
 	if err != nil {
 		return err
 	}
+	topic := m.topicFor(p) // before what it takes back is gone
 	// Gossip, not Own: our budget is the one that the others hold us to.
 	if err := m.apply(now, m.intel.Step(now, msg, intel.Gossip), opOf(p.Kind()), msg); err != nil {
 		return err
@@ -114,7 +117,7 @@ func (m *Member) say(now time.Time, p wire.Payload) error {
 	if err := m.storeOwn(); err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
-	m.out.push(outgoing{TopicIntel, msg.Raw})
+	m.out.push(outgoing{topic, msg.Raw})
 	m.wake()
 	return nil
 }
@@ -169,7 +172,7 @@ func (m *Member) fromClaims(claims []intel.Claim) (answers []Answer, known map[i
 		if !ok {
 			i = len(answers)
 			at[c.Author], known[c.Author] = i, true
-			answers = append(answers, Answer{Site: m.names[c.Author], Seen: true})
+			answers = append(answers, Answer{Site: m.nameOf(c.Author), From: c.Org, Seen: true})
 		}
 		answers[i].Count++
 		answers[i].Last = later(answers[i].Last, c.Indicator.Last)
@@ -177,10 +180,27 @@ func (m *Member) fromClaims(claims []intel.Claim) (answers []Answer, known map[i
 	return answers, known
 }
 
-// chooseAsked draws the sites to ask. m.mu is held.
+// rank puts our own sites before those of others.
+func (m *Member) rank(id identity.ID) int {
+	if m.ours(id) {
+		return 0
+	}
+	return 1
+}
+
+// chooseAsked draws the sites to ask: our own, and one of each other organisation.
+// m.mu is held.
 func (m *Member) chooseAsked(known map[identity.ID]bool) []identity.ID {
 	whom := slices.DeleteFunc(m.connected(), func(id identity.ID) bool { return known[id] })
 	m.rng.Shuffle(len(whom), func(i, j int) { whom[i], whom[j] = whom[j], whom[i] })
+	slices.SortStableFunc(whom, func(a, b identity.ID) int { return cmp.Compare(m.rank(a), m.rank(b)) })
+	asked := make(map[string]bool)
+	whom = slices.DeleteFunc(whom, func(id identity.ID) bool {
+		org := m.from(id)
+		again := org != "" && asked[org]
+		asked[org] = true
+		return again
+	})
 	return whom[:min(len(whom), askSites)]
 }
 
@@ -197,7 +217,7 @@ func (m *Member) askAll(ctx context.Context, whom []identity.ID, q *wire.Query) 
 				got <- Answer{}
 				return
 			}
-			got <- Answer{Site: m.nameOf(id), Seen: resp.Answer.Seen, Count: resp.Answer.Count, Last: resp.Answer.Last}
+			got <- Answer{Site: m.nameOf(id), From: m.from(id), Seen: resp.Answer.Seen, Count: resp.Answer.Count, Last: resp.Answer.Last}
 		}()
 	}
 	var out []Answer

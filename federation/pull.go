@@ -45,6 +45,9 @@ func (m *Member) connected() []identity.ID {
 // m.mu is held.
 func (m *Member) pullFrom(id identity.ID) {
 	p := m.peers[id]
+	if p == nil {
+		return // it has left
+	}
 	if p.pulling {
 		p.repull = true
 		return
@@ -110,8 +113,8 @@ func (m *Member) pull(ctx context.Context, id identity.ID) error {
 func (m *Member) takePulled(from identity.ID, raw []byte) bool {
 	now := m.opt.Now()
 	msg, err := wire.Open(raw, now, m.member)
-	if err == nil && topicOf(msg.Kind()) == "" {
-		err = wire.Refuse(wire.WrongTopic, "%s among pulled messages", msg.Kind())
+	if err == nil {
+		err = pullable(msg, m.ours(from) && m.ours(msg.Author))
 	}
 	if err == nil && msg.Author == m.self() {
 		return false // ours, on its way back
@@ -125,18 +128,31 @@ func (m *Member) takePulled(from identity.ID, raw []byte) bool {
 	return err == nil
 }
 
+// pullable says whether a message may come by a pull: whatever concerns our own
+// sites from one of them, and what is for all from anybody.
+func pullable(msg *wire.Message, own bool) error {
+	of := topicOf(msg.Kind())
+	if of == "" || of == TopicCouncil {
+		return wire.Refuse(wire.WrongTopic, "%s among pulled messages", msg.Kind())
+	}
+	if !own {
+		of = TopicCommons
+	}
+	return fits(of, msg)
+}
+
 // answerSync is the other half of pull. m.mu is held.
-func (m *Member) answerSync(s *wire.Sync) *wire.Response {
+func (m *Member) answerSync(s *wire.Sync, foreign bool) *wire.Response {
 	if m.ownUnsaved {
 		return new(wire.Response)
 	}
-	items, more := m.intel.Missing(s.Have, wire.MaxItems/2, pullBytes)
+	items, more := m.intel.Missing(s.Have, foreign, wire.MaxItems/2, pullBytes)
 	resp := &wire.Response{Items: items, More: more}
 	if more {
 		return resp
 	}
 	resp.Own = m.intel.Highest(m.self())
-	if m.rounds == nil || m.unsaved {
+	if m.rounds == nil || m.unsaved || foreign {
 		return resp
 	}
 	left := pullBytes / 2

@@ -23,20 +23,48 @@ func (h *handler) Receive(_ context.Context, topic Topic, from identity.ID, b []
 		return m.refuse(from, wire.Refuse(wire.Oversized, "%d bytes on topic %s: expected at most %d", len(b), topic, wire.MaxSmall))
 	}
 	now := m.opt.Now()
-	msg, err := wire.Open(append([]byte(nil), b...), now, m.member)
+	member := m.ours
+	if topic.Shared() {
+		member = m.member
+	}
+	msg, err := wire.Open(append([]byte(nil), b...), now, member)
+	if topic.Shared() && err != nil && wire.ReasonOf(err) == wire.NotMember {
+		m.refuse(from, err)
+		return Ignore // who forwarded it may know a roster that we do not
+	}
 	if err != nil {
 		return m.refuse(from, err)
 	}
 	if msg.Author != from {
 		return m.refuse(from, wire.Refuse(wire.NotSender, "author %s, sent by %s", msg.Author.Short(), from.Short()))
 	}
-	if topicOf(msg.Kind()) != topic {
-		return m.refuse(from, wire.Refuse(wire.WrongTopic, "%s on topic %s", msg.Kind(), topic))
-	}
-	if err := m.step(now, msg, intel.Gossip); err != nil {
+	if err := fits(topic, msg); err != nil {
 		return m.refuse(from, err)
 	}
-	return Accept
+	err = m.step(now, msg, intel.Gossip)
+	switch {
+	case err == nil:
+		return Accept
+	case topic.Shared():
+		m.refuse(from, err)
+		return Ignore // it depends on what we know: not the fault of who forwarded it
+	}
+	return m.refuse(from, err)
+}
+
+// fits says whether a message may be on a topic.
+func fits(topic Topic, msg *wire.Message) error {
+	of := topicOf(msg.Kind())
+	if topic == TopicCommons && of == TopicIntel {
+		if ind, ok := msg.Payload.(*wire.Indicator); ok && !publicly(ind.TLP) {
+			return wire.Refuse(wire.WrongTopic, "an indicator for its organisation alone (tlp %s) on topic %s", ind.TLP, topic)
+		}
+		return nil
+	}
+	if of != topic {
+		return wire.Refuse(wire.WrongTopic, "%s on topic %s", msg.Kind(), topic)
+	}
+	return nil
 }
 
 func topicOf(k wire.Kind) Topic {
@@ -45,6 +73,8 @@ func topicOf(k wire.Kind) Topic {
 		return TopicIntel
 	case wire.KindBegin, wire.KindOffer, wire.KindList, wire.KindState:
 		return TopicModels
+	case wire.KindCommit, wire.KindSet, wire.KindSetVote, wire.KindReveal, wire.KindProposal, wire.KindVote, wire.KindWish, wire.KindApprove:
+		return TopicCouncil
 	}
 	return "" // deltas are fetched, never broadcast
 }
@@ -58,10 +88,18 @@ func (m *Member) step(now time.Time, msg *wire.Message, src intel.Source) error 
 	if p := m.peers[msg.Author]; p != nil && src == intel.Gossip {
 		p.lastSeen = now
 	}
-	if topicOf(msg.Kind()) == TopicIntel {
+	switch topicOf(msg.Kind()) {
+	case TopicIntel:
 		return m.apply(now, m.intel.Step(now, msg, src), opOf(msg.Kind()), msg)
+	case TopicCouncil:
+		if m.council == nil {
+			return nil
+		}
+		err := m.council.Step(now, msg)
+		m.drain(now)
+		return err
 	}
-	if m.rounds == nil {
+	if m.rounds == nil || !m.ours(msg.Author) {
 		return nil
 	}
 	err := m.rounds.Step(now, msg)
@@ -108,7 +146,7 @@ func (m *Member) tell(now time.Time, e intel.Effect, op string, msg *wire.Messag
 		return
 	}
 	ev := IndicatorEvent{
-		Author: m.names[e.Author], AuthorID: e.Author, Op: op, Effect: effectOf(e.Op),
+		Author: m.nameOf(e.Author), AuthorID: e.Author, From: m.from(e.Author), Op: op, Effect: effectOf(e.Op),
 		Reason: e.Reason, Why: e.Why, SentAt: e.Sent, ReceivedAt: now,
 	}
 	if e.Indicator != nil {
@@ -125,6 +163,8 @@ func effectOf(op intel.Op) Effect {
 	switch op {
 	case intel.Enforce:
 		return Enforce
+	case intel.Limit:
+		return Limit
 	case intel.Observe:
 		return Observe
 	case intel.Lift:
@@ -161,6 +201,9 @@ func (m *Member) nameOf(id identity.ID) string {
 	if n := m.names[id]; n != "" {
 		return n
 	}
+	if s, ok := m.other(id); ok {
+		return s.Organisation + "/" + s.Name
+	}
 	return string(id)
 }
 
@@ -173,7 +216,7 @@ func (h *handler) PeerChanged(p PeerInfo) {
 		return
 	}
 	if m.opt.OnPeer != nil {
-		ev := PeerEvent{Site: m.names[p.ID], Peer: p}
+		ev := PeerEvent{Site: m.nameOf(p.ID), Peer: p}
 		m.events.push(func() { m.opt.OnPeer(ev) })
 	}
 	if p.Connected {
@@ -207,12 +250,18 @@ func (m *Member) answer(from identity.ID, req *wire.Request) (*wire.Response, er
 		return nil, err
 	}
 	if req.Query != nil {
-		return m.answerQuery(req.Query) // takes the lock itself: OnAsk is not to be called under it
+		return m.answerQuery(from, req.Query) // takes the lock itself: OnAsk is not to be called under it
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if req.Sync != nil {
-		return m.answerSync(req.Sync), nil
+		return m.answerSync(req.Sync, !m.ours(from)), nil
+	}
+	if m.council != nil {
+		return m.answerCouncil(req)
+	}
+	if req.Chain != nil || !m.ours(from) {
+		return &wire.Response{Refused: wire.NotFound}, nil
 	}
 	if m.rounds != nil && !m.unsaved {
 		if blob := m.rounds.Serve(*req.Fetch); blob != nil {
@@ -227,6 +276,9 @@ func (m *Member) allow(from identity.ID, query bool) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now, p := m.opt.Now(), m.peers[from]
+	if p == nil {
+		return wire.Refuse(wire.NotMember, "%s", from)
+	}
 	if !p.serve.take(now, 50, 500) {
 		return wire.Refuse(wire.OverBudget, "more than 50 requests per second")
 	}
@@ -239,7 +291,7 @@ func (m *Member) allow(from identity.ID, query bool) error {
 // answerQuery tells what this site itself knows: its history and its own claims.
 // Claims of others are known to everybody; to repeat them would make one
 // voice sound like many.
-func (m *Member) answerQuery(q *wire.Query) (*wire.Response, error) {
+func (m *Member) answerQuery(from identity.ID, q *wire.Query) (*wire.Response, error) {
 	a := new(wire.Answer)
 	m.mu.Lock()
 	claims, err := m.intel.Seen(q.Type, q.Value)
@@ -257,7 +309,24 @@ func (m *Member) answerQuery(q *wire.Query) (*wire.Response, error) {
 			a.Seen, a.Count, a.Last = true, a.Count+count, later(a.Last, last)
 		}
 	}
+	if !m.ours(from) {
+		a.Count, a.Last = 0, time.Time{} // other organisations hear yes or no
+	}
 	return &wire.Response{Answer: a}, nil
+}
+
+// answerCouncil serves what the rounds between organisations need. m.mu is held.
+func (m *Member) answerCouncil(req *wire.Request) (*wire.Response, error) {
+	if m.unsaved {
+		return &wire.Response{Refused: wire.NotFound}, nil
+	}
+	if req.Chain != nil {
+		return m.answerChain(req.Chain.Height)
+	}
+	if b := m.serveParams(req.Fetch.Hash); b != nil {
+		return &wire.Response{Blob: b}, nil
+	}
+	return &wire.Response{Refused: wire.NotFound}, nil
 }
 
 func later(a, b time.Time) time.Time {

@@ -18,6 +18,9 @@ const fetchAfter = 30 * time.Second
 func (m *Member) StartRound(_ context.Context) (uint64, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.council != nil {
+		return m.council.Round(), ErrRoundOpen // one follows the other
+	}
 	if m.rounds == nil {
 		return 0, ErrNoTrainer
 	}
@@ -37,6 +40,10 @@ func (m *Member) StartRound(_ context.Context) (uint64, error) {
 // drain carries out what the rounds ask for, in the order that they demand: to
 // disk first. m.mu is held.
 func (m *Member) drain(now time.Time) {
+	if m.council != nil {
+		m.drainCouncil(now)
+		return
+	}
 	for {
 		rd := m.rounds.Ready()
 		if rd.Empty() {
@@ -100,7 +107,9 @@ func (m *Member) seal(now time.Time, p wire.Payload) {
 		return
 	}
 	msg, err := wire.Seal(m.opt.Key, n, now, p)
-	if err == nil {
+	if err == nil && m.council != nil {
+		err = m.council.Step(now, msg)
+	} else if err == nil {
 		err = m.rounds.Step(now, msg)
 	}
 	if err != nil {
@@ -141,7 +150,12 @@ func (m *Member) fetchFrom(ctx context.Context, f round.Fetch) error {
 		if err != nil {
 			return err
 		}
-		return m.withRounds(now, func() error { return m.rounds.Fetched(now, f.Hash, params) })
+		return m.withRounds(now, func() error {
+			if m.council != nil {
+				return m.council.Fetched(now, f.Hash, params)
+			}
+			return m.rounds.Fetched(now, f.Hash, params)
+		})
 	}
 	msg, err := wire.Open(resp.Blob, now, m.member)
 	if err != nil {
@@ -196,16 +210,28 @@ func (m *Member) trainOnce(ctx context.Context, job round.Train) {
 	now := m.opt.Now()
 	_ = m.withRounds(now, func() error { // every outcome is an event
 		if err != nil {
-			m.rounds.TrainFailed(job.Round, err.Error())
+			m.trainFailed(now, job, err)
 			return nil
 		}
 		m.tellRound(now, round.Event{Step: "trained", Round: job.Round, Author: m.self(), Base: job.Base, Examples: examples})
+		if m.council != nil {
+			return m.council.Trained(now, job.Base, params)
+		}
 		delta, err := m.rounds.Trained(now, job.Round, job.Base, params, examples)
 		if err == nil {
 			m.seal(now, delta)
 		}
 		return err
 	})
+}
+
+// trainFailed tells the rounds. m.mu is held.
+func (m *Member) trainFailed(now time.Time, job round.Train, err error) {
+	if m.council != nil {
+		m.council.TrainFailed(now, job.Base, err.Error())
+		return
+	}
+	m.rounds.TrainFailed(job.Round, err.Error())
 }
 
 // adoptLoop offers new models to the site's gate, always the latest.

@@ -1,10 +1,11 @@
 package federation
 
 import (
+	"fmt"
 	"maps"
+	"slices"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
-	"github.com/hedgerow-mesh/hedgerow/federation/round"
 )
 
 // Peers lists the roster's other sites, by name.
@@ -38,22 +39,44 @@ func (m *Member) Status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := Status{
-		Site: m.opt.Site, ID: m.self(), Sites: len(m.sites), Connected: up, Preset: round.Preset,
+		Site: m.opt.Site, ID: m.self(), Sites: len(m.sites), Connected: up, Preset: "alone",
 		Live: m.intel.Len(), Refused: maps.Clone(m.refused), Phase: "no trainer",
+	}
+	if p := m.people.Load(); p != nil {
+		s.Counted = p.counted
+	}
+	if m.council != nil {
+		m.councilStatus(&s)
+		return s
 	}
 	if m.rounds == nil {
 		return s
 	}
+	s.Preset = m.rounds.Preset()
 	h, r := m.rounds.Head(), m.rounds.Status(m.opt.Now())
 	s.Round, s.Hash = h.Round, h.Hash.String()
 	s.Phase, s.Open, s.Deltas, s.NextRound = r.Phase, r.Open, r.Deltas, r.NextBegin
 	return s
 }
 
-// Model is the current global model: its round, hash and parameters.
+// councilStatus fills in where the rounds between organisations stand. m.mu is held.
+func (m *Member) councilStatus(s *Status) {
+	g, f := m.opt.Consortium.Genesis, m.council.Tree().Final()
+	orgs := len(m.council.Tree().Tip().Next.Orgs)
+	s.Preset = fmt.Sprintf("consortium: %s over %d organisations; withstands %d that lie", g.Rule, orgs, orgs/5)
+	s.Round, s.Hash, s.Height = f.Round(), f.Next.Model.String(), f.Next.Height
+	s.Open, s.Phase = m.council.Round(), m.council.Phase()
+}
+
+// Model is the current global model: its round, hash and parameters. Parameters
+// that are still being fetched are nil.
 func (m *Member) Model() (round uint64, hash string, params []float32) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if m.council != nil {
+		f := m.council.Tree().Final()
+		return f.Round(), f.Next.Model.String(), slices.Clone(m.council.Serve(f.Next.Model))
+	}
 	if m.rounds == nil {
 		return 0, "", nil
 	}
@@ -69,8 +92,8 @@ func (m *Member) Indicators() []Live {
 	out := make([]Live, len(claims))
 	for i, c := range claims {
 		out[i] = Live{
-			Indicator: *c.Indicator, Author: m.names[c.Author], AuthorID: c.Author,
-			Own: c.Author == m.self(), Enforced: c.Enforced, SentAt: c.Sent,
+			Indicator: *c.Indicator, Author: m.nameOf(c.Author), AuthorID: c.Author, From: c.Org,
+			Own: c.Author == m.self(), Effect: effectOf(c.Level), SentAt: c.Sent,
 		}
 	}
 	return out

@@ -2,6 +2,7 @@ package federation
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 )
@@ -21,6 +22,21 @@ func (s *MemoryStorage) Load(key string) ([]byte, error) {
 		return nil, fmt.Errorf("load %q: %w", key, ErrNotFound)
 	}
 	return slices.Clone(b), nil
+}
+
+// Keys lists all keys, in order.
+func (s *MemoryStorage) Keys() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Keys(s.m))
+}
+
+// Delete removes key; nothing there is no error.
+func (s *MemoryStorage) Delete(key string) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.m, key)
+	return nil
 }
 
 // Save replaces the value of key by a copy of b.

@@ -117,7 +117,12 @@ type world struct {
 
 // newWorld starts n sites on a bus. It is to be called inside a synctest bubble.
 func newWorld(t *testing.T, n int, cfg membus.Config, tune func(*federation.Options)) *world {
-	w := &world{t: t, bus: membus.New(cfg), tune: tune}
+	return newWorldIn(t, &world{}, n, cfg, tune)
+}
+
+// newWorldIn is newWorld where tune needs the world.
+func newWorldIn(t *testing.T, w *world, n int, cfg membus.Config, tune func(*federation.Options)) *world {
+	*w = world{t: t, bus: membus.New(cfg), tune: tune}
 	for i := range n {
 		k := key(t, byte(i+1))
 		w.roster = append(w.roster, federation.Site{Name: fmt.Sprintf("site%d", i), ID: k.ID()})

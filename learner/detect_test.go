@@ -23,10 +23,8 @@ import (
 // It does not in each: where an office has a kind of session that its first
 // hour did not show, each flow of it is one more alarm of the same cause.
 func TestSelfSeesAttacksItNeverMet(t *testing.T) {
+	slow(t)
 	designed, fresh := []uint64{1, 2, 3}, []uint64{21, 22, 23, 24}
-	if raced {
-		designed, fresh = []uint64{2}, nil // one office is enough to look for races
-	}
 	for _, seed := range designed {
 		judge(t, "designed on", seed)
 	}

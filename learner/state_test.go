@@ -41,6 +41,7 @@ func TestModelSurvivesEncoding(t *testing.T) {
 }
 
 func TestTrainingIsRepeatable(t *testing.T) {
+	slow(t)
 	d := someDay(t)
 	var hash [2]string
 	for i := range hash {
@@ -89,6 +90,7 @@ func TestModelIsSharedByGoroutines(t *testing.T) {
 }
 
 func TestUntaughtAttackPartIsSilent(t *testing.T) {
+	slow(t)
 	d := someDay(t)
 	if len(d.model.Shared()) != learner.SharedDim() || d.model.Meta().KnowsAttacks {
 		t.Fatal("a model without attacks claims to know some")

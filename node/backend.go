@@ -95,6 +95,12 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 				s.Mesh.Connected = append(s.Mesh.Connected, x.Site)
 			}
 		}
+		s.Mesh.Counted, s.Mesh.Height = ms.Counted, ms.Height
+		for _, p := range n.o.Mesh.Transport.Peers() {
+			if p.Organisation != "" && p.Connected {
+				s.Mesh.Connected = append(s.Mesh.Connected, p.Organisation+"/"+p.Name)
+			}
+		}
 		if n.o.Mesh.Addrs != nil {
 			s.Mesh.Addrs = n.o.Mesh.Addrs()
 		}
@@ -469,6 +475,7 @@ func (n *Node) setNever() error {
 		return err
 	}
 	n.feeds.protect(all, n.o.Own)
+	n.spareFromOthers(all)
 	return nil
 }
 

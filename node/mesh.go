@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/council"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
@@ -36,7 +37,11 @@ func (n *Node) makeMember() error {
 			return ok, uint64(count), last
 		},
 	}
-	if n.o.Learner.Enabled && len(n.o.Mesh.Roster) > 0 { // with nobody to average with there are no rounds
+	founded, err := n.joinConsortium(&o)
+	if err != nil {
+		return err
+	}
+	if n.o.Learner.Enabled && (founded || len(n.o.Mesh.Roster) > 0) { // with nobody to average with there are no rounds
 		o.Trainer, o.Schema = n.learn, modelSchema
 		o.ParamDim, o.Init = learner.SharedDim(), learner.InitShared(sharedSeed)
 	}
@@ -54,12 +59,12 @@ func (n *Node) reconcile() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range n.member.Indicators() {
-		if l.Own || !l.Enforced {
+		if l.Own || (l.Effect != federation.Enforce && l.Effect != federation.Limit) {
 			continue
 		}
 		fx, _ := n.machine.Indicator(n.now(), enforce.Received{
 			ID: l.Indicator.ID, Author: l.Author, Value: l.Indicator.Value,
-			Conf: l.Indicator.Confidence, Sentence: l.Indicator.Sentence, Expires: l.Indicator.Expires,
+			Conf: l.Indicator.Confidence, Sentence: l.Indicator.Sentence, Expires: l.Indicator.Expires, Limit: l.Effect == federation.Limit,
 		})
 		n.act(fx)
 	}
@@ -78,6 +83,8 @@ func (s storage) Load(key string) ([]byte, error) {
 
 func (s storage) Save(key string, b []byte) error { return s.s.Save(key, b) }
 
+func (s storage) Delete(key string) error { return s.s.Delete(key) }
+
 func (n *Node) onPeer(e federation.PeerEvent) {
 	state := "gone"
 	if e.Peer.Connected {
@@ -93,7 +100,8 @@ func (n *Node) onPeer(e federation.PeerEvent) {
 // onRound tells the steps of a round. Adoption and refusal are told by the gate
 // itself, with what it measured.
 func (n *Node) onRound(e federation.RoundEvent) {
-	if e.Step == "adopted" || e.Step == "refused" {
+	switch e.Step {
+	case "adopted", "refused", council.Entered, council.Committed:
 		return
 	}
 	now := n.now()

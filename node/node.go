@@ -16,6 +16,7 @@ import (
 	"net/netip"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -105,6 +106,9 @@ type MeshOptions struct {
 	RoundEvery   time.Duration
 	Gather       time.Duration
 	Addrs        func() []string // where this site listens, for status
+	// Consortium is what this site is in besides its organisation; nil: in none.
+	// Its Genesis is made here, from Founders.
+	Consortium *ConsortiumOptions
 }
 
 // Node is one site.
@@ -145,7 +149,8 @@ type Node struct {
 
 	floods floodWatch // guarded by mu
 
-	shared sync.Map // share key -> indicator id, for withdrawal
+	shared sync.Map                       // share key -> indicator id, for withdrawal
+	spare  atomic.Pointer[[]netip.Prefix] // what no word of other organisations may touch
 }
 
 // New wires a node and brings its standing blocks back into the plane. Nothing

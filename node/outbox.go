@@ -200,7 +200,7 @@ func (n *Node) ask(ctx context.Context, a enforce.Ask) {
 			n.log.Warn("mesh was not asked", "value", a.Value, telemetry.KeyErr, err)
 		}
 		for _, x := range answers {
-			if x.Seen && x.Site != n.o.Site {
+			if x.Seen && x.From == "" && x.Site != n.o.Site { // other organisations' words take the ladder
 				seen = append(seen, x.Site)
 			}
 		}
@@ -218,10 +218,11 @@ func (n *Node) share(ctx context.Context, s *enforce.Share) {
 		return
 	}
 	now := n.now()
+	tlp, evidence := n.mark(s)
 	ind := wire.Indicator{
 		Type: wire.Type(s.Type), Value: s.Value, Score: 1, Confidence: s.Conf,
 		Evidence: wire.Evidence(s.Evidence), Sentence: wire.Sanitise(s.Sentence),
-		First: now, Last: now, Expires: s.Expires, TLP: wire.TLPAmber,
+		First: now, Last: now, Expires: s.Expires, TLP: tlp, EvidenceHash: evidence,
 	}
 	id, err := n.member.Publish(ctx, ind)
 	ev.Indicator.SentNS = n.now().UnixNano()
@@ -282,10 +283,10 @@ func (n *Node) onIndicator(e federation.IndicatorEvent) {
 	b.SentNS = e.SentAt.UnixNano()
 	n.mu.Lock()
 	switch e.Effect {
-	case federation.Enforce:
+	case federation.Enforce, federation.Limit:
 		fx, why := n.machine.Indicator(n.now(), enforce.Received{
 			ID: e.Indicator.ID, Author: e.Author, Value: e.Indicator.Value,
-			Conf: e.Indicator.Confidence, Sentence: e.Indicator.Sentence, Expires: e.Indicator.Expires,
+			Conf: e.Indicator.Confidence, Sentence: e.Indicator.Sentence, Expires: e.Indicator.Expires, Limit: e.Effect == federation.Limit,
 		})
 		n.act(fx)
 		b.Outcome, b.Why = "enforced", why

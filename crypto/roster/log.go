@@ -52,6 +52,25 @@ func (l *Log) Append(e *Entry) error {
 	return nil
 }
 
+// FirstWith is the first roster of the history in which so many organisations
+// count, which is the same at every site; nil as long as there was none.
+func (l *Log) FirstWith(counted int) *Roster {
+	r, err := Found(l.genesis)
+	for i := 0; err == nil; i++ {
+		if len(r.Counted()) >= counted {
+			return r
+		}
+		if i == len(l.entries) {
+			return nil
+		}
+		var e *Entry
+		if e, err = ParseEntry(l.entries[i]); err == nil {
+			r, err = r.Apply(e, l.conflict)
+		}
+	}
+	return nil // never: all of it stood before
+}
+
 // Has says whether an entry is in the log, with whatever votes; ErrFork says that
 // another one stands in its place.
 func (l *Log) Has(e *Entry) (bool, error) {

@@ -110,12 +110,13 @@ func (d *Detached) mirror() (*ebpf.Program, error) {
 		return nil, fmt.Errorf("set direction: %w", err)
 	}
 	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != kernelProgHedgerowXdp })
-	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: d.maps()})
-	if err != nil {
+	var progs struct {
+		XDP *ebpf.Program `ebpf:"hedgerow_xdp"`
+	}
+	if err := d.o.load(spec, &progs, d.maps()); err != nil {
 		return nil, fmt.Errorf("load the mirror program: %w", err)
 	}
-	defer coll.Close()
-	d.mirrored = coll.DetachProgram(kernelProgHedgerowXdp)
+	d.mirrored = progs.XDP
 	return d.mirrored, nil
 }
 

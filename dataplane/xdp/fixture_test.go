@@ -26,6 +26,10 @@ func newFixture(tb testing.TB, o Options) fixture {
 func fixtureOn(tb testing.TB, o Options, raw bool) fixture {
 	tb.Helper()
 	needKernel(tb)
+	var l lender
+	if _, bench := tb.(*testing.B); !bench && o.spoil == nil {
+		o.lend = l.load
+	}
 	d, err := OpenDetached(o, raw)
 	if err != nil {
 		tb.Fatalf("%+v", err)
@@ -34,6 +38,7 @@ func fixtureOn(tb testing.TB, o Options, raw bool) fixture {
 		if err := d.Close(); err != nil {
 			tb.Errorf("close: %v", err)
 		}
+		l.giveBack(tb)
 	})
 	return fixture{d, func() *ebpf.Program {
 		prog, err := d.mirror()

@@ -61,9 +61,13 @@ func TestGenericXDPCountsSmallSegments(t *testing.T) {
 	}
 }
 
-// shape is what two connections that carry the same have in common.
+// shape is what two connections that carry the same have in common. On a busy
+// machine one of them may send some again.
 func shape(r flow.Record) (out [2][3]uint64) {
 	for end, d := range r.Dir {
+		if d.Retrans > 0 {
+			d.Payload = min(d.Payload, 12*60000)
+		}
 		out[end] = [3]uint64{d.Payload, uint64(d.SizeMax), uint64(r.NFirst)}
 	}
 	return out

@@ -25,6 +25,19 @@ import (
 type lab struct {
 	peer, host netns.NsHandle
 	pins       string // a private BPF file system
+	lenders    []*lender
+}
+
+// lend begins a lab ahead of its namespaces: what its planes borrow is given
+// back after those have gone, and with them all that runs the programs.
+func lend(t *testing.T) *lab {
+	l := new(lab)
+	t.Cleanup(func() {
+		for _, one := range l.lenders {
+			one.giveBack(t)
+		}
+	})
+	return l
 }
 
 var (
@@ -41,7 +54,8 @@ func newLab(t *testing.T) *lab {
 	t.Helper()
 	needKernel(t)
 	needEgress(t)
-	l := &lab{peer: newNS(t), host: newNS(t), pins: mountBPFFS(t)}
+	l := lend(t)
+	l.peer, l.host, l.pins = newNS(t), newNS(t), mountBPFFS(t)
 	l.plug(t)
 	return l
 }
@@ -95,9 +109,32 @@ func newNS(t *testing.T) netns.NsHandle {
 	defer home.Close()
 	ns, err := netns.New()
 	check(t, err)
-	t.Cleanup(func() { ns.Close() })
 	check(t, netns.Set(home))
+	t.Cleanup(func() {
+		strip(t, ns)
+		ns.Close()
+	})
 	return ns
+}
+
+// strip takes the devices out of a namespace. With the namespace they would go
+// later than one can wait for.
+func strip(t *testing.T, ns netns.NsHandle) {
+	t.Helper()
+	h, err := netlink.NewHandleAt(ns)
+	check(t, err)
+	defer h.Close()
+	links, err := h.LinkList()
+	check(t, err)
+	for _, link := range links {
+		var gone netlink.LinkNotFoundError
+		if _, err := h.LinkByIndex(link.Attrs().Index); errors.As(err, &gone) || link.Attrs().Flags&net.FlagLoopback != 0 {
+			continue
+		}
+		if err := h.LinkDel(link); err != nil && !errors.Is(err, unix.EOPNOTSUPP) { // as of those that every namespace has
+			t.Errorf("delete %s: %v", link.Attrs().Name, err)
+		}
+	}
 }
 
 // in runs f on a thread that is in ns. f may use t.Fatal.
@@ -147,8 +184,18 @@ func (l *lab) open(t *testing.T, o Options) *Plane {
 
 func (l *lab) tryOpen(t *testing.T, o Options) (p *Plane, err error) {
 	t.Helper()
-	l.in(t, l.host, func() { p, err = Open(o) })
+	l.in(t, l.host, func() { p, err = Open(l.borrows(o)) })
 	return p, err
+}
+
+// borrows lets a plane use what is in the kernel already.
+func (l *lab) borrows(o Options) Options {
+	if o.spoil == nil {
+		one := new(lender)
+		l.lenders = append(l.lenders, one)
+		o.lend = one.load
+	}
+	return o
 }
 
 // echo starts a TCP echo server on the host.

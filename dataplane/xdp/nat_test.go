@@ -37,8 +37,9 @@ type router struct {
 func newRouter(t *testing.T, tuns ...string) *router {
 	t.Helper()
 	needKernel(t)
+	l := lend(t)
 	r := &router{
-		tuns:  map[string]bool{},
+		l: l, tuns: map[string]bool{},
 		hosts: newNS(t), gw: newNS(t), world: newNS(t),
 		host1: netip.MustParseAddr("10.1.0.2"), host2: netip.MustParseAddr("10.1.0.3"),
 		wan: netip.MustParseAddr("192.0.2.1"), server: netip.MustParseAddr("192.0.2.2"),
@@ -47,7 +48,7 @@ func newRouter(t *testing.T, tuns ...string) *router {
 	for _, name := range tuns {
 		r.tuns[name] = true
 	}
-	r.l = &lab{host: r.gw, pins: mountBPFFS(t)}
+	l.host, l.pins = r.gw, mountBPFFS(t)
 	r.wire(t, "lan0", r.hosts, "10.1.0.1", "fd00:1::1", r.host1, r.host2, r.host6)
 	r.wire(t, "wan0", r.world, "192.0.2.1", "2001:db8:1::1", r.server, r.server6)
 	r.l.in(t, r.hosts, func() {

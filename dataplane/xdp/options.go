@@ -145,6 +145,18 @@ type Options struct {
 	lruFlows bool                       // keep flows in the kernel's LRU_HASH, to measure against
 	clsact   bool                       // tests: as on a kernel without TCX
 	spoil    func(*ebpf.CollectionSpec) // tests: what the verifier gets to see
+	lend     loader                     // tests: what is in the kernel already, instead of loading it
+}
+
+// loader brings what to names of a spec into the kernel, around maps that are
+// there already, and puts it there.
+type loader func(spec *ebpf.CollectionSpec, to any, reuse map[string]*ebpf.Map) error
+
+func (o Options) load(spec *ebpf.CollectionSpec, to any, reuse map[string]*ebpf.Map) error {
+	if o.lend != nil {
+		return o.lend(spec, to, reuse)
+	}
+	return spec.LoadAndAssign(to, &ebpf.CollectionOptions{MapReplacements: reuse})
 }
 
 // all lists every interface, the first one first.

@@ -209,7 +209,7 @@ func (p *Plane) loadObjects(undo *undoStack) error {
 		p.supersedes = len(p.pins.oldTables(p.o.all())) > 0
 		reuse = p.pins.carry(p.spec, p.o.all())
 	}
-	if err := p.spec.LoadAndAssign(&p.objs, &ebpf.CollectionOptions{MapReplacements: reuse}); err != nil {
+	if err := p.o.load(p.spec, &p.objs, reuse); err != nil {
 		return loadError(err)
 	}
 	undo.add(p.objs.Close)
@@ -262,7 +262,7 @@ func (p *Plane) loadVariant(v variant, undo *undoStack) error {
 		return err
 	}
 	progs := new(kernelPrograms)
-	if err := spec.LoadAndAssign(progs, &ebpf.CollectionOptions{MapReplacements: p.shared()}); err != nil {
+	if err := p.o.load(spec, progs, p.shared()); err != nil {
 		return loadError(err)
 	}
 	undo.add(progs.Close)

@@ -63,7 +63,7 @@ func wild(rng *rand.Rand, f *kernelFlow) {
 	}
 	when := func() uint64 { return 1 + rng.Uint64()>>(4+rng.IntN(59)) }
 	f.Packets = []uint32{3, 7, 15, 31, 63}[rng.IntN(5)]
-	f.Start, f.LastPayload, f.Ended, f.Own = when(), when(), 0, 0
+	f.Start, f.LastPayload, f.Ended, f.Own, f.InitB = when(), when(), 0, 0, uint8(rng.IntN(2))
 	f.D[0].Packets = uint32(rng.IntN(int(f.Packets) + 1))
 	f.D[1].Packets = f.Packets - f.D[0].Packets
 	for i := range 2 {

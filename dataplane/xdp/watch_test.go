@@ -148,7 +148,7 @@ func TestRulesBeforeAttach(t *testing.T) {
 	arrived, sent := l.barrage(t)
 	var p *Plane
 	var err error
-	l.in(t, l.host, func() { p, err = Load(l.options(dataplane.Enforce)) })
+	l.in(t, l.host, func() { p, err = Load(l.borrows(l.options(dataplane.Enforce))) })
 	check(t, err)
 	t.Cleanup(func() { p.Close() })
 	check(t, p.Apply(blockPeer(time.Hour)))

@@ -78,10 +78,7 @@ func (k checker) entry(c *Context, b *wire.Block, e *wire.Entry) error {
 	if pending || e.Epoch != c.Epoch+uint64(len(c.Pending)) {
 		return wire.Refuse(wire.WrongBase, "entry for epoch %d: another change of the roster is on its way, or came first", e.Epoch)
 	}
-	after := *c // the roster on which the entry will act
-	for i := range c.Pending {
-		after.apply(&c.Pending[i])
-	}
+	after := c.Settled()
 	if err := after.fits(e); err != nil {
 		return err
 	}
@@ -113,7 +110,8 @@ func (c *Context) fits(e *wire.Entry) error {
 	case wire.Equivocated:
 		ok = slices.Contains(c.Orgs, m) && len(c.Orgs) > MinOrgs
 	}
-	if !ok {
+	joins := e.Kind == wire.Observes || e.Kind == wire.Admits || e.Kind == wire.Rotates
+	if !ok || (joins && slices.Contains(c.Expelled, e.Voter)) {
 		return wire.Refuse(wire.BadField, "entry %s %q: does not fit the roster of epoch %d", e.Kind, e.Org, c.Epoch)
 	}
 	return nil

@@ -118,6 +118,9 @@ type Context struct {
 	Height    uint64       `cbor:"6,keyasint"` // of the parent
 	Round     uint64       `cbor:"7,keyasint"` // of the parent
 	Model     wire.Hash    `cbor:"8,keyasint"` // of the parent
+	// Expelled are voting sites that were proved to have lied. Their organisations
+	// come back with another one.
+	Expelled []identity.ID `cbor:"9,keyasint,omitempty"`
 }
 
 // Org is an organisation's place, or -1.
@@ -177,6 +180,51 @@ func (c *Context) After(b *wire.Block) Context {
 	return next
 }
 
+// Settled is the context once what is pending in it has become final: the roster
+// on which a new entry will act.
+func (c *Context) Settled() Context {
+	after := *c
+	for i := range c.Pending {
+		after.apply(&c.Pending[i])
+	}
+	after.Pending = nil
+	return after
+}
+
+// Toward is the next change, bare of approvals, on the way to a roster of these
+// organisations; nil when there is none, or none that fits. All who want the same
+// roster name the same change.
+func (c *Context) Toward(counted, observers []Member) *wire.Entry {
+	at := c.Settled()
+	for _, m := range slices.Concat(at.Orgs, at.Observers) {
+		is := func(o Member) bool { return o.Org == m.Org }
+		if !slices.ContainsFunc(counted, is) && !slices.ContainsFunc(observers, is) {
+			if e := at.change(wire.Revokes, m); e != nil {
+				return e
+			}
+		}
+	}
+	for _, m := range sorted(counted) {
+		for _, kind := range []wire.EntryKind{wire.Rotates, wire.Admits, wire.Observes} {
+			if slices.Contains(at.Orgs, m) {
+				break
+			}
+			if e := at.change(kind, m); e != nil {
+				return e
+			}
+		}
+	}
+	return nil
+}
+
+func (c *Context) change(kind wire.EntryKind, m Member) *wire.Entry {
+	e := &wire.Entry{Kind: kind, Org: m.Org, Voter: m.Voter, Epoch: c.Epoch}
+	if c.fits(e) != nil {
+		return nil
+	}
+	return e
+}
+
 // withheld lists who committed and is not in the list.
 func (c *Context) withheld(b *wire.Block) (out []Member) {
 	for _, commit := range b.Commits {
@@ -202,6 +250,9 @@ func (c *Context) apply(e *wire.Entry) {
 	case wire.Rotates:
 		c.Orgs = sorted(append(slices.DeleteFunc(slices.Clone(c.Orgs), is), m))
 	case wire.Revokes, wire.Equivocated:
+		if e.Kind == wire.Equivocated {
+			c.Expelled = append(slices.Clone(c.Expelled), e.Voter)
+		}
 		c.Observers = slices.DeleteFunc(slices.Clone(c.Observers), is)
 		c.Orgs = slices.DeleteFunc(slices.Clone(c.Orgs), is)
 	}

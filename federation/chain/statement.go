@@ -1,6 +1,7 @@
 package chain
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 
@@ -47,6 +48,18 @@ func (s Statement) Bytes(chain wire.Hash) []byte {
 	b = binary.BigEndian.AppendUint64(b, s.Round)
 	b = append(b, s.Parent[:]...)
 	return append(b, s.Hash[:]...)
+}
+
+// Conflict says whether two statements of a kind exclude each other: the same
+// chain, round and parent, and not the same hash.
+func Conflict(kind string, a, b []byte) bool {
+	switch kind {
+	case SayCommit, SaySet, SaySetVote, SayList, SayVote:
+	default:
+		return false
+	}
+	const size, place = 32 + 8 + 32 + 32, 32 + 8 + 32
+	return len(a) == size && len(b) == size && bytes.Equal(a[:place], b[:place]) && !bytes.Equal(a[place:], b[place:])
 }
 
 // CommitHash is a commitment: it binds, and as long as the salt is secret it

@@ -156,6 +156,63 @@ func TestRosterInTheChain(t *testing.T) {
 	}
 }
 
+// TestRosterIsFollowed: the members want another roster, an organisation less, one
+// with another voter, and one more, and the chain brings it about step by step.
+func TestRosterIsFollowed(t *testing.T) {
+	w := newNet(t, 6, 11)
+	w.run(5 * time.Second)
+	all := testGenesis(t, 9).Orgs
+	counted := append(slices.Clone(w.gen.Orgs[:4]), chain.Member{Org: w.gen.Orgs[4].Org, Voter: all[8].Voter}, all[7])
+	for _, nd := range w.nodes {
+		nd.m.Follow(w.now, counted, nil)
+		w.drain(nd)
+	}
+	w.run(90 * time.Second)
+	next := w.nodes[0].m.Tree().Final().Next
+	if !slices.Equal(next.Orgs, counted) || next.Epoch != 4 {
+		t.Fatalf("epoch %d: %v, expected after four changes %v", next.Epoch, next.Orgs, counted)
+	}
+	found, err := audit(w, w.nodes[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var told []string
+	for _, f := range found {
+		if f.Entry != "" {
+			told = append(told, f.Entry)
+		}
+	}
+	if want := []string{"revoke f", "rotate e", "observe h", "admit h"}; !slices.Equal(told, want) {
+		t.Errorf("changes %q, expected %q", told, want)
+	}
+}
+
+// TestFewDoNotChangeTheRoster: as long as two thirds do not want a change, there
+// is none.
+func TestFewDoNotChangeTheRoster(t *testing.T) {
+	w := newNet(t, 6, 12)
+	for _, nd := range w.nodes[:3] {
+		nd.m.Follow(w.now, w.gen.Orgs[:5], nil)
+		w.drain(nd)
+	}
+	w.run(30 * time.Second)
+	if next := w.nodes[0].m.Tree().Tip().Next; next.Epoch != 0 || next.Height < 5 {
+		t.Errorf("epoch %d at height %d, expected no change and progress", next.Epoch, next.Height)
+	}
+}
+
+// TestTrainsAgain: who could not train in the first rounds does so later.
+func TestTrainsAgain(t *testing.T) {
+	w := newNet(t, 4, 13)
+	w.fail = 3
+	w.run(40 * time.Second)
+	for _, nd := range w.nodes {
+		if h := nd.m.Tree().Final().Next.Height; h < 3 {
+			t.Errorf("height %d: %v", h, nd.events)
+		}
+	}
+}
+
 // TestWithholdingCosts: who commits and does not reveal sits out the next blocks,
 // and is the only one who does.
 func TestWithholdingCosts(t *testing.T) {

@@ -108,7 +108,7 @@ func (m *Machine) closeSet(now time.Time) {
 	if len(sigs) < parent.Next.Quorum() {
 		return
 	}
-	st.setSigs, m.closed = sigs, now
+	st.setSigs, m.closed = sigs[:parent.Next.Quorum()], now
 	m.event(Event{Step: Closed, Round: m.round, Hash: st.set.Hash(), Listed: len(st.set.Commits)})
 	for _, o := range parent.Next.Orgs {
 		if p := st.waiting[o.Voter]; p != nil {

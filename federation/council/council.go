@@ -97,20 +97,19 @@ func (c *Config) fill() error {
 
 // Step names of events.
 const (
-	Entered    = "entered"
-	Committed  = "committed"
-	Closed     = "closed" // the set of commitments
-	Listed     = "listed"
-	Sealed     = "sealed"
-	Final      = "final"
-	Skipped    = "skipped" // the round before did not seal
-	Withheld   = "withheld"
-	Lied       = "equivocated"
-	Censored   = "censored" // a set or list omits what we know
-	Changed    = "roster"
-	Failed     = "failed"
-	CaughtUp   = "caught-up"
-	TrainAgain = "train"
+	Entered   = "entered"
+	Committed = "committed"
+	Closed    = "closed" // the set of commitments
+	Listed    = "listed"
+	Sealed    = "sealed"
+	Final     = "final"
+	Skipped   = "skipped" // the round before did not seal
+	Withheld  = "withheld"
+	Lied      = "equivocated"
+	Censored  = "censored" // a set or list omits what we know
+	Changed   = "roster"
+	Failed    = "failed"
+	CaughtUp  = "caught-up"
 )
 
 // Event tells of a step.
@@ -193,7 +192,12 @@ type Machine struct {
 	wishes  map[identity.ID]*wire.Wish
 	entries []wire.Entry // that wait for a block of ours
 
+	counted, observers []chain.Member // whom the consortium wants in the roster; nil while that was not told
+	approvals          map[identity.ID]*wire.Approve
+	approval           *wire.Message // ours, resent as long as it is wanted
+
 	trainedOn wire.Hash // block that Train was asked for
+	trainAt   time.Time // not before, after a failure
 	wants     map[wire.Hash]*want
 	syncAt    time.Time
 	syncTurn  int
@@ -214,7 +218,7 @@ func New(cfg Config) (*Machine, error) {
 	}
 	m := &Machine{
 		cfg: cfg, tree: tree, params: make(map[wire.Hash][]float32), rounds: make(map[uint64]*state),
-		wishes: make(map[identity.ID]*wire.Wish), wants: make(map[wire.Hash]*want),
+		wishes: make(map[identity.ID]*wire.Wish), wants: make(map[wire.Hash]*want), approvals: make(map[identity.ID]*wire.Approve),
 	}
 	m.params[tree.Tip().Next.Model] = slices.Clone(cfg.Genesis.Init)
 	m.adopt = tree.Tip().Next.Model
@@ -226,6 +230,24 @@ func (m *Machine) Tree() *chain.Tree { return m.tree }
 
 // Round is the round that we are in; 0 before the first call with a time.
 func (m *Machine) Round() uint64 { return m.round }
+
+// Phase is what the round that we are in waits for, in a word.
+func (m *Machine) Phase() string {
+	st := m.rounds[m.round]
+	switch {
+	case st == nil:
+		return "idle"
+	case m.safe.voted >= m.round:
+		return "voted"
+	case st.setSigs != nil:
+		return "revealing"
+	case st.set != nil:
+		return "closing"
+	case st.committedOn != (wire.Hash{}):
+		return "committed"
+	}
+	return "training"
+}
 
 // Ready hands over what has piled up and forgets it.
 func (m *Machine) Ready() Ready {
@@ -291,6 +313,9 @@ func (m *Machine) deadlines() []time.Time {
 	out := []time.Time{m.since.Add(m.cfg.Every), m.setBy(), m.roundBy()}
 	if !m.closed.IsZero() {
 		out = append(out, m.closed.Add(m.cfg.Reveal))
+	}
+	if !m.trainAt.IsZero() {
+		out = append(out, m.trainAt)
 	}
 	return append(out, m.rounds[m.round].graces(m.cfg.Grace)...)
 }

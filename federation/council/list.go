@@ -54,7 +54,11 @@ func (s *state) listable(c *chain.Context) (out []wire.OrgDelta) {
 
 // entryFor takes the first waiting change of the roster that a block can carry.
 func (m *Machine) entryFor(parent *chain.Link, b wire.Block) []wire.Entry {
-	for _, e := range m.entries {
+	wait := m.entries
+	if e := m.approved(&parent.Next); e != nil {
+		wait = append(slices.Clone(wait), *e)
+	}
+	for _, e := range wait {
 		if e.Kind == wire.Equivocated {
 			e.Epoch = parent.Next.Epoch + uint64(len(parent.Next.Pending))
 		}

@@ -68,6 +68,7 @@ type testnet struct {
 	n     int
 	loss  float64
 	slow  time.Duration // longest delay
+	fail  int           // trainings of each node that fail first
 	votes map[wire.Hash]map[identity.ID]bool
 	says  map[string]wire.Hash // what each honest voter signed, by place
 	block map[wire.Hash]*wire.Block
@@ -91,6 +92,7 @@ type testnode struct {
 	events  map[string]int
 	bend    func(p wire.Payload) []wire.Payload // what a liar makes of its words
 	deaf    bool                                // serves no bytes
+	fails   int                                 // trainings that failed
 }
 
 type event struct {
@@ -374,6 +376,12 @@ func (w *testnet) train(nd *testnode, tr Train) {
 	life := nd.life
 	w.after(200*time.Millisecond, func() {
 		if nd.life != life {
+			return
+		}
+		if nd.fails < w.fail {
+			nd.fails++
+			nd.m.TrainFailed(w.clock(nd), tr.Base, "warming up")
+			w.drain(nd)
 			return
 		}
 		p := slices.Clone(tr.Params)

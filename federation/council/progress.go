@@ -52,6 +52,7 @@ func (m *Machine) say(now time.Time) {
 	if m.wish > m.round {
 		m.announceAt = now.Add(m.cfg.Retry)
 	}
+	m.reapprove()
 }
 
 // enter begins a round.
@@ -88,7 +89,8 @@ func (m *Machine) heardSeal(round uint64) bool {
 func (m *Machine) progress(now time.Time) {
 	for m.seals() || m.pace(now) { // each may allow the other
 	}
-	m.train()
+	m.train(now)
+	m.approve()
 	m.commit()
 	m.proposeSet(now)
 	m.voteSet(now)
@@ -116,7 +118,7 @@ func (m *Machine) seals() bool {
 			if len(sigs) < parent.Next.Quorum() || st.told["broken "+string(hash[:])] {
 				continue
 			}
-			if _, err := m.add(&wire.Sealed{Block: p.Block, Sigs: sigs}); err != nil {
+			if _, err := m.add(&wire.Sealed{Block: p.Block, Sigs: sigs[:parent.Next.Quorum()]}); err != nil {
 				st.told["broken "+string(hash[:])] = true
 				continue
 			}
@@ -129,7 +131,7 @@ func (m *Machine) seals() bool {
 // add puts a sealed block into the chain and says what follows.
 func (m *Machine) add(s *wire.Sealed) (*chain.Link, error) {
 	known := m.tree.Link(s.Block.Hash()) != nil
-	epoch := m.tree.Final().Next.Epoch
+	epoch := m.tree.Tip().Next.Epoch
 	l, final, err := m.tree.Add(s)
 	if errors.Is(err, chain.ErrFork) {
 		m.event(Event{Step: Failed, Round: s.Block.Round, Why: err.Error()})
@@ -232,13 +234,16 @@ func (m *Machine) pace(now time.Time) bool {
 }
 
 // train asks for a delta on the tip.
-func (m *Machine) train() {
+func (m *Machine) train(now time.Time) {
 	tip := m.tree.Tip()
 	base := m.params[tip.Next.Model]
 	if !m.cfg.Trains || base == nil || m.safe.own.Base == tip.Hash || m.trainedOn == tip.Hash || tip.Next.Org(m.cfg.Self) < 0 {
 		return
 	}
-	m.trainedOn = tip.Hash
+	if now.Before(m.trainAt) {
+		return
+	}
+	m.trainedOn, m.trainAt = tip.Hash, time.Time{}
 	m.ready.Train = &Train{Base: tip.Hash, Model: tip.Next.Model, Params: slices.Clone(base)}
 }
 

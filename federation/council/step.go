@@ -57,6 +57,9 @@ func (m *Machine) take(now time.Time, msg *wire.Message) *wire.Refusal {
 	if w, ok := msg.Payload.(*wire.Wish); ok {
 		return m.takeWish(msg.Author, w)
 	}
+	if p, ok := msg.Payload.(*wire.Approve); ok {
+		return m.takeApproval(msg, p)
+	}
 	round := roundOf(msg.Payload)
 	if round == 0 {
 		return wire.Refuse(wire.WrongTopic, "%s among the rounds of a consortium", msg.Kind())
@@ -198,8 +201,13 @@ func (m *Machine) Trained(now time.Time, base wire.Hash, params []float32) error
 	return nil
 }
 
-// TrainFailed says that there will be no delta of ours on a block.
-func (m *Machine) TrainFailed(base wire.Hash, why string) {
+// TrainFailed says that there is no delta of ours on a block yet. It is asked for
+// again after Every, as long as the block is the tip.
+func (m *Machine) TrainFailed(now time.Time, base wire.Hash, why string) {
+	now = m.wake(now)
+	if m.trainedOn == base {
+		m.trainedOn, m.trainAt = wire.Hash{}, now.Add(m.cfg.Every)
+	}
 	m.event(Event{Step: Failed, Round: m.round, Hash: base, Why: why})
 }
 

@@ -13,8 +13,8 @@
 // dropped before a signature is checked where its author sent it itself, and who
 // keeps sending sinks in score until nothing of it is read.
 //
-// Broadcasts go through gossipsub (StrictSign) on one topic of the organisation
-// for each federation.Topic; the Handler's verdict is the validator's, so nothing
+// Broadcasts go through gossipsub (StrictSign) on one topic for each
+// federation.Topic, of the organisation or, where it is Shared, of all; the Handler's verdict is the validator's, so nothing
 // that a site refuses is forwarded by it, and who sends invalid messages sinks in
 // score. Gossip is lossy by nature; requests run on streams of their own, with
 // sizes and deadlines on both ends, and the federation pulls over them what was
@@ -131,11 +131,14 @@ func New(opt Options) (*Transport, error) {
 	t := &Transport{
 		opt: opt, self: opt.Key.ID(),
 		topics: make(map[federation.Topic]string),
-		proto:  protocol.ID("/hedgerow/1/" + opt.Organisation + "/request"),
+		proto:  sharedProtocol("request"), // who may ask what, the Member decides
 		ledger: newLedger(opt.Budget, opt.Now),
 	}
 	for _, topic := range federation.Topics() {
 		t.topics[topic] = "/hedgerow/1/" + opt.Organisation + "/" + string(topic)
+		if topic.Shared() {
+			t.topics[topic] = "/hedgerow/1//" + string(topic) // no organisation's name is empty
+		}
 	}
 	fresh, err := t.links.set(opt.Roster, t.self)
 	if err != nil {

@@ -43,6 +43,7 @@ const (
 	Lift
 	Keep
 	Refuse
+	Limit // the peer's new flows are to be budgeted; between Observe and Enforce
 )
 
 // An Effect is one consequence. Indicator is nil for a refused message that
@@ -64,6 +65,10 @@ type Config struct {
 	Total     int     // of all authors (65536)
 	Rate      float64 // gossiped messages per second and author (5)
 	Burst     float64 // and at once (50)
+
+	// Trust is the ladder among organisations; nil when every author is a site of
+	// ours, which trusts it directly.
+	Trust *Trust
 }
 
 func (c Config) withDefaults() Config {
@@ -90,6 +95,8 @@ type entry struct {
 	ind       *wire.Indicator // nil when only its withdrawal is known
 	target    wire.Target
 	since     time.Time // when the present evidence was first claimed
+	level     Op        // Observe, Limit or Enforce
+	org       string    // of a foreign author; "" is ours
 	withdrawn bool
 	until     time.Time
 	gone      bool // replaced or removed; the heap drops it lazily
@@ -98,10 +105,11 @@ type entry struct {
 // inForce says whether the entry is a claim that stands.
 func (e *entry) inForce() bool { return e.ind != nil && !e.withdrawn && !e.gone }
 
-func (e *entry) enforced() bool { return e.inForce() && op(e.ind) == Enforce }
+func (e *entry) enforced() bool { return e.inForce() && e.level == Enforce }
 
+// op is the level of a word of our own organisation.
 func op(ind *wire.Indicator) Op {
-	if ind.Evidence == wire.Spoofable {
+	if ind.Evidence == wire.Spoofable || ind.Stance != wire.Claims {
 		return Observe
 	}
 	return Enforce
@@ -121,6 +129,8 @@ type Set struct {
 	at      map[netip.Prefix]map[*entry]struct{}
 	queue   expiries
 	n       int
+
+	foreign map[wire.Target]map[*entry]struct{} // words of other organisations, by what they corroborate
 }
 
 // New returns an empty set.
@@ -129,6 +139,7 @@ func New(cfg Config) *Set {
 		cfg:     cfg.withDefaults(),
 		authors: make(map[identity.ID]*author),
 		at:      make(map[netip.Prefix]map[*entry]struct{}),
+		foreign: make(map[wire.Target]map[*entry]struct{}),
 	}
 }
 
@@ -222,6 +233,10 @@ func (s *Set) claim(now time.Time, a *author, m *wire.Message, ind *wire.Indicat
 	if err != nil {
 		return nil, wire.Refuse(wire.ReasonOf(err), "%v", err)
 	}
+	org, r := s.standing(now, m.Author, ind, target)
+	if r != nil {
+		return nil, r
+	}
 	old := a.byID[ind.ID]
 	if old != nil && old.msg.Seq > m.Seq {
 		if old.withdrawn {
@@ -241,13 +256,21 @@ func (s *Set) claim(now time.Time, a *author, m *wire.Message, ind *wire.Indicat
 			return nil, r
 		}
 	}
+	e := &entry{author: m.Author, id: ind.ID, msg: m, ind: ind, target: target, since: since, until: ind.Expires, level: op(ind), org: org}
+	if org != "" {
+		return s.heard(now, a, old, e), nil
+	}
 	var effects []Effect
 	downgraded := old != nil && old.enforced() && op(ind) != Enforce
-	s.put(a, old, &entry{author: m.Author, id: ind.ID, msg: m, ind: ind, target: target, since: since, until: ind.Expires})
+	s.put(a, old, e)
 	if downgraded {
 		effects = append(effects, s.end(old, "the author lowered its evidence to "+string(ind.Evidence)))
 	}
-	return append(effects, Effect{Op: op(ind), Author: m.Author, Indicator: ind, Why: ladder(ind), Sent: m.Time}), nil
+	effects = append(effects, Effect{Op: op(ind), Author: m.Author, Indicator: ind, Why: ladder(ind), Sent: m.Time})
+	if s.cfg.Trust != nil && ind.Stance == wire.Claims && ind.Evidence == wire.Validated {
+		effects = append(effects, s.Saw(now, target, ind.Expires)...)
+	}
+	return effects, nil
 }
 
 func ladder(ind *wire.Indicator) string {
@@ -267,7 +290,7 @@ func (s *Set) withdraw(now time.Time, a *author, m *wire.Message, w *wire.Withdr
 	if old != nil && old.msg.Seq > m.Seq {
 		return nil, wire.Refuse(wire.Superseded, "by sequence %d", old.msg.Seq)
 	}
-	e := &entry{author: m.Author, id: w.ID, msg: m, withdrawn: true, until: m.Time.Add(wire.MaxLife)}
+	e := &entry{author: m.Author, id: w.ID, msg: m, withdrawn: true, until: m.Time.Add(wire.MaxLife), org: s.orgOf(m.Author)}
 	if old == nil {
 		if !e.until.After(now) {
 			return nil, wire.Refuse(wire.Stale, "what it withdraws has expired")
@@ -286,7 +309,7 @@ func (s *Set) withdraw(now time.Time, a *author, m *wire.Message, w *wire.Withdr
 	}
 	eff := s.end(old, "withdrawn by its author")
 	eff.Sent = m.Time
-	return []Effect{eff}, nil
+	return append([]Effect{eff}, s.reconsider(now, old)...), nil
 }
 
 func (s *Set) room(a *author) *wire.Refusal {
@@ -299,16 +322,16 @@ func (s *Set) room(a *author) *wire.Refusal {
 	return nil
 }
 
-// end is the effect of a claim's end: Lift when it was enforced and no other
-// enforced claim covers the very same value.
+// end is the effect of a claim's end: Lift when it led to something and no
+// other claim leads to as much about the very same value.
 func (s *Set) end(e *entry, why string) Effect {
 	eff := Effect{Op: Lift, Author: e.author, Indicator: e.ind, Why: why, Sent: e.msg.Time}
-	if op(e.ind) != Enforce {
-		eff.Op = Keep // nothing was enforced on its account
+	if e.level == Observe {
+		eff.Op = Keep // nothing was done on its account
 		return eff
 	}
 	for other := range s.at[e.target.Prefix] {
-		if other != e && other.enforced() && other.target == e.target {
+		if other != e && other.inForce() && other.level != Observe && other.target == e.target && (other.level == e.level || other.level == Enforce) {
 			eff.Op = Keep
 			eff.Why += "; another claim about the same value stands"
 			return eff
@@ -330,7 +353,7 @@ func (s *Set) Tick(now time.Time) []Effect {
 		if stood {
 			eff := s.end(e, "expired")
 			eff.Expiry = true
-			effects = append(effects, eff)
+			effects = append(append(effects, eff), s.reconsider(now, e)...)
 		}
 	}
 }
@@ -352,6 +375,7 @@ func (s *Set) put(a *author, old, e *entry) {
 		s.at[e.target.Prefix] = make(map[*entry]struct{})
 	}
 	s.at[e.target.Prefix][e] = struct{}{}
+	s.join(e)
 }
 
 func (s *Set) remove(a *author, e *entry) {
@@ -360,6 +384,7 @@ func (s *Set) remove(a *author, e *entry) {
 		delete(a.byID, e.id)
 		s.n--
 	}
+	s.leave(e)
 	if m := s.at[e.target.Prefix]; m != nil {
 		delete(m, e)
 		if len(m) == 0 {

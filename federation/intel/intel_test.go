@@ -322,7 +322,7 @@ func inForce(s *Set) map[string]int {
 // pullAll brings to what from has, a few at a time.
 func pullAll(to, from *Set, now time.Time, byRaw map[string]*wire.Message) {
 	for {
-		items, more := from.Missing(to.Digest(), 5, 1<<20)
+		items, more := from.Missing(to.Digest(), false, 5, 1<<20)
 		for _, raw := range items {
 			to.Step(now, byRaw[string(raw)], Pulled)
 		}

@@ -18,6 +18,17 @@ type Claim struct {
 	Seq       uint64
 	Sent      time.Time
 	Enforced  bool
+	Level     Op     // Observe, Limit or Enforce
+	Org       string // of a foreign author; "" is ours
+}
+
+// Outside says whether a message may go to other organisations: what its author
+// marked so, and other organisations' own words.
+func outside(e *entry) bool {
+	if e.ind == nil {
+		return e.org != ""
+	}
+	return e.ind.TLP == wire.TLPClear || e.ind.TLP == wire.TLPGreen
 }
 
 // Seen lists the claims in force that speak about a value, latest first. An
@@ -75,7 +86,7 @@ func (s *Set) Find(author identity.ID, id string) (Claim, bool) {
 }
 
 func claimOf(e *entry) Claim {
-	return Claim{Indicator: e.ind, Author: e.author, Seq: e.msg.Seq, Sent: e.msg.Time, Enforced: e.enforced()}
+	return Claim{Indicator: e.ind, Author: e.author, Seq: e.msg.Seq, Sent: e.msg.Time, Enforced: e.enforced(), Level: e.level, Org: e.org}
 }
 
 func sortClaims(c []Claim) {
@@ -105,15 +116,16 @@ func (s *Set) ids() []identity.ID {
 }
 
 // Missing lists sealed messages that the owner of a digest has not seen, by
-// author and sequence, up to count messages and size bytes in all.
-func (s *Set) Missing(have []wire.Have, count, size int) (items [][]byte, more bool) {
+// author and sequence, up to count messages and size bytes in all. For an owner
+// of another organisation it lists what may go there.
+func (s *Set) Missing(have []wire.Have, foreign bool, count, size int) (items [][]byte, more bool) {
 	seen := make(map[identity.ID][]wire.Span, len(have))
 	for _, h := range have {
 		seen[h.Author] = h.Spans
 	}
 	for _, id := range s.ids() {
 		for _, e := range s.ordered(id) {
-			if within(seen[id], e.msg.Seq) {
+			if within(seen[id], e.msg.Seq) || (foreign && !outside(e)) {
 				continue
 			}
 			if len(items) == count || size < len(e.msg.Raw) {

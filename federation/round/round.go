@@ -37,7 +37,9 @@ import (
 )
 
 // Preset describes these rounds wherever status is shown.
-const Preset = "lab: clipped mean over the sites of one organisation; tolerates no lying site (f = 0)"
+func (m *Machine) Preset() string {
+	return "lab: " + m.cfg.Rule.String() + ", over the sites of one organisation"
+}
 
 // maxAhead bounds how far ahead of us a model may claim to be.
 const maxAhead = 1 << 20

@@ -22,6 +22,7 @@ type indicatorBody struct {
 	Last         int64   `cbor:"10,keyasint"`
 	Expires      int64   `cbor:"11,keyasint"`
 	TLP          string  `cbor:"12,keyasint"`
+	Stance       string  `cbor:"13,keyasint,omitempty"`
 }
 
 type withdrawalBody struct {
@@ -81,7 +82,7 @@ func encodePayload(p Payload) ([]byte, error) {
 		return canon.Marshal(listBody{p.Round, p.View, p.Base[:], hs})
 	case *State:
 		return canon.Marshal(stateBody{p.Round, p.View, p.Hash[:]})
-	case *Commit, *Set, *SetVote, *Reveal, *Proposal, *Vote, *Wish:
+	case *Commit, *Set, *SetVote, *Reveal, *Proposal, *Vote, *Wish, *Approve:
 		return canon.Marshal(p)
 	}
 	return nil, Refuse(BadKind, "%T", p)
@@ -90,7 +91,7 @@ func encodePayload(p Payload) ([]byte, error) {
 func fromIndicator(p *Indicator) indicatorBody {
 	b := indicatorBody{
 		ID: p.ID, Type: string(p.Type), Value: p.Value, Score: p.Score, Confidence: p.Confidence,
-		Evidence: string(p.Evidence), Sentence: p.Sentence, TLP: string(p.TLP),
+		Evidence: string(p.Evidence), Sentence: p.Sentence, TLP: string(p.TLP), Stance: string(p.Stance),
 		First: p.First.UnixNano(), Last: p.Last.UnixNano(), Expires: p.Expires.UnixNano(),
 	}
 	if p.EvidenceHash != (Hash{}) {
@@ -102,7 +103,7 @@ func fromIndicator(p *Indicator) indicatorBody {
 func (b *indicatorBody) payload() (Payload, error) {
 	p := &Indicator{
 		ID: b.ID, Type: Type(b.Type), Value: b.Value, Score: b.Score, Confidence: b.Confidence,
-		Evidence: Evidence(b.Evidence), Sentence: b.Sentence, TLP: TLP(b.TLP),
+		Evidence: Evidence(b.Evidence), Sentence: b.Sentence, TLP: TLP(b.TLP), Stance: Stance(b.Stance),
 		First: time.Unix(0, b.First).UTC(), Last: time.Unix(0, b.Last).UTC(), Expires: time.Unix(0, b.Expires).UTC(),
 	}
 	if b.EvidenceHash == nil {

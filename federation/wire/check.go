@@ -22,6 +22,11 @@ func (p *Indicator) check() error {
 	default:
 		return Refuse(BadField, "tlp: %.20q: expected clear, green, amber or amber+strict; red is for named recipients and is not shared", p.TLP)
 	}
+	switch p.Stance {
+	case Claims, Sights, Disputes:
+	default:
+		return Refuse(BadField, "stance: %.20q: expected none, sighting or dispute", string(p.Stance))
+	}
 	if len(p.Sentence) > 4*MaxSentence || Sanitise(p.Sentence) != p.Sentence {
 		return Refuse(BadField, "sentence: expected at most %d printable characters without private addresses", MaxSentence)
 	}

@@ -20,6 +20,7 @@ const (
 	KindProposal Kind = "proposal"
 	KindVote     Kind = "vote"
 	KindWish     Kind = "wish"
+	KindApprove  Kind = "approve"
 )
 
 // Sig is an Ed25519 signature of a statement (see federation/chain), which keeps
@@ -162,6 +163,13 @@ type Wish struct {
 	Hash   Hash   `cbor:"4,keyasint"`
 }
 
+// Approve is one organisation's signature under a change of the roster. Entry
+// comes without approvals.
+type Approve struct {
+	Entry Entry `cbor:"1,keyasint"`
+	Sig   Sig   `cbor:"2,keyasint"`
+}
+
 // Sealed is a block with the signatures that make it one.
 type Sealed struct {
 	Block Block    `cbor:"1,keyasint"`
@@ -197,6 +205,9 @@ func (*Vote) Kind() Kind { return KindVote }
 // Kind names the payload.
 func (*Wish) Kind() Kind { return KindWish }
 
+// Kind names the payload.
+func (*Approve) Kind() Kind { return KindApprove }
+
 // These payloads are encoded as they are.
 
 func (p *Commit) payload() (Payload, error)   { return p, nil }
@@ -206,6 +217,7 @@ func (p *Reveal) payload() (Payload, error)   { return p, nil }
 func (p *Proposal) payload() (Payload, error) { return p, nil }
 func (p *Vote) payload() (Payload, error)     { return p, nil }
 func (p *Wish) payload() (Payload, error)     { return p, nil }
+func (p *Approve) payload() (Payload, error)  { return p, nil }
 
 func councilBody(k Kind) body {
 	switch k {
@@ -223,6 +235,8 @@ func councilBody(k Kind) body {
 		return new(Vote)
 	case KindWish:
 		return new(Wish)
+	case KindApprove:
+		return new(Approve)
 	}
 	return nil
 }

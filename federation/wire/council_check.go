@@ -42,6 +42,13 @@ func (p *Wish) check() error {
 	return checkRound(p.Round)
 }
 
+func (p *Approve) check() error {
+	if len(p.Entry.Approvals) > 0 || p.Entry.Kind == Equivocated {
+		return Refuse(BadField, "approval: expected a bare entry that is to be voted on")
+	}
+	return p.Entry.check()
+}
+
 func (b *Block) check() error {
 	if err := cmp.Or(checkRound(b.Round), checkRound(b.Epoch+1), checkRound(b.Height), someHash("parent", b.Parent, "model", b.Model)); err != nil {
 		return err

@@ -27,6 +27,19 @@ const (
 	Operator  Evidence = "operator"
 )
 
+// Stance is what an indicator says about its value. An author has one word about
+// a value: a later one, of whatever stance, takes its place.
+type Stance string
+
+// Stances. A claim asks for a defence. A sighting says that the author met the
+// same peer, and asks for nothing. A dispute says that the peer is innocent. Each
+// stands on the author's own evidence.
+const (
+	Claims   Stance = ""
+	Sights   Stance = "sighting"
+	Disputes Stance = "dispute"
+)
+
 // TLP is the traffic light protocol's mark (FIRST TLP 2.0). Red is for named
 // recipients and therefore never travels here.
 type TLP string
@@ -54,6 +67,7 @@ type Indicator struct {
 	First, Last  time.Time
 	Expires      time.Time // at most MaxLife after First
 	TLP          TLP
+	Stance       Stance
 }
 
 // Withdrawal takes back the author's own indicator.

@@ -15,6 +15,14 @@ type Request struct {
 	// Sync asks for what the asker has not seen, given what it has; an asker
 	// that has nothing sends an empty, non-nil Sync.
 	Sync *Sync
+	// Chain asks for the sealed blocks of a consortium from a height on.
+	Chain *ChainFrom
+}
+
+// ChainFrom asks for blocks. The heights of final blocks come first, then what is
+// sealed above them.
+type ChainFrom struct {
+	Height uint64 `cbor:"1,keyasint"`
 }
 
 // Sync is the first half of a pull: the asker's digest.
@@ -27,7 +35,7 @@ type Response struct {
 	Refused Reason // "" when answered
 	Answer  *Answer
 	Blob    []byte   // for Fetch: a sealed Delta, or parameters as EncodeParams writes them
-	Items   [][]byte // for Sync: sealed messages the asker lacks, oldest first, then what the open round needs
+	Items   [][]byte // for Sync: sealed messages the asker lacks, oldest first, then what the open round needs; for Chain: sealed blocks
 	More    bool     // for Sync: there are more; ask again with a fresh digest
 	// Own, in the last answer to a Sync, is the highest intel sequence that the
 	// answering site has used: with the items, the asker then has all of that
@@ -40,6 +48,7 @@ type requestBody struct {
 	Query   *queryBody `cbor:"2,keyasint,omitempty"`
 	Fetch   *fetchBody `cbor:"3,keyasint,omitempty"`
 	Sync    *syncBody  `cbor:"4,keyasint,omitempty"`
+	Chain   *ChainFrom `cbor:"5,keyasint,omitempty"`
 }
 
 type queryBody struct {
@@ -82,7 +91,7 @@ func EncodeRequest(r *Request) ([]byte, error) {
 	if err := r.check(); err != nil {
 		return nil, err
 	}
-	b := requestBody{Version: Version}
+	b := requestBody{Version: Version, Chain: r.Chain}
 	if r.Query != nil {
 		b.Query = &queryBody{string(r.Query.Type), r.Query.Value}
 	}
@@ -127,7 +136,7 @@ func DecodeRequest(in []byte) (*Request, error) {
 	if b.Version != Version {
 		return nil, Refuse(BadVersion, "%d: expected %d", b.Version, Version)
 	}
-	r := new(Request)
+	r := &Request{Chain: b.Chain}
 	if b.Query != nil {
 		r.Query = &Query{Type(b.Query.Type), b.Query.Value}
 	}
@@ -180,6 +189,12 @@ func (r *Request) check() error {
 	if r.Sync != nil {
 		n++
 		if err := r.Sync.check(); err != nil {
+			return err
+		}
+	}
+	if r.Chain != nil {
+		n++
+		if err := checkRound(r.Chain.Height); err != nil {
 			return err
 		}
 	}

@@ -144,6 +144,11 @@ const (
 	WrongBase     Reason = "wrong-base"
 	NotProposer   Reason = "not-the-proposer"
 	WrongTopic    Reason = "wrong-topic"
+	NoEvidence    Reason = "no-evidence"
+	Echo          Reason = "echo"
+	Guarded       Reason = "never-block"
+	Spared        Reason = "spared-here"
+	NotCounted    Reason = "not-counted-yet"
 )
 
 // Penal says whether an honest site never sends such a message, so that who
@@ -152,7 +157,7 @@ const (
 func (r Reason) Penal() bool {
 	switch r {
 	case Oversized, Malformed, BadKind, NotMember, NotSender, BadSignature, BadField, PrivateValue,
-		PrefixTooWide, NotFinite, NormTooLarge, WrongLength, TooLong, Equivocation, NotProposer, WrongTopic:
+		PrefixTooWide, NotFinite, NormTooLarge, WrongLength, TooLong, Equivocation, NotProposer, WrongTopic, NoEvidence, Guarded:
 		return true
 	}
 	return false

@@ -52,6 +52,7 @@ func payloads(k *identity.Key) []Payload {
 		&Reveal{Round: 1, Parent: Hash{1}, Delta: Hash{2}, Salt: [16]byte{9}},
 		&Proposal{Block: block(k), Sig: Sig{4}},
 		&Vote{Round: 1, Block: Hash{1}, Sig: Sig{2}},
+		&Approve{Entry: Entry{Kind: Admits, Org: "x", Voter: k.ID(), Epoch: 2}, Sig: Sig{4}},
 		&Wish{Round: 9, High: 7, Height: 5, Hash: Hash{1}},
 	}
 }

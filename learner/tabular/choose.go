@@ -6,8 +6,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
-
-	"github.com/hedgerow-mesh/hedgerow/learner/metrics"
+	"sort"
 )
 
 // How much of a table takes part in choosing.
@@ -48,6 +47,7 @@ type Trial struct {
 	Unseen Figures `json:"unseen"` // families that were not shown
 	Worth  float64 `json:"worth"`  // what the choice goes by
 	Chosen bool    `json:"chosen"`
+	folds  []float64
 }
 
 // Choose finds the way of combining the parts by cross-validation within the
@@ -93,13 +93,56 @@ func (c *chooser) choose(ctx context.Context) (Way, []Trial, error) {
 			}
 			continue
 		}
-		x.Worth = (1-o.Unseen)*(x.Known.At1+x.Known.At5)/2 + o.Unseen*(x.Unseen.At1+x.Unseen.At5)/2
+		x.Worth = worth(x.Known, x.Unseen, o.Unseen)
 		if x.Worth > c.trials[best].Worth {
 			best = i
 		}
 	}
+	best = c.broadest(best)
 	c.trials[best].Chosen = true
 	return c.trials[best].Way, c.trials, nil
+}
+
+// worth is mean detection at 1 % and at 5 %, of families shown and not shown.
+func worth(known, unseen Figures, share float64) float64 {
+	return (1-share)*(known.At1+known.At5)/2 + share*(unseen.At1+unseen.At5)/2
+}
+
+// broadest is the way of most parts among those that the folds cannot tell from
+// the best: within one standard error of the difference (the rule of Breiman et
+// al. 1984, the other way around: what the folds do not imitate is survived by
+// parts of different kinds, not by fewer of them). Of as many parts the better
+// one is taken.
+func (c *chooser) broadest(best int) int {
+	top, most := c.trials[best], best
+	for i := range c.trials {
+		x, have := &c.trials[i], &c.trials[most]
+		if !alike(top.folds, x.folds) {
+			continue
+		}
+		if n, m := len(x.Way.Parts), len(have.Way.Parts); n > m || (n == m && x.Worth > have.Worth) {
+			most = i
+		}
+	}
+	return most
+}
+
+// alike says that the mean difference of two ways over the folds is within its
+// standard error.
+func alike(top, x []float64) bool {
+	n := float64(len(top))
+	if n < 2 || len(x) != len(top) {
+		return false
+	}
+	var mean, sq float64
+	for f := range top {
+		mean += (top[f] - x[f]) / n
+	}
+	for f := range top {
+		d := top[f] - x[f] - mean
+		sq += d * d
+	}
+	return mean <= math.Sqrt(sq/(n-1)/n)
 }
 
 type chooser struct {
@@ -122,12 +165,7 @@ type chooser struct {
 func newChooser(t *Table, o Options) *chooser {
 	c := &chooser{t: t, o: o, rng: rand.New(rand.NewPCG(o.Seed, 0xc4005e))}
 	c.o.Steps = min(o.Steps, 4000)
-	for _, balanced := range []bool{true, false} {
-		c.kinds = append(c.kinds, Grown{o.Rounds, balanced})
-		if early := o.Rounds / 3; early > 0 {
-			c.kinds = append(c.kinds, Grown{early, balanced})
-		}
-	}
+	c.kinds = []Grown{{o.Rounds, true}, {o.Rounds, false}}
 	c.dealFamilies()
 	c.holdNormals()
 	return c
@@ -294,69 +332,83 @@ func (c *chooser) try(ctx context.Context, fold int) error {
 	}
 	for i := range c.trials {
 		joint := c.trials[i].Way.named().join(surprise)
+		var known, unknown Figures
+		usual := pick(joint, normal)
+		slices.Sort(usual)
 		for j, rows := range families {
-			f, err := figures(joint, normal, rows)
-			if err != nil {
-				return err
-			}
+			f := among(usual, pick(joint, rows))
 			f.weight = weights[j]
 			if unseen[j] {
-				c.trials[i].Unseen.add(f)
+				unknown.add(f)
 			} else {
-				c.trials[i].Known.add(f)
+				known.add(f)
 			}
 		}
+		c.trials[i].Known.add(known)
+		c.trials[i].Unseen.add(unknown)
+		c.trials[i].folds = append(c.trials[i].folds, worth(known, unknown, c.o.Unseen))
 	}
 	return nil
 }
 
-// score gives the raw scores of the parts; trees under the name of their kind.
+// score gives the raw scores of the parts; trees and forests under the names of
+// their kinds.
 func (c *chooser) score(ctx context.Context, train, test *Table) (map[string][]float64, error) {
 	raw := c.known.scores(test)
-	for _, balanced := range []bool{true, false} {
-		if !slices.ContainsFunc(c.kinds, func(g Grown) bool { return g.Balanced == balanced }) {
-			continue
-		}
-		b, err := fitBoosted(ctx, train, balanced, c.o.boost())
+	for _, g := range c.kinds {
+		b, err := fitBoosted(ctx, train, g.Balanced, c.o.boost())
 		if err != nil {
 			return nil, err
 		}
-		for _, g := range c.kinds {
-			if g.Balanced != balanced {
-				continue
-			}
-			part := &boosted{b.enc, b.model.Prefix(g.Rounds)}
-			if raw[g.String()], err = part.score(test); err != nil {
-				return nil, err
-			}
+		if raw[g.part(Trees)], err = b.score(test); err != nil {
+			return nil, err
+		}
+		f, err := fitGrove(ctx, train, g.Balanced, c.o)
+		if err != nil {
+			return nil, err
+		}
+		if raw[g.part(Grove)], err = f.score(test); err != nil {
+			return nil, err
 		}
 	}
+	raw[Contrast] = contrast(raw[Nearest], c.known.attacks(train, c.o.Seed), test)
 	return raw, nil
 }
 
-// named is the way with its trees under the name of their kind.
+// part is the name of a part of this kind.
+func (g Grown) part(p string) string {
+	if g.Balanced && (p == Trees || p == Grove) {
+		return p + ", balanced"
+	}
+	return p
+}
+
+// named is the way with its parts under the names of their kinds.
 func (w Way) named() Way {
 	w.Parts = slices.Clone(w.Parts)
 	for i, p := range w.Parts {
-		if p == Trees {
-			w.Parts[i] = w.Grown.String()
-		}
+		w.Parts[i] = w.part(p)
 	}
 	return w
 }
 
-// figures ranks the rows of one family among normal rows.
-func figures(score []float64, normal, family []int) (Figures, error) {
-	attack := make([]bool, len(normal)+len(family))
-	for i := len(normal); i < len(attack); i++ {
-		attack[i] = true
+// among ranks the rows of one family among normal rows, whose scores are sorted;
+// rows of equal score are not parted, as in metrics.Rank, which it equals.
+func among(normal, family []float64) Figures {
+	f := Figures{Families: 1, weight: 1}
+	n, of := float64(len(normal)), float64(len(family))
+	for _, x := range family {
+		below := sort.SearchFloat64s(normal, x)
+		upTo := below + sort.Search(len(normal)-below, func(i int) bool { return normal[below+i] > x })
+		f.AUC += float64(below+upTo) / 2
+		alarms := float64(len(normal) - below)
+		if alarms <= 0.01*n*(1+1e-12) {
+			f.At1++
+		}
+		if alarms <= 0.05*n*(1+1e-12) {
+			f.At5++
+		}
 	}
-	r, err := metrics.Rank(pick(score, slices.Concat(normal, family)), attack)
-	if err != nil {
-		return Figures{}, err
-	}
-	f := Figures{AUC: r.AUC(), Families: 1, weight: 1}
-	f.At1, _ = r.Detection(0.01)
-	f.At5, _ = r.Detection(0.05)
-	return f, nil
+	f.AUC, f.At1, f.At5 = f.AUC/n/of, f.At1/of, f.At5/of
+	return f
 }

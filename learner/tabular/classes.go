@@ -9,16 +9,22 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/trees"
 )
 
-// Classifier says which class a row is of. Its trees say probabilities; a
-// class's probability is weighed before the greatest is said, since a rare
-// class is otherwise never said at all. The weights are those that make the
-// macro-F1 on training rows greatest, of which no tree in question saw the
-// labels.
+// Classifier says which class a row is of. Boosted trees and a forest say
+// probabilities, of which a mean is taken; a class's probability is weighed before
+// the greatest is said, since a rare class is otherwise never said at all. The
+// weights are those that make the macro-F1 on training rows greatest, of which no
+// tree in question saw the labels; how much the forest counts is chosen in the
+// same way.
 type Classifier struct {
 	trees   *boosted
+	forest  *ForestClassifier
+	share   float64 // of the forest in the mean
 	classes int
 	weigh   []float64 // added to the log-probability of each class
 }
+
+// forestShares are what is tried.
+var forestShares = []float64{0, 0.5, 1}
 
 // ClassRounds is how many rounds the classifier's trees take; they are many,
 // since each class has its own.
@@ -33,34 +39,96 @@ func FitClassifier(ctx context.Context, t *Table, o Options) (*Classifier, error
 	c := &Classifier{classes: len(t.Class.Names), weigh: make([]float64, len(t.Class.Names))}
 	bo := trees.Options{Rounds: min(o.Rounds, ClassRounds), Seed: o.Seed, Rate: 0.15}
 	fold := t.Folds(2, o.Seed)
-	logs := make([][]float64, c.classes)
-	for k := range logs {
-		logs[k] = make([]float64, t.Rows())
+	var logs [2][][]float64 // of the trees and the forest, out of fold
+	for m := range logs {
+		logs[m] = make([][]float64, c.classes)
+		for k := range logs[m] {
+			logs[m][k] = make([]float64, t.Rows())
+		}
 	}
 	for f := range 2 {
 		o.Progress(fmt.Sprintf("classes: half %d", f+1))
-		in := t.Pick(t.Where(func(r int) bool { return fold[r] != f }))
 		rows := t.Where(func(r int) bool { return fold[r] == f })
-		b, err := fitClasses(ctx, in, bo)
-		if err != nil {
-			return nil, fmt.Errorf("fit classes: %w", err)
+		half := &Classifier{classes: c.classes}
+		if err := half.fit(ctx, t.Pick(t.Where(func(r int) bool { return fold[r] != f })), bo, o); err != nil {
+			return nil, err
 		}
-		part, err := b.logs(t.Pick(rows), c.classes)
+		trees, forest, err := half.logs(t.Pick(rows))
 		if err != nil {
-			return nil, fmt.Errorf("fit classes: %w", err)
+			return nil, err
 		}
-		for k := range part {
-			for i, r := range rows {
-				logs[k][r] = part[k][i]
+		for m, part := range [][][]float64{trees, forest} {
+			for k := range part {
+				for i, r := range rows {
+					logs[m][k][r] = part[k][i]
+				}
 			}
 		}
 	}
-	c.tune(logs, t.Class.Of)
+	c.choose(logs[0], logs[1], t.Class.Of)
 	o.Progress("classes: all rows")
-	if c.trees, err = fitClasses(ctx, t, bo); err != nil {
-		return nil, fmt.Errorf("fit classes: %w", err)
+	return c, c.fit(ctx, t, bo, o)
+}
+
+// choose takes the share of the forest, with the weights that go with it, that
+// says the classes best.
+func (c *Classifier) choose(trees, forest [][]float64, truth []int) {
+	best := *c
+	top := -1.0
+	for _, share := range forestShares {
+		x := &Classifier{classes: c.classes, weigh: make([]float64, c.classes), share: share}
+		mixed := x.mix(trees, forest)
+		x.tune(mixed, truth)
+		if f := x.macro(mixed, truth); f > top {
+			best, top = *x, f
+		}
 	}
-	return c, nil
+	*c = best
+}
+
+// mix is the logarithm of the mean of the two models' probabilities.
+func (c *Classifier) mix(trees, forest [][]float64) [][]float64 {
+	if c.share == 0 {
+		return trees
+	}
+	out := make([][]float64, len(trees))
+	for k := range trees {
+		out[k] = make([]float64, len(trees[k]))
+		for r := range out[k] {
+			out[k][r] = math.Log((1-c.share)*math.Exp(trees[k][r]) + c.share*math.Exp(forest[k][r]))
+		}
+	}
+	return out
+}
+
+// fit trains the trees and the forest.
+func (c *Classifier) fit(ctx context.Context, t *Table, bo trees.Options, o Options) (err error) {
+	if c.trees, err = fitClasses(ctx, t, bo); err != nil {
+		return fmt.Errorf("fit classes: %w", err)
+	}
+	if c.forest, err = FitForest(ctx, t, o); err != nil {
+		return fmt.Errorf("fit classes: %w", err)
+	}
+	return nil
+}
+
+// rarest keeps a forest's share of nothing from being the logarithm of nothing.
+const rarest = 1e-4
+
+// logs are the logarithms of both models' probabilities.
+func (c *Classifier) logs(t *Table) (trees, forest [][]float64, err error) {
+	if trees, err = c.trees.logs(t, c.classes); err != nil {
+		return nil, nil, fmt.Errorf("classes: %w", err)
+	}
+	if forest, err = c.forest.forest.Probabilities(c.forest.enc.apply(t)); err != nil {
+		return nil, nil, fmt.Errorf("classes: %w", err)
+	}
+	for k := range forest {
+		for r, p := range forest[k] {
+			forest[k][r] = math.Log(max(p, rarest))
+		}
+	}
+	return trees, forest, nil
 }
 
 func fitClasses(ctx context.Context, t *Table, o trees.Options) (*boosted, error) {
@@ -141,9 +209,9 @@ func greatest(logs [][]float64, weigh []float64) []int {
 
 // Say gives each row's class: weighed, and as the trees alone would have it.
 func (c *Classifier) Say(t *Table) (weighed, plain []int, err error) {
-	logs, err := c.trees.logs(t, c.classes)
+	trees, forest, err := c.logs(t)
 	if err != nil {
-		return nil, nil, fmt.Errorf("say classes: %w", err)
+		return nil, nil, fmt.Errorf("say: %w", err)
 	}
-	return greatest(logs, c.weigh), greatest(logs, nil), nil
+	return greatest(c.mix(trees, forest), c.weigh), greatest(trees, nil), nil
 }

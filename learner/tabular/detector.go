@@ -15,7 +15,7 @@ const heldOut = 0.15
 type Detector struct {
 	Way    Way
 	known  *known
-	trees  *boosted
+	shown  *shown
 	scales map[string]*scale
 	slope  float64 // of the log-odds of attack by the joint surprise
 	shift  float64
@@ -49,12 +49,11 @@ func assemble(ctx context.Context, k *known, train, held *Table, way Way, o Opti
 	if n := train.attacks(); n < minAttack {
 		return nil, fmt.Errorf("fit: %w: %d attacks: expected at least %d", ErrTooFew, n, minAttack)
 	}
-	o.Progress("train: trees")
 	var err error
 	if way.Rounds > 0 {
 		o.Rounds = way.Rounds
 	}
-	if d.trees, err = fitBoosted(ctx, train, way.Balanced, o.boost()); err != nil {
+	if d.shown, err = fitShown(ctx, k, train, way.Balanced, o); err != nil {
 		return nil, fmt.Errorf("fit: %w", err)
 	}
 	raw, err := d.raw(held)
@@ -76,9 +75,7 @@ func assemble(ctx context.Context, k *known, train, held *Table, way Way, o Opti
 // raw gives the parts' own scores.
 func (d *Detector) raw(t *Table) (map[string][]float64, error) {
 	out := d.known.scores(t)
-	var err error
-	out[Trees], err = d.trees.score(t)
-	return out, err
+	return out, d.shown.scores(t, out)
 }
 
 // Surprises gives the parts' scores of all rows on one scale (see surprise.go).
@@ -103,7 +100,7 @@ func (d *Detector) Probability(joint float64) float64 {
 }
 
 // Importance is each column's share in what the trees go by.
-func (d *Detector) Importance(columns int) []float64 { return d.trees.importance(columns) }
+func (d *Detector) Importance(columns int) []float64 { return d.shown.trees.importance(columns) }
 
 // squash keeps the far tail of surprise, whose size says little, from ruling
 // the fit of the probability.

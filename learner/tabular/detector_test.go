@@ -25,7 +25,7 @@ func auc(t *testing.T, score []float64, tab *Table) float64 {
 
 func sides(t *testing.T) (train, test *Table) {
 	t.Helper()
-	tab := blobs(6000, 4)
+	tab := blobs(3000, 4)
 	a, b := tab.ByGroup(0.7, 1)
 	return tab.Pick(a), tab.Pick(b)
 }
@@ -48,7 +48,7 @@ func TestDetectorFindsAttacks(t *testing.T) {
 			t.Fatalf("%v was tried on %d and %d families", x.Way, x.Known.Families, x.Unseen.Families)
 		}
 	}
-	if chosen != 1 || len(trials) != 45 {
+	if chosen != 1 || len(trials) != 151 {
 		t.Fatalf("%d chosen of %d trials", chosen, len(trials))
 	}
 	d, err := Fit(t.Context(), train, way, small())
@@ -103,7 +103,7 @@ func TestLeaveOutFindsWhatNobodyWasShown(t *testing.T) {
 	}
 	// Without the class of two families only one is left, which cannot be shown
 	// and hidden: then all parts speak.
-	if x := left[0]; len(x.Way.Parts) != 3 || x.Together.AUC < 0.95 {
+	if x := left[0]; len(x.Way.Parts) != len(Parts()) || x.Together.AUC < 0.95 {
 		t.Errorf("one family left: %v, %+v", x.Way, x.Together)
 	}
 }
@@ -272,5 +272,53 @@ func TestEncodingsAreFittedOnTrainingOnly(t *testing.T) {
 	_, e := fitTrees(flipped, Ordered, 1)
 	if diff := math.Abs(float64(d[4][7] - e[4][7])); diff > 0.01 { // only through the overall share
 		t.Fatalf("a row's own label moves its statistic by %v", diff)
+	}
+}
+
+// TestAmongEqualsRank compares with the ranking of all rows, ties among them.
+func TestAmongEqualsRank(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 11))
+	for _, size := range [][2]int{{1, 1}, {99, 5}, {100, 40}, {1001, 300}} {
+		var normal, family, score []float64
+		var attack []bool
+		for i := range size[0] + size[1] {
+			x := float64(rng.IntN(1+size[0]/3) + min(i/size[0], 1)*size[0]/9)
+			if score, attack = append(score, x), append(attack, i >= size[0]); i >= size[0] {
+				family = append(family, x)
+			} else {
+				normal = append(normal, x)
+			}
+		}
+		r, err := metrics.Rank(score, attack)
+		if err != nil {
+			t.Fatal(err)
+		}
+		slices.Sort(normal)
+		f := among(normal, family)
+		at1, _ := r.Detection(0.01)
+		at5, _ := r.Detection(0.05)
+		for what, d := range map[string]float64{"AUC": f.AUC - r.AUC(), "at 1 %": f.At1 - at1, "at 5 %": f.At5 - at5} {
+			if math.Abs(d) > 1e-9 {
+				t.Errorf("%v rows: %s is %v off", size, what, d)
+			}
+		}
+	}
+}
+
+// TestBroadestOfWhatIsAlike: a way of more parts is taken only where the folds
+// cannot tell it from the best.
+func TestBroadestOfWhatIsAlike(t *testing.T) {
+	c := &chooser{trials: []Trial{
+		{Way: Way{Parts: []string{Trees}}, Worth: 0.90, folds: []float64{0.9, 0.9, 0.9, 0.9}},
+		{Way: Way{Parts: []string{Trees, Self}}, Worth: 0.89, folds: []float64{0.95, 0.83, 0.94, 0.84}},
+		{Way: Way{Parts: []string{Trees, Nearest}}, Worth: 0.895, folds: []float64{0.96, 0.83, 0.95, 0.84}},
+		{Way: Way{Parts: Parts()}, Worth: 0.88, folds: []float64{0.88, 0.88, 0.881, 0.879}},
+	}}
+	if got := c.broadest(0); got != 2 {
+		t.Errorf("trial %d: expected the better of the two that are alike", got)
+	}
+	c.trials[0].folds = nil
+	if got := c.broadest(0); got != 0 {
+		t.Errorf("trial %d without folds: expected the best", got)
 	}
 }

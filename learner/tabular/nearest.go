@@ -7,9 +7,9 @@ import (
 	"sort"
 )
 
-// nearest knows normal rows by example: its score is the distance to the
-// closest of them, exactly. Examples are sorted by their distance from one
-// point, so that by the triangle inequality few are looked at.
+// nearest knows rows, the normal ones as a rule, by example: its score is the
+// distance to the closest of them, exactly. Examples are sorted by their distance
+// from one point, so that by the triangle inequality few are looked at.
 type nearest struct {
 	enc  *netEncoder
 	rows []float32 // encoded examples, sorted by far
@@ -21,9 +21,14 @@ type nearest struct {
 const maxExamples = 12_000
 
 func fitNearest(normal *Table, most int, seed uint64) *nearest {
-	n := &nearest{enc: fitNet(normal)}
-	pickRows := rand.New(rand.NewPCG(seed, 0x4ea2)).Perm(normal.Rows())
-	x := n.enc.apply(normal.Pick(pickRows[:min(most, len(pickRows))]))
+	return fitExamples(normal, fitNet(normal), most, seed)
+}
+
+// fitExamples keeps rows of any kind as examples, in a given encoding.
+func fitExamples(t *Table, enc *netEncoder, most int, seed uint64) *nearest {
+	n := &nearest{enc: enc}
+	pickRows := rand.New(rand.NewPCG(seed, 0x4ea2)).Perm(t.Rows())
+	x := n.enc.apply(t.Pick(pickRows[:min(most, len(pickRows))]))
 	w := n.enc.width
 	rows := len(x) / w
 	n.mean = make([]float32, w)

@@ -11,12 +11,15 @@ import (
 
 // Names of the parts of a detector.
 const (
-	Trees   = "trees"   // boosted trees: attacks that were shown
-	Self    = "self"    // autoencoder of normal rows
-	Nearest = "nearest" // distance to the nearest normal row
+	Trees    = "trees"    // boosted trees: attacks that were shown
+	Grove    = "grove"    // a random forest: the same, by many deep trees' vote
+	Contrast = "contrast" // nearer to an attack that was shown, or to a normal row
+	Self     = "self"     // autoencoder of normal rows
+	Nearest  = "nearest"  // distance to the nearest normal row
 )
 
-func allParts() []string { return []string{Trees, Self, Nearest} }
+// Parts are the names of all parts: first those that are shown attacks.
+func Parts() []string { return []string{Trees, Grove, Contrast, Self, Nearest} }
 
 // Options say how to train. Zero values take the defaults.
 type Options struct {
@@ -53,6 +56,9 @@ func (o Options) boost() trees.Options { return trees.Options{Rounds: o.Rounds, 
 func (o Options) net(hidden ...int) netOptions {
 	return netOptions{hidden: hidden, steps: o.Steps, rate: 0.002, seed: o.Seed}
 }
+
+// groveTrees is how many trees the forest among the parts has.
+const groveTrees = 60
 
 // ErrTooFew says that a table does not hold what training needs.
 var ErrTooFew = errors.New("too few rows to train on")

@@ -73,8 +73,8 @@ type Way struct {
 	Grown
 }
 
-// Grown is how the trees learn: few rounds know less by heart, and attack rows
-// weighed by family do not let a great flood drown the rare.
+// Grown is how the trees and the forest learn: attack rows weighed by family do
+// not let a great flood drown the rare. A forest has no rounds.
 type Grown struct {
 	Rounds   int  `json:"rounds,omitempty"`
 	Balanced bool `json:"balanced,omitempty"`
@@ -95,6 +95,8 @@ func (w Way) String() string {
 	}
 	if w.Rounds > 0 {
 		s += ", " + w.Grown.String()
+	} else if w.Balanced {
+		s += ", balanced"
 	}
 	return s
 }
@@ -120,7 +122,7 @@ func (w Way) join(surprise map[string][]float64) []float64 {
 // ways are all that the choice is made among: parts with trees of every kind,
 // and parts without trees.
 func ways(kinds []Grown) []Way {
-	parts := allParts()
+	parts := Parts()
 	var out []Way
 	for set := 1; set < 1<<len(parts); set++ {
 		var in []string
@@ -131,7 +133,7 @@ func ways(kinds []Grown) []Way {
 		}
 		with := kinds
 		if !slices.Contains(in, Trees) {
-			with = []Grown{{}}
+			with = plain(kinds, slices.Contains(in, Grove))
 		}
 		for _, g := range with {
 			out = append(out, Way{in, Sum, g})
@@ -143,8 +145,20 @@ func ways(kinds []Grown) []Way {
 	return out
 }
 
+// plain are the kinds for parts without boosted trees: a forest has no rounds,
+// and parts that are shown no weights have no kinds at all.
+func plain(kinds []Grown, forest bool) []Grown {
+	var out []Grown
+	for _, g := range kinds {
+		if k := (Grown{Balanced: forest && g.Balanced}); !slices.Contains(out, k) {
+			out = append(out, k)
+		}
+	}
+	return out
+}
+
 // AllParts is the way of those who know nothing better.
-func AllParts(rounds int) Way { return Way{allParts(), Sum, Grown{rounds, true}} }
+func AllParts(rounds int) Way { return Way{Parts(), Sum, Grown{rounds, true}} }
 
 func (s *scale) all(scores []float64) []float64 {
 	out := make([]float64, len(scores))

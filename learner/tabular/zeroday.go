@@ -79,9 +79,9 @@ func leaveOut(ctx context.Context, c *chooser, k *known, held, test *Table, o Op
 		to    *Figures
 		score []float64
 	}{{&x.Together, d.Join(s)}, {&x.Trees, s[Trees]}, {&x.Self, s[Self]}, {&x.Nearest, s[Nearest]}} {
-		if *f.to, err = figures(f.score, normal, family); err != nil {
-			return LeftOut{}, err
-		}
+		usual := pick(f.score, normal)
+		slices.Sort(usual)
+		*f.to = among(usual, pick(f.score, family))
 	}
 	return x, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/chain"
 	"github.com/hedgerow-mesh/hedgerow/federation/gossip"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/config"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/membership"
@@ -101,7 +102,9 @@ func (p *papers) open() error {
 	return err
 }
 
-func papersOf(cfg *config.Config) *membership.Folder { return membership.At(cfg.Site.StateDir, nil) }
+func papersOf(cfg *config.Config) *membership.Folder {
+	return membership.At(cfg.Site.StateDir, chain.Conflict)
+}
 
 // passphrase is that of the key files: of the file that is named, or a systemd credential.
 func passphrase(cfg *config.Config) (identity.Secret, error) {

@@ -78,7 +78,7 @@ Start here:
 	)
 	root.AddCommand(startCommands()...)
 	root.AddCommand(dailyCommands()...)
-	root.AddCommand(feedsCommand(), modelsCommand(), consortiumCommand())
+	root.AddCommand(feedsCommand(), modelsCommand(), consortiumCommand(), federationCommand())
 	root.AddCommand(studyCommands()...)
 	return root
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/crypto/roster"
+	"github.com/hedgerow-mesh/hedgerow/federation/chain"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/membership"
 )
 
@@ -306,7 +307,7 @@ func auditCommand() *cobra.Command {
 			return err
 		}
 		defer func() { _ = f.Close() }()
-		l, err := roster.ReadLog(f, nil)
+		l, err := roster.ReadLog(f, chain.Conflict)
 		if err != nil {
 			return err
 		}

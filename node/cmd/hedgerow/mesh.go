@@ -30,8 +30,9 @@ func rosterOf(cfg *config.Config) ([]federation.Site, error) {
 
 // joinMesh opens the transport to the sites of the configuration, those that were
 // invited, and those of the consortium; without any, the site is alone and listens
-// to nobody. The member trusts the first two; the keeper sees to the third.
-func joinMesh(cfg *config.Config, key *identity.Key, fixed []federation.Site, log *slog.Logger) (mesh node.MeshOptions, k *membership.Keeper, err error) {
+// to nobody. The member trusts the first two; the keeper sees to the third, and tells
+// who is in it.
+func joinMesh(cfg *config.Config, key *identity.Key, fixed []federation.Site, told func(federation.Roll), log *slog.Logger) (mesh node.MeshOptions, k *membership.Keeper, err error) {
 	folder := papersOf(cfg)
 	s, err := folder.Load(time.Now())
 	if err != nil {
@@ -46,9 +47,9 @@ func joinMesh(cfg *config.Config, key *identity.Key, fixed []federation.Site, lo
 	}
 	mesh = node.MeshOptions{
 		Organisation: cmp.Or(cfg.Mesh.Organisation, s.Organisation), Roster: membership.Merge(fixed, s.Own()),
-		RoundEvery: cfg.Mesh.RoundEvery, Gather: cfg.Mesh.Gather,
+		RoundEvery: cfg.Mesh.RoundEvery, Gather: cfg.Mesh.Gather, Consortium: consortiumOf(s),
 	}
-	o := membership.KeeperOptions{Folder: folder, Fixed: fixed, Pass: pass, Log: log.With(telemetry.KeyComponent, "membership")}
+	o := membership.KeeperOptions{Folder: folder, Fixed: fixed, Pass: pass, Told: told, Log: log.With(telemetry.KeyComponent, "membership")}
 	if len(mesh.Roster) == 0 && s.Directory == nil {
 		k, err = membership.NewKeeper(o)
 		return mesh, k, err
@@ -66,4 +67,14 @@ func joinMesh(cfg *config.Config, key *identity.Key, fixed []federation.Site, lo
 		return mesh, nil, errors.Join(err, t.Close())
 	}
 	return mesh, k, nil
+}
+
+// consortiumOf is the consortium in the papers; nil without.
+func consortiumOf(s *membership.State) *node.ConsortiumOptions {
+	if s.Directory == nil {
+		return nil
+	}
+	return &node.ConsortiumOptions{
+		ID: s.Directory.Roster().Consortium().String(), Organisation: s.Organisation, Roll: s.Roll(time.Now()), Founders: s.Founders(),
+	}
 }

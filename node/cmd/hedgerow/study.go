@@ -16,7 +16,7 @@ import (
 )
 
 func studyCommands() []*cobra.Command {
-	return []*cobra.Command{replayCommand(), learnCommand(), benchCommand(), evaluateCommand()}
+	return []*cobra.Command{replayCommand(), learnCommand(), benchCommand(), evaluateCommand(), simCommand()}
 }
 
 func replayCommand() *cobra.Command {

@@ -164,7 +164,12 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 	ctx, stop := context.WithCancel(ctx)
 	defer stop()
 
-	mesh, keeper, err := joinMesh(cfg, key, roster, log)
+	var told atomic.Pointer[node.Node] // who hears of changes in the consortium, once it is there
+	mesh, keeper, err := joinMesh(cfg, key, roster, func(r federation.Roll) {
+		if n := told.Load(); n != nil {
+			n.SetRoll(r)
+		}
+	}, log)
 	if err != nil {
 		return err
 	}
@@ -185,6 +190,7 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 		return err
 	}
 	re.node = n
+	told.Store(n)
 	if plane.Supersedes() {
 		n.Prime(ctx)
 	}

@@ -173,7 +173,9 @@ type Mesh struct {
 	Preset    string   `json:"preset"`
 	Round     uint64   `json:"round"`
 	Adopted   uint64   `json:"adopted_round"`
-	Connected []string `json:"connected"`
+	Connected []string `json:"connected"`         // of other organisations as "organisation/site"
+	Counted   int      `json:"counted,omitempty"` // organisations of the consortium that count
+	Height    uint64   `json:"height,omitempty"`  // of the last final model of the consortium
 	ID        string   `json:"id"`
 	Addrs     []string `json:"addrs,omitempty"`
 }
@@ -274,7 +276,7 @@ type Backend interface {
 	Peers(ctx context.Context) ([]Peer, error)
 	ModelBackend
 	HuntBackend
-	StartRound(ctx context.Context) (uint64, error)
+	RoundBackend
 	Feeds(ctx context.Context) (Feeds, error)
 	Refused(ctx context.Context, name string) ([]FeedNote, error)
 	ReloadFeeds(ctx context.Context, name string) (Feeds, error)

@@ -97,6 +97,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	get(mux, "/v1/peers", func(r *http.Request) (any, error) { return b.Peers(r.Context()) })
 	serveModels(mux, b)
 	serveHunts(mux, b)
+	serveRounds(mux, b)
 	get(mux, "/v1/explain/{id}", func(r *http.Request) (any, error) { return b.Explain(r.Context(), r.PathValue("id")) })
 	get(mux, "/v1/feeds", func(r *http.Request) (any, error) { return b.Feeds(r.Context()) })
 	get(mux, "/v1/feeds/{name}/refused", func(r *http.Request) (any, error) { return b.Refused(r.Context(), r.PathValue("name")) })

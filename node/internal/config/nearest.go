@@ -26,6 +26,10 @@ func nearest(key string, known []string) string {
 	return fmt.Sprintf(": did you mean %s?", best)
 }
 
+// Nearest is the suffix of an error about an unknown key: the known one that was
+// probably meant, or nothing.
+func Nearest(key string, known []string) string { return nearest(key, known) }
+
 // distance is Levenshtein's, with a swap of neighbours counted as one edit
 // (Damerau; the restricted form). Long keys are not worth comparing.
 func distance(a, b string) int {

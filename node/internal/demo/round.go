@@ -12,15 +12,18 @@ import (
 // Rounds of shared models. The first carries what one site learnt; the others
 // object to what it would mistake for it in their own traffic, and that takes
 // another round to reach everybody. Between two, each site's gate needs fresh
-// traffic. With each further round the objections weigh more.
+// traffic. They end when cedar, looking back with what it adopted, finds the
+// beacon that it missed, and else after a few: what it missed may be too little
+// for a verdict on the past.
 const (
-	rounds      = 3
+	rounds      = 4
 	maxRounds   = 7 // when the site that needs the model refused so far
 	betweenThem = 3 * time.Second
 )
 
 // round runs rounds of shared models until cedar has adopted what they led to.
 func (t *teller) round(ctx context.Context) error {
+	missed := assault{site: t.o.Scenario.Site(scenario.Cedar), addr: t.o.Scenario.C2[1]}
 	r := &RoundReport{Adopted: map[string]time.Duration{}, Refused: map[string]string{}}
 	t.report.Round = r
 	began := time.Now()
@@ -37,14 +40,14 @@ func (t *teller) round(ctx context.Context) error {
 				return err
 			}
 		}
+		if _, err := t.journal.wait(ctx, from, betweenThem, "a look back", missed.alerted); err == nil || ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if _, ok := r.Adopted[scenario.Cedar]; ok && r.Rounds >= rounds {
 			return nil
 		}
-		if err := pause(ctx, betweenThem); err != nil {
-			return err
-		}
 	}
-	return fmt.Errorf("%s refused the model of %d rounds: %s", scenario.Cedar, r.Rounds, r.Refused[scenario.Cedar])
+	return fmt.Errorf("%s refused the models of %d rounds: %s", scenario.Cedar, r.Rounds, r.Refused[scenario.Cedar])
 }
 
 // outcome waits for what became of a round's model at one site.

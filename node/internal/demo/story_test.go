@@ -268,6 +268,9 @@ func (s *townSite) StartRound(context.Context) (uint64, error) {
 		o.taught = m.State == "active"
 		o.tell(event.KindModel, m)
 	}
+	if cedar := s.at(scenario.Cedar); cedar.taught && s.round == 2 {
+		cedar.tell(event.KindAlert, &event.Alert{Peer: s.sc.C2[1].String(), Detector: "attack", Sentence: "found in the past"})
+	}
 	return s.round, nil
 }
 
@@ -279,7 +282,7 @@ func TestTheWholeStory(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%v\n%s", err, out)
 		}
-		if len(r.Caught) != 5 || len(r.Missed) != 1 || r.Round == nil || len(r.Round.Adopted) != 3 || !r.OK {
+		if len(r.Caught) != 5 || len(r.Missed) != 1 || r.Round == nil || r.Round.Rounds != 2 || len(r.Round.Adopted) != 3 || !r.OK {
 			t.Errorf("report: %+v", r)
 		}
 		for _, c := range r.Caught {
@@ -320,7 +323,7 @@ func TestEachOmissionIsNamed(t *testing.T) {
 		"lost work":   {faults{loses: true}, true, nil, "1 of "},
 		"accusation":  {faults{accuses: true}, true, nil, "against ordinary traffic"},
 		"sharp cedar": {faults{sharpCedar: true}, true, scenario.Attacks(), "expected to go unseen, but self raised an alert"},
-		"refusal":     {faults{refuses: true}, true, scenario.Attacks(), "cedar refused the model of 7 rounds: more false alarms here"},
+		"refusal":     {faults{refuses: true}, true, scenario.Attacks(), "cedar refused the models of 7 rounds: more false alarms here"},
 		"blunt":       {faults{blunt: true}, true, scenario.Attacks(), `step "a spurt of encrypted traffic at birch": spurt at birch from`},
 		"paranoid":    {faults{paranoid: true}, false, scenario.Attacks(), `step "a beacon at alder goes unseen"`},
 	} {

@@ -295,6 +295,27 @@ func TestSharedIndicators(t *testing.T) {
 	want(t, m.Withdrawn(t0, "birch", "203.0.113.9"), "remove 203.0.113.9", "block 203.0.113.9 lifted")
 }
 
+// Organisations that enforce something together lift it together.
+func TestIndicatorsOfOtherOrganisations(t *testing.T) {
+	m := machine(Options{})
+	say := func(author string, limit bool) []Effect {
+		t.Helper()
+		fx, refused := m.Indicator(t0, Received{Author: author, Value: "203.0.113.9", Expires: t0.Add(time.Hour), Limit: limit})
+		if refused != "" {
+			t.Fatal(refused)
+		}
+		return fx
+	}
+	want(t, say("briar/gate", true), "apply rate-limit 203.0.113.9")
+	want(t, say("cedar/gate", false), "apply block 203.0.113.9")
+	want(t, m.Withdrawn(t0, "birch", "203.0.113.9")) // a site of ours, which said nothing
+	want(t, m.Withdrawn(t0, "briar/gate", "203.0.113.9"), "remove 203.0.113.9", "block 203.0.113.9 lifted")
+	if _, refused := m.Indicator(t0, Received{Author: "birch", Value: "203.0.113.9", Expires: t0.Add(time.Hour)}); refused != "" {
+		t.Fatal(refused)
+	}
+	want(t, m.Withdrawn(t0, "briar/gate", "203.0.113.9"))
+}
+
 func TestPanicLiftsAllButTheOperatorsAndStays(t *testing.T) {
 	m := machine(Options{})
 	own, err := ParseTarget("203.0.113.50")

@@ -28,6 +28,9 @@ type Received struct {
 	Conf     float64
 	Sentence string
 	Expires  time.Time
+	// Limit asks for a budget of new flows instead of a block: other organisations
+	// say so, and too few of them for more.
+	Limit bool
 }
 
 const targetForms = "expected an address, a prefix such as 203.0.113.0/24, a service such as \"203.0.113.9 tcp/443\", " +
@@ -93,8 +96,8 @@ func protoOf(s string) (uint8, error) {
 	return 0, fmt.Errorf("protocol %q: expected tcp or udp", s)
 }
 
-// Indicator enforces what another site of the organisation validated. why is
-// set when it was refused.
+// Indicator enforces what another site of the organisation validated, or what enough
+// other organisations did. why is set when it was refused.
 func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string) {
 	if m.panicked {
 		return nil, "panic is on"
@@ -114,6 +117,9 @@ func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string)
 		exp = limit
 	}
 	rule := dataplane.Rule{Target: t, Action: dataplane.Block, Expires: exp, Reason: m.reason()}
+	if r.Limit {
+		rule.Action, rule.Rate = dataplane.RateLimit, 1
+	}
 	if err := rule.Validate(); err != nil {
 		return nil, err.Error()
 	}
@@ -126,6 +132,12 @@ func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string)
 	return fx, ""
 }
 
+// foreign says whether a source is a site of another organisation, "organisation/site":
+// what such sites had enforced they had enforced together.
+func foreign(source string) bool {
+	return strings.Contains(source, "/") && (strings.HasPrefix(source, sourceMesh) || !strings.Contains(source, ":"))
+}
+
 // Withdrawn lifts what a site's indicator had blocked here, unless this site
 // has its own reason for it.
 func (m *Machine) Withdrawn(now time.Time, author, value string) []Effect {
@@ -134,7 +146,7 @@ func (m *Machine) Withdrawn(now time.Time, author, value string) []Effect {
 		return nil
 	}
 	s := m.standing[t.String()]
-	if s == nil || s.block.Source != sourceMesh+author {
+	if s == nil || (s.block.Source != sourceMesh+author && !(foreign(author) && foreign(s.block.Source))) {
 		return nil
 	}
 	return m.lift(now, s, "lifted", "withdrawn by "+author)

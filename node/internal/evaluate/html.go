@@ -52,19 +52,6 @@ table{border-collapse:collapse;font-size:.9rem}td,th{border:1px solid #ccc;paddi
 </body></html>
 `))
 
-func ticks(c *plot.Canvas, x, y func(float64) float64, xs, ys []float64) {
-	for _, v := range xs {
-		c.Line(x(v), plot.Top, x(v), plot.Bottom, `stroke="#eee"`)
-		c.Text(x(v), plot.Bottom+20, plot.Middle, plot.None, fmt.Sprintf("%g", v))
-	}
-	for _, v := range ys {
-		c.Line(plot.Left, y(v), plot.Right, y(v), `stroke="#eee"`)
-		c.Text(plot.Left-8, y(v)+4, plot.End, plot.None, fmt.Sprintf("%g", v))
-	}
-}
-
-var tenths = []float64{0, 0.2, 0.4, 0.6, 0.8, 1}
-
 // curves draws one line for each model. Points left of least are drawn at it.
 func (r *Report) curves(w io.Writer, title, xWord, yWord string, x func(float64) float64, least float64, xs []float64, of func(*Curve) ([]metrics.Point, float64)) error {
 	if len(r.Curves) == 0 {
@@ -74,7 +61,7 @@ func (r *Report) curves(w io.Writer, title, xWord, yWord string, x func(float64)
 	c.Text(plot.Left, 28, plot.Start, plot.Bold, title)
 	c.Text(plot.Left, 48, plot.Start, plot.Grey, fmt.Sprintf("%s, seed %d", r.Split, r.Shown))
 	y := plot.Linear(0, 1, plot.Bottom, plot.Top)
-	ticks(c, x, y, xs, tenths)
+	c.Ticks(x, y, xs, plot.Tenths)
 	c.Axes(xWord, yWord)
 	for i := range r.Curves {
 		points, figure := of(&r.Curves[i])
@@ -110,7 +97,7 @@ func (r *Report) model(name string) *Model {
 
 func (r *Report) drawPR(w io.Writer) error {
 	return r.curves(w, "Precision, at each share of attacks found (average precision)", "share of attacks found", "share of alarms that are attacks",
-		plot.Linear(0, 1, plot.Left, plot.Right), 0, tenths, func(c *Curve) ([]metrics.Point, float64) { return c.PR, c.AP })
+		plot.Linear(0, 1, plot.Left, plot.Right), 0, plot.Tenths, func(c *Curve) ([]metrics.Point, float64) { return c.PR, c.AP })
 }
 
 func (r *Report) drawCalibration(w io.Writer) error {
@@ -121,7 +108,7 @@ func (r *Report) drawCalibration(w io.Writer) error {
 	c.Text(plot.Left, 28, plot.Start, plot.Bold, fmt.Sprintf("Probability of attack: said and true (mean distance %.3f)", r.Off))
 	c.Text(plot.Left, 48, plot.Start, plot.Grey, "bars: bounds at 95 %; said as if attacks were as frequent as in training")
 	x, y := plot.Linear(0, 1, plot.Left, plot.Right), plot.Linear(0, 1, plot.Bottom, plot.Top)
-	ticks(c, x, y, tenths, tenths)
+	c.Ticks(x, y, plot.Tenths, plot.Tenths)
 	c.Axes("said", "true")
 	c.Line(x(0), y(0), x(1), y(1), `stroke="#999" stroke-dasharray="4"`)
 	for _, b := range r.Calibration {
@@ -131,67 +118,33 @@ func (r *Report) drawCalibration(w io.Writer) error {
 	return c.Done()
 }
 
-// bar is one row of a figure of bars.
-type bar struct {
-	name  string
-	value []float64 // each drawn in its own colour, one below the other
-	note  string
-}
-
-func drawBars(w io.Writer, title string, legend []string, bars []bar) error {
-	if len(bars) == 0 {
-		return nil
-	}
-	const left, right = 240.0, 700.0
-	step := 10*float64(len(bars[0].value)) + 10
-	c := plot.Begin(w, plot.Width, plot.Top+step*float64(len(bars))+20)
-	c.Text(20, 28, plot.Start, plot.Bold, title)
-	at := 20.0
-	for i, l := range legend {
-		c.Rect(at, 40, 12, 12, fmt.Sprintf(`fill="%s"`, plot.Palette[i%len(plot.Palette)]))
-		c.Text(at+18, 51, plot.Start, plot.Grey, l)
-		at += 40 + 8*float64(len(l))
-	}
-	x := plot.Linear(0, 1, left, right)
-	for i, b := range bars {
-		y := plot.Top + step*float64(i)
-		c.Text(left-10, y+step/2, plot.End, plot.None, b.name)
-		for k, v := range b.value {
-			c.Rect(left, y+10*float64(k), max(x(v)-left, 0.5), 9, fmt.Sprintf(`fill="%s"`, plot.Palette[k%len(plot.Palette)]))
-		}
-		c.Text(right+10, y+step/2, plot.Start, ` font-size="11"`, b.note)
-	}
-	c.Line(left, plot.Top, left, plot.Top+step*float64(len(bars)), `stroke="black"`)
-	return c.Done()
-}
-
 func (r *Report) drawFamilies(w io.Writer) error {
-	var bars []bar
+	var bars []plot.Bar
 	for _, f := range r.Families {
 		note := fmt.Sprintf("%.2f of %d", f.At1.Value, f.Rows)
 		if !f.Shown {
 			note += ", not in training"
 		}
-		bars = append(bars, bar{f.Name, []float64{f.At1.Value, f.Best1}, note})
+		bars = append(bars, plot.Bar{Name: f.Name, Values: []float64{f.At1.Value, f.Best1}, Note: note})
 	}
-	return drawBars(w, "Found of each family at 1 % false alarms", []string{Ours, "best of the others"}, bars)
+	return plot.Bars(w, "Found of each family at 1 % false alarms", []string{Ours, "best of the others"}, bars)
 }
 
 func (r *Report) drawImportance(w io.Writer) error {
-	var bars []bar
+	var bars []plot.Bar
 	for i, s := range r.Importance {
 		if i == 15 || s.Share <= 0 {
 			break
 		}
-		bars = append(bars, bar{s.Column, []float64{s.Share}, fmt.Sprintf("%.3f", s.Share)})
+		bars = append(bars, plot.Bar{Name: s.Column, Values: []float64{s.Share}, Note: fmt.Sprintf("%.3f", s.Share)})
 	}
-	return drawBars(w, "What the trees go by", nil, bars)
+	return plot.Bars(w, "What the trees go by", nil, bars)
 }
 
 func (r *Report) drawZeroDay(w io.Writer) error {
-	var bars []bar
+	var bars []plot.Bar
 	for _, x := range r.ZeroDay {
-		bars = append(bars, bar{x.Class, []float64{x.Together.At1, x.Trees.At1, x.Self.At1, x.Nearest.At1}, fmt.Sprintf("%.2f of %d", x.Together.At1, x.Rows)})
+		bars = append(bars, plot.Bar{Name: x.Class, Values: []float64{x.Together.At1, x.Trees.At1, x.Self.At1, x.Nearest.At1}, Note: fmt.Sprintf("%.2f of %d", x.Together.At1, x.Rows)})
 	}
-	return drawBars(w, "Left out of all training: found at 1 % false alarms", []string{"together", "classifier alone", "autoencoder alone", "nearest alone"}, bars)
+	return plot.Bars(w, "Left out of all training: found at 1 % false alarms", []string{"together", "classifier alone", "autoencoder alone", "nearest alone"}, bars)
 }

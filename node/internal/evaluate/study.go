@@ -215,7 +215,7 @@ func (s *study) main(ctx context.Context, seed uint64, train, test *tabular.Tabl
 		return err
 	}
 	r.models = append(r.models, model{name: Ours, score: joint, said: said})
-	for _, p := range []string{tabular.Trees, tabular.Self, tabular.Nearest} {
+	for _, p := range tabular.Parts() {
 		r.models = append(r.models, model{name: "part: " + p, score: parts[p]})
 	}
 	for _, ref := range refs {

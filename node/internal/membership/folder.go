@@ -31,6 +31,8 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/crypto/roster"
 	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/chain"
+	"github.com/hedgerow-mesh/hedgerow/federation/robust"
 )
 
 // Files of the folder.
@@ -327,6 +329,39 @@ func (s *State) Others(now time.Time) []federation.Site {
 		out = append(out, federation.Site{
 			Name: r.Name, ID: r.Site.Site, Addrs: r.Addrs, Organisation: r.Organisation, Standing: r.Standing.String(), Until: until,
 		})
+	}
+	return out
+}
+
+// Roll is who is in the consortium now, for the mesh.
+func (s *State) Roll(now time.Time) federation.Roll {
+	r := federation.Roll{Others: s.Others(now)}
+	if s.Directory == nil {
+		return r
+	}
+	for _, m := range s.Directory.Roster().Members() {
+		x := chain.Member{Org: m.Name, Voter: m.Voter}
+		if m.Standing == roster.Counted {
+			r.Counted = append(r.Counted, x)
+		} else {
+			r.Observers = append(r.Observers, x)
+		}
+	}
+	return r
+}
+
+// Founders are the organisations with which the rounds of the consortium began: all
+// who counted when there first were enough. nil before.
+func (s *State) Founders() (out []chain.Member) {
+	if s.Directory == nil {
+		return nil
+	}
+	first := s.Directory.Log().FirstWith(robust.Quorum)
+	if first == nil {
+		return nil
+	}
+	for _, m := range first.Counted() {
+		out = append(out, chain.Member{Org: m.Name, Voter: m.Voter})
 	}
 	return out
 }

@@ -44,6 +44,9 @@ type KeeperOptions struct {
 	Pass   identity.Secret   // of the organisation's key; without it a locked one renews nothing
 	Log    *slog.Logger
 	Now    func() time.Time
+	// Told gets who is in the consortium whenever the roster has changed. It does
+	// not call the keeper.
+	Told func(federation.Roll)
 	// LookEvery is how often the folder and the connections are looked at (1 s).
 	LookEvery time.Duration
 }
@@ -58,7 +61,8 @@ type Keeper struct {
 	mu      sync.Mutex
 	s       *State
 	stamp   string
-	changed bool // our own sites are others than at the start
+	changed bool // our own sites are others than at the start, or rounds can begin
+	begun   bool // there were founders at the start
 
 	work sync.WaitGroup // hints on their way
 }
@@ -75,7 +79,7 @@ func NewKeeper(o KeeperOptions) (*Keeper, error) {
 	if err != nil {
 		return nil, err
 	}
-	k.s = s
+	k.s, k.begun = s, s.Founders() != nil
 	if o.Mesh == nil {
 		return k, nil
 	}
@@ -88,7 +92,12 @@ func NewKeeper(o KeeperOptions) (*Keeper, error) {
 
 // enrol hands the present roster to the mesh. k.mu is held, or nobody else knows k.
 func (k *Keeper) enrol() error {
-	return k.o.Mesh.SetRoster(Merge(k.o.Fixed, k.s.Own(), k.s.Others(k.o.Now())))
+	roll := k.s.Roll(k.o.Now())
+	err := k.o.Mesh.SetRoster(Merge(k.o.Fixed, k.s.Own(), roll.Others))
+	if err == nil && k.o.Told != nil {
+		k.o.Told(roll)
+	}
+	return err
 }
 
 // Merge joins lists of sites; of two entries with one id the first stands.
@@ -121,7 +130,8 @@ func (k *Keeper) serve(_ context.Context, from identity.ID, b []byte) ([]byte, e
 }
 
 // Run keeps the papers until ctx ends. It returns ErrChanged when the sites that are
-// trusted directly have changed, or the site has come to be in a consortium.
+// trusted directly have changed, the site has come to be in a consortium, or so many
+// organisations count that rounds can begin.
 func (k *Keeper) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer k.work.Wait() // after cancel
@@ -200,7 +210,8 @@ func (k *Keeper) look(ctx context.Context) error {
 	}
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !slices.EqualFunc(s.Own(), k.s.Own(), sameSite) || (s.Directory == nil) != (k.s.Directory == nil) {
+	begins := !k.begun && s.Founders() != nil
+	if begins || !slices.EqualFunc(s.Own(), k.s.Own(), sameSite) || (s.Directory == nil) != (k.s.Directory == nil) {
 		return ErrChanged
 	}
 	k.s, k.stamp = s, stamp
@@ -282,7 +293,7 @@ func (k *Keeper) learn(ctx context.Context, b []byte) (more bool, err error) {
 	if err != nil {
 		return false, errors.Join(fail, err)
 	}
-	k.changed = k.changed || !slices.EqualFunc(own, k.s.Own(), sameSite)
+	k.changed = k.changed || !slices.EqualFunc(own, k.s.Own(), sameSite) || (!k.begun && k.s.Founders() != nil)
 	if err := k.enrol(); err != nil {
 		return false, err
 	}

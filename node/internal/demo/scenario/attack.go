@@ -98,19 +98,19 @@ func (s *Scenario) BruteOf(site *Site) []Timed {
 }
 
 // BeaconOf is an inside host that leaks through TLS: about once a second it
-// sends 24 to 64 KB to its master and gets a few bytes back. Like real ones it
-// shuffles its pauses, by a third, so as not to keep time.
+// sends 16 to 96 KB to its master, in one piece, and gets a few bytes back. Like
+// real ones it shuffles its pauses, so as not to keep time.
 func (s *Scenario) BeaconOf(site *Site, host, master netip.Addr) []Timed {
 	rng, mark := s.attack(Beacon, site, master)
 	period := 900*time.Millisecond + time.Duration(rng.IntN(200))*time.Millisecond
 	var out []Timed
 	for range 20 {
-		jitter := 1 + 0.33*(2*rng.Float64()-1)
+		jitter := 1 + 0.7*(2*rng.Float64()-1)
 		out = append(out, Timed{
 			After: time.Duration(float64(period) * jitter),
 			Session: mark(Session{
 				Kind: TLS, From: host, To: master, Port: PortTLS, Timeout: 3 * time.Second,
-				Script: []Exchange{{Up: 24_000 + rng.IntN(40_000), Down: 40 + rng.IntN(80)}},
+				Script: []Exchange{{Up: size(rng, 16_000, 96_000), Down: 40 + rng.IntN(80)}},
 			}),
 		})
 	}

@@ -178,7 +178,7 @@ func TestAttacksAreWhatTheySay(t *testing.T) {
 			t.Errorf("seed %d: spurt of %d bytes only", seed, up)
 		}
 		for _, p := range s.BeaconOf(cedar, cedar.Hosts[0].Addr, s.C2[1]) {
-			if u, d := p.Bytes(); u < 8000 || u > 64000 || d > 200 {
+			if u, d := p.Bytes(); u < 16_000 || u > 96_000 || d > 200 {
 				t.Errorf("seed %d: beacon of %d up, %d down", seed, u, d)
 			}
 		}

@@ -222,8 +222,11 @@ func (src *Source) upload(d *device) Session {
 }
 
 // size draws from lo to hi so that every doubling is equally likely.
-func (src *Source) size(lo, hi int) int {
-	return int(float64(lo) * math.Exp(src.rng.Float64()*math.Log(float64(hi)/float64(lo))))
+func (src *Source) size(lo, hi int) int { return size(src.rng, lo, hi) }
+
+// size draws from lo to hi so that every doubling is equally likely.
+func size(rng *rand.Rand, lo, hi int) int {
+	return int(float64(lo) * math.Exp(rng.Float64()*math.Log(float64(hi)/float64(lo))))
 }
 
 func (src *Source) between(lo, hi time.Duration) time.Duration {

@@ -1,0 +1,48 @@
+package sim
+
+// Template is a scenario with every key, explained; it runs as it is where NSL-KDD
+// is at hand.
+const Template = `# A scenario for hedgerow sim. Everything that is not said has the value shown.
+
+name = "first"
+seed = 1                  # the same seed gives the same bytes
+
+[sites]
+count = 20
+partition = "dirichlet"   # iid, dirichlet, family, time, place
+alpha = 0.5               # of dirichlet: the smaller, the less the sites are alike
+absent = 0.0              # chance that a site misses a round
+
+[data]
+set = "nsl-kdd"           # nsl-kdd, unsw-nb15, westermo (below --data); or:
+# file = "flows.csv"      # any CSV file, from this file's folder,
+# mapping = "flows.toml"  # and what its columns mean (docs/evaluate.md)
+# sha256 = []             # of the files, in order; then other data are refused
+rows = 0                  # most training rows in all; 0: all
+shuffle = false           # shuffle the training labels: all must fall to chance
+
+[training]
+rounds = 25
+steps = 10                # of each site in each round; the same for all
+batch = 32
+rate = 0.05
+hidden = [48]             # widths of the hidden layers
+
+[rule]
+name = "geometric-median+mask"
+f = -1                    # liars to withstand; -1: as many as the rule can, at most 30 %
+clip = 64.0               # longest update
+
+[gate]
+on = false                # each site examines a model before it uses it
+held = 0.25               # share of its rows that a site keeps for that
+normals = 10              # held normal rows without which a site judges nothing
+
+[attackers]
+attack = "alie"           # docs/simulation.md lists them
+share = 0.2               # of the sites
+
+[measure]
+every = 5                 # rounds between measurements
+rows = 4000               # most validation, and most test rows
+`
