@@ -4,18 +4,45 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/gopacket/gopacket"
 	"github.com/gopacket/gopacket/layers"
+	"github.com/gopacket/gopacket/pcapgo"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 )
+
+type frameSource interface {
+	ReadPacketData() ([]byte, gopacket.CaptureInfo, error)
+	LinkType() layers.LinkType
+}
+
+func openCapture(t *testing.T, name string) frameSource {
+	t.Helper()
+	f, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	if src, err := pcapgo.NewReader(f); err == nil {
+		return src // whatever the file's name says
+	}
+	if _, err := f.Seek(0, io.SeekStart); err != nil {
+		t.Fatal(err)
+	}
+	src, err := pcapgo.NewNgReader(f, pcapgo.DefaultNgReaderOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return src
+}
 
 // Real floods, mostly reflected ones, replayed as they came: a second holds no
 // more new flows of a service than its budget, however many reflectors or forged
@@ -45,7 +72,7 @@ func replayFlood(t *testing.T, name string) {
 		port uint16 // 0: the whole address
 	}
 	born := map[target][]time.Time{} // when flows began, that passed
-	src, packets := planetest.OpenCapture(t, name), 0
+	src, packets := openCapture(t, name), 0
 	for {
 		frame, info, err := src.ReadPacketData()
 		if errors.Is(err, io.EOF) {
