@@ -96,16 +96,17 @@ func (m *Machine) ownVerdict(now time.Time, in *incident, ev *dataplane.Event, r
 	e.Verdict.Mode = ev.Mode.String()
 	e.Verdict.DetectedNS, e.Verdict.EnforcedNS = ev.At, ev.At
 	e.Verdict.Scorer, e.Verdict.ScorerVersion = hex.EncodeToString(v.Model[:]), v.Version
-	if v.Action == score.Suspend {
-		e.Verdict.FirstDropNS = ev.At // in monitor mode: would have been
-	}
 	if v.Outcome == dataplane.Acted {
 		in.suspended++
 	}
 	if s := m.suspended[r.Target.String()]; s == nil || now.After(s.until) {
 		m.suspended[r.Target.String()] = &suspended{incident: in.id, until: r.Expires, target: r.Target, rule: r}
 	}
-	return append(fx, Effect{Emit: e}, Effect{Emit: in.record(m.o.Site, now)})
+	fx = append(fx, Effect{Emit: e})
+	if v.Action == score.Suspend { // the packet that decided; in monitor mode it would have been dropped
+		fx = append(fx, m.dropped(now, e, ev)...)
+	}
+	return append(fx, Effect{Emit: in.record(m.o.Site, now)})
 }
 
 // ownAlert is the alert of one flow.

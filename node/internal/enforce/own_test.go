@@ -26,6 +26,7 @@ func own(id int, outcome dataplane.Outcome) *dataplane.Event {
 
 type toldOf struct {
 	alerts, verdicts []*event.Event
+	drops            int
 	removed, applied int
 }
 
@@ -34,6 +35,8 @@ func tell(fx []Effect) (o toldOf) {
 		switch {
 		case f.Emit != nil && f.Emit.Alert != nil:
 			o.alerts = append(o.alerts, f.Emit)
+		case f.Emit != nil && f.Emit.Verdict != nil && f.Emit.Verdict.FirstDropNS != 0:
+			o.drops++
 		case f.Emit != nil && f.Emit.Verdict != nil:
 			o.verdicts = append(o.verdicts, f.Emit)
 		case f.Remove != nil:
@@ -49,15 +52,15 @@ func TestOwnVerdictBecomesAnIncident(t *testing.T) {
 	m := machine(Options{Mode: dataplane.Enforce})
 	fx, id := m.Decided(t0, own(1, dataplane.Acted), usual, why)
 	o := tell(fx)
-	if id == "" || len(o.alerts) != 1 || len(o.verdicts) != 1 || o.applied != 0 || o.removed != 0 {
-		t.Fatalf("incident %q, told %+v: expected an alert and a verdict, and no rule", id, o)
+	if id == "" || len(o.alerts) != 1 || len(o.verdicts) != 1 || o.drops != 1 || o.applied != 0 || o.removed != 0 {
+		t.Fatalf("incident %q, told %+v: expected an alert, a verdict and its first drop, and no rule", id, o)
 	}
 	a, v := o.alerts[0].Alert, o.verdicts[0].Verdict
 	if a.Detector != "kernel" || len(a.Reasons) != 1 || !strings.Contains(a.Sentence, "sent 3 MB") || a.P != usual.P {
 		t.Errorf("alert %+v: expected the model's explanation", a)
 	}
 	if !strings.HasPrefix(v.Scorer, "abcd00") || v.ScorerVersion != 3 || v.Action != "suspend" || v.Incident != id ||
-		v.DetectedNS != t0.UnixNano() || v.FirstDropNS != t0.UnixNano() || !v.Expires.Equal(t0.Add(30*time.Second)) {
+		v.DetectedNS != t0.UnixNano() || v.EnforcedNS != t0.UnixNano() || !v.Expires.Equal(t0.Add(30*time.Second)) {
 		t.Errorf("verdict %+v", v)
 	}
 	// It is told once for a hold; who dismisses it frees the flow, and later ones.
