@@ -2,6 +2,7 @@ package federation
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -221,6 +222,37 @@ func (m *Member) WhatIf(organisations ...string) (out []Influence) {
 	defer m.mu.Unlock()
 	for _, x := range m.intel.WhatIf(m.opt.Now(), organisations...) {
 		out = append(out, Influence{x.Value, effectOf(x.Level), effectOf(x.Without), effectOf(x.Lies)})
+	}
+	return out
+}
+
+// restoreTrust brings back how other organisations stand. State that cannot be used is
+// said, and all begin in the middle again.
+func (m *Member) restoreTrust() error {
+	if m.opt.Consortium == nil {
+		return nil
+	}
+	b, err := m.opt.Storage.Load(keyTrust)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("load %s: %w", keyTrust, err)
+	}
+	if err := m.intel.RestoreTrust(b); err != nil {
+		m.opt.Log.Warn("stored standing of other organisations is not usable; all begin anew", "error", err)
+	}
+	return nil
+}
+
+// Standings tells what the word of each other organisation weighs here, 0 to 1; 0.5 is
+// who has done nothing yet, and below 0.25 it is not counted.
+func (m *Member) Standings() map[string]float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[string]float64)
+	for _, org := range m.Organisations() {
+		out[org] = m.intel.Standing(m.opt.Now(), org)
 	}
 	return out
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -289,6 +290,13 @@ func TestGuardsOfTheConsortium(t *testing.T) {
 		}
 		if r := w.sites[2].Status().Refused; r[wire.Guarded] != 2 || r[wire.Spared] != 1 {
 			t.Errorf("refused %v, expected two of what nobody may block, and one of what is spared here", r)
+		}
+		before := w.sites[2].Standings()
+		w.sites[2].stop()
+		w.start(w.sites[2])
+		pass(time.Second)
+		if after := w.sites[2].Standings(); before["org1"] >= 0.5 || before["org3"] != 0.5 || math.Abs(after["org1"]-before["org1"]) > 0.01 {
+			t.Errorf("standing %v, after a restart %v: expected org1's to have fallen for good", before, after)
 		}
 	})
 }
