@@ -2,9 +2,11 @@ package federation
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -138,6 +140,15 @@ func (m *Member) from(id identity.ID) string {
 	return s.Organisation
 }
 
+// Organisations lists the other organisations of the consortium by name.
+func (m *Member) Organisations() []string {
+	p := m.people.Load()
+	if p == nil {
+		return nil
+	}
+	return slices.Sorted(maps.Keys(p.orgs))
+}
+
 // enrol takes a roll over. m.mu is held, or nobody else knows m.
 func (m *Member) enrol(r Roll) {
 	p := peopleOf(r, m.opt.Roster)
@@ -193,6 +204,57 @@ func (m *Member) trust() *intel.Trust {
 		Never:  func() []netip.Prefix { return m.people.Load().guard },
 		Spared: c.Spared,
 	})
+}
+
+// Influence is what organisations cause at this site about one value, or, without a
+// Value, about one that nobody else has spoken of.
+type Influence struct {
+	Value   string
+	Now     Effect // Observe, Limit or Enforce
+	Without Effect // had they said nothing
+	Lies    Effect // the most that they reach by lying about it together from now on
+}
+
+// WhatIf tells what some organisations cause here, and what they could. The first
+// one is of a value that nobody else has spoken of. nil outside of a consortium.
+func (m *Member) WhatIf(organisations ...string) (out []Influence) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for _, x := range m.intel.WhatIf(m.opt.Now(), organisations...) {
+		out = append(out, Influence{x.Value, effectOf(x.Level), effectOf(x.Without), effectOf(x.Lies)})
+	}
+	return out
+}
+
+// restoreTrust brings back how other organisations stand. State that cannot be used is
+// said, and all begin in the middle again.
+func (m *Member) restoreTrust() error {
+	if m.opt.Consortium == nil {
+		return nil
+	}
+	b, err := m.opt.Storage.Load(keyTrust)
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("load %s: %w", keyTrust, err)
+	}
+	if err := m.intel.RestoreTrust(b); err != nil {
+		m.opt.Log.Warn("stored standing of other organisations is not usable; all begin anew", "error", err)
+	}
+	return nil
+}
+
+// Standings tells what the word of each other organisation weighs here, 0 to 1; 0.5 is
+// who has done nothing yet, and below 0.25 it is not counted.
+func (m *Member) Standings() map[string]float64 {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	out := make(map[string]float64)
+	for _, org := range m.Organisations() {
+		out[org] = m.intel.Standing(m.opt.Now(), org)
+	}
+	return out
 }
 
 // newCouncil makes the machine of rounds between organisations.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -290,6 +291,13 @@ func TestGuardsOfTheConsortium(t *testing.T) {
 		if r := w.sites[2].Status().Refused; r[wire.Guarded] != 2 || r[wire.Spared] != 1 {
 			t.Errorf("refused %v, expected two of what nobody may block, and one of what is spared here", r)
 		}
+		before := w.sites[2].Standings()
+		w.sites[2].stop()
+		w.start(w.sites[2])
+		pass(time.Second)
+		if after := w.sites[2].Standings(); before["org1"] >= 0.5 || before["org3"] != 0.5 || math.Abs(after["org1"]-before["org1"]) > 0.01 {
+			t.Errorf("standing %v, after a restart %v: expected org1's to have fallen for good", before, after)
+		}
 	})
 }
 
@@ -377,6 +385,50 @@ func TestStrangersOnSharedTopics(t *testing.T) {
 		}
 		if n := w.sites[0].Status().Refused[wire.NotMember]; n != 2 {
 			t.Errorf("%d refused, expected 2", n)
+		}
+	})
+}
+
+// TestReplayAfterRestart: what a site of another organisation said and took back is not
+// believed again when somebody brings it after a restart, whoever that is.
+func TestReplayAfterRestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newConsortium(t, 7, counted, quietly)
+		defer w.close()
+		pass(time.Second)
+		author := w.sites[1]
+		ind := indicator("203.0.113.40")
+		ind.ID = wire.IndicatorID(author.key.ID(), ind.Type, ind.Value)
+		ind.TLP, ind.EvidenceHash = wire.TLPGreen, wire.Hash{9}
+		ind.First, ind.Last, ind.Expires = time.Now(), time.Now(), time.Now().Add(time.Hour)
+		var said [][]byte
+		for seq, p := range []wire.Payload{&ind, &wire.Withdrawal{ID: ind.ID}} {
+			msg, err := wire.Seal(author.key, uint64(1000+seq), time.Now(), p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			said = append(said, msg.Raw)
+		}
+		at := w.sites[4]
+		hear := func(raw []byte) federation.Verdict {
+			return federation.HandlerOf(at.Member).Receive(t.Context(), federation.TopicCommons, author.key.ID(), raw)
+		}
+		if hear(said[0]) != federation.Accept || hear(said[1]) != federation.Accept {
+			t.Fatalf("refused: %v", at.Status().Refused)
+		}
+		pass(5 * time.Second) // it is stored
+		at.stop()
+		w.start(at)
+		pass(time.Second)
+		before := len(at.events())
+		for _, raw := range said {
+			if v := hear(raw); v != federation.Ignore {
+				t.Errorf("a replay: verdict %v, expected to be ignored", v)
+			}
+		}
+		r := at.Status().Refused
+		if len(at.events()) != before || len(at.Indicators()) != 0 || r[wire.Replayed]+r[wire.Duplicate] != 2 {
+			t.Errorf("%d events more, refused %v", len(at.events())-before, r)
 		}
 	})
 }

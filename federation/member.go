@@ -24,6 +24,7 @@ const (
 	keySeq   = "federation/seq"
 	keyIntel = "federation/intel"
 	keyOwn   = "federation/own"
+	keyTrust = "federation/trust"
 	keyRound = "federation/round"
 )
 
@@ -238,6 +239,9 @@ func (m *Member) restore() error {
 	if err := m.seq.load(m.opt.Storage); err != nil {
 		return err
 	}
+	if err := m.restoreTrust(); err != nil {
+		return err
+	}
 	now := m.opt.Now()
 	for _, key := range []string{keyIntel, keyOwn} {
 		b, err := m.opt.Storage.Load(key)
@@ -420,10 +424,14 @@ func (m *Member) save(last bool) error {
 		return nil
 	}
 	b, err := m.intel.Snapshot(false)
+	standing, err2 := m.intel.TrustSnapshot()
 	m.dirty, m.savedAt = false, now
 	m.mu.Unlock()
-	if err == nil {
+	if err = errors.Join(err, err2); err == nil {
 		err = m.opt.Storage.Save(keyIntel, b)
+	}
+	if err == nil && standing != nil {
+		err = m.opt.Storage.Save(keyTrust, standing)
 	}
 	if err != nil {
 		m.mu.Lock()

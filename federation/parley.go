@@ -77,8 +77,10 @@ func (m *Member) storeParley() {
 func (p *parley) store(m *Member) error {
 	for len(p.keep) > 0 {
 		k := p.keep[0]
-		if err := m.opt.Storage.Save(paramsKey(k.Hash), wire.EncodeParams(k.Params)); err != nil {
-			return err
+		if _, stored := p.loose[k.Hash]; !stored { // what we voted for comes again when it is sealed
+			if err := m.opt.Storage.Save(paramsKey(k.Hash), wire.EncodeParams(k.Params)); err != nil {
+				return err
+			}
 		}
 		p.loose[k.Hash], p.keep = m.council.Round(), p.keep[1:]
 	}

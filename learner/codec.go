@@ -190,6 +190,9 @@ func (w *wire) model() (*Model, error) {
 		}
 		m.self.standard(&r.z[i], &r.v[i])
 	}
+	if r.sieve, err = newSieve(r.z); err != nil {
+		return nil, err
+	}
 	m.self.wholes = r.wholes()
 	return m, nil
 }

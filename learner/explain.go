@@ -71,7 +71,7 @@ func contribution(i int, v, base *feature.Vector, weight float64) Contribution {
 // nearest is the reference that is closest in this site's units.
 func (m *Model) nearest(v *feature.Vector, s *Scratch) *feature.Vector {
 	m.self.standard(&s.z, v)
-	at, _ := m.self.refs.nearest(&s.z, v.Has.And(m.self.seen))
+	at, _ := m.self.refs.nearest(&s.z, v.Has.And(m.self.seen), &s.sieve)
 	return &m.self.refs.v[at]
 }
 

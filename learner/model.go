@@ -80,11 +80,12 @@ type Scratch struct {
 	self, attack *infer.Scratch
 	z, e, x      [feature.Dim]float32
 	w            [2]float32
+	sieve        sieveWork
 }
 
 // NewScratch makes working memory for Score and Explain.
 func NewScratch() *Scratch {
-	return &Scratch{self: infer.NewScratch(selfShape), attack: infer.NewScratch(attackShape)}
+	return &Scratch{self: infer.NewScratch(selfShape), attack: infer.NewScratch(attackShape), sieve: newSieveWork()}
 }
 
 // Meta tells where the model comes from.

@@ -30,6 +30,7 @@ var _ = [1]struct{}{}[ownFeatures%blockLen] // the blocks cover them, and nothin
 type references struct {
 	v []feature.Vector
 	z [][feature.Dim]float32 // the same in this site's units
+	sieve
 }
 
 // pickReferences chooses vectors by farthest-first traversal (Gonzalez 1985),
@@ -63,13 +64,23 @@ func pickReferences(p *selfPart, train []feature.Vector, rng *rand.Rand) referen
 }
 
 // nearest finds the reference that differs least from a vector given in this
-// site's units, and by how much.
-func (r *references) nearest(z *[feature.Dim]float32, has feature.Mask) (at int, d float32) {
+// site's units, the first of equals, and by how much: exactly what comparing it with
+// each of them gives.
+func (r *references) nearest(z *[feature.Dim]float32, has feature.Mask, work *sieveWork) (at int, d float32) {
 	q := asked(z, has)
-	d = math.MaxFloat32
-	for i := range r.z {
-		if x := q.differ(&r.z[i], d); x < d {
-			at, d = i, x
+	bounds := r.bounds(&q, work)[:len(r.z)]
+	for k, least := range bounds {
+		if least < bounds[at] {
+			at = k
+		}
+	}
+	d = q.differ(&r.z[at], math.MaxFloat32)
+	for k, least := range bounds {
+		if least > d {
+			continue
+		}
+		if x := q.differ(&r.z[k], d); x < d || x == d && k < at {
+			at, d = k, x
 		}
 	}
 	return at, d

@@ -64,7 +64,7 @@ func (p *selfPart) standard(z *[feature.Dim]float32, v *feature.Vector) {
 func (p *selfPart) raw(v *feature.Vector, s *Scratch) float64 {
 	p.standard(&s.z, v)
 	has := v.Has.And(p.seen)
-	_, d := p.refs.nearest(&s.z, has)
+	_, d := p.refs.nearest(&s.z, has, &s.sieve)
 	return math.Log(p.err(has, s)+least) + 0.5*math.Log(float64(d)+least)
 }
 
@@ -127,6 +127,9 @@ func trainSelf(ctx context.Context, cfg Config, train, held []feature.Vector) (s
 	}
 	p.fitTrust(train)
 	p.refs = pickReferences(&p, train, rng)
+	if p.refs.sieve, err = newSieve(p.refs.z); err != nil {
+		return p, err
+	}
 	p.wholes = p.refs.wholes()
 	scores := make([]float64, len(held))
 	s := NewScratch()

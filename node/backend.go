@@ -494,10 +494,14 @@ func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 		}
 		out = append(out, lastWords(x, p.Info))
 	}
+	weighs := n.member.Standings()
 	for _, p := range n.o.Mesh.Transport.Peers() {
 		if p.Organisation != "" {
 			x := apiPeer(p)
 			x.Words = "of " + p.Organisation
+			if w, ok := weighs[p.Organisation]; ok {
+				x.Words += fmt.Sprintf(", whose word weighs %.2f", w)
+			}
 			out = append(out, lastWords(x, p))
 		}
 	}

@@ -5,6 +5,8 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/federation"
@@ -93,6 +95,63 @@ func (n *Node) mark(s *enforce.Share) (wire.TLP, wire.Hash) {
 		return wire.TLPAmber, h
 	}
 	return wire.TLPGreen, h
+}
+
+// WhatIf tells what other organisations cause at this site, and what they could cause
+// if they lied together from now on.
+func (n *Node) WhatIf(_ context.Context, peers []string) (api.WhatIf, error) {
+	out := api.WhatIf{Peers: peers, Rows: []api.Influence{}}
+	c := n.o.Mesh.Consortium
+	if len(peers) == 0 {
+		return out, fmt.Errorf("which organisations? name them: %w", errInvalid)
+	}
+	for _, p := range peers {
+		own := slices.ContainsFunc(n.o.Mesh.Roster, func(s federation.Site) bool { return s.Name == p })
+		if own || (c != nil && p == c.Organisation) {
+			return out, fmt.Errorf("%s is of this organisation and trusted directly: its validated word blocks here at once, within the never-block list and the caps: %w", p, errInvalid)
+		}
+	}
+	if n.member == nil || c == nil {
+		return out, fmt.Errorf("this site is in no consortium: other organisations cause nothing here: %w", errInvalid)
+	}
+	known := n.member.Organisations()
+	for _, p := range peers {
+		if !slices.Contains(known, p) {
+			return out, fmt.Errorf("organisation %q: expected one of %s: %w", p, strings.Join(known, ", "), errNotFound)
+		}
+	}
+	out.Counted = n.member.Status().Counted
+	for _, x := range n.member.WhatIf(peers...) {
+		out.Rows = append(out.Rows, api.Influence{Value: x.Value, Now: ladderWord(x.Now), Without: ladderWord(x.Without), Lies: ladderWord(x.Lies)})
+	}
+	return out, nil
+}
+
+// Indicators lists what sites say that is in force here, latest first.
+func (n *Node) Indicators(context.Context) ([]api.Indicator, error) {
+	out := []api.Indicator{}
+	if n.member == nil {
+		return out, nil
+	}
+	for _, l := range n.member.Indicators() {
+		x := &l.Indicator
+		out = append(out, api.Indicator{
+			ID: x.ID, Value: x.Value, Author: l.Author, Own: l.Own, Effect: ladderWord(l.Effect), Evidence: string(x.Evidence),
+			Conf: x.Confidence, TLP: string(x.TLP), First: x.First, Last: x.Last, Expires: x.Expires, Sentence: x.Sentence,
+		})
+	}
+	return out, nil
+}
+
+// ladderWord is an effect as the ladder calls it.
+func ladderWord(e federation.Effect) string {
+	switch e {
+	case federation.Enforce:
+		return dataplane.Block.String()
+	case federation.Limit:
+		return dataplane.RateLimit.String()
+	}
+	return dataplane.Observe.String()
 }
 
 // AuditRounds checks the stored chain of rounds again, from its beginning on, and

@@ -85,6 +85,8 @@ func TestBlocksClimbAtOtherOrganisations(t *testing.T) {
 	if at.pass(visit(netip.MustParseAddr("203.0.113.9"), 50000)...) {
 		t.Error("what is blocked passes")
 	}
+	influence(t, at)
+	spoken(t, at)
 	s[2].node.withdraw(t.Context(), "203.0.113.9")
 	eventually(t, "two are a budget again", func() bool { return at.stands("203.0.113.9") == dataplane.RateLimit.String() })
 	if got := at.stands("203.0.113.8"); got != "" || heard("dogwood")() {
@@ -100,6 +102,46 @@ func TestBlocksClimbAtOtherOrganisations(t *testing.T) {
 	eventually(t, "the fourth word arrives", heard("dogwood"))
 	if got := at.stands("203.0.113.77"); got != "" {
 		t.Errorf("what is spared here: %s", got)
+	}
+}
+
+// spoken wants three words of others about one value, as they are enforced.
+func spoken(t *testing.T, at *testSite) {
+	t.Helper()
+	list, err := at.node.Indicators(t.Context())
+	if err != nil || len(list) != 3 {
+		t.Fatalf("%+v, %v", list, err)
+	}
+	for _, x := range list {
+		if x.Value != "203.0.113.9" || x.Own || x.Effect != "block" || x.TLP != "green" || x.Evidence != "validated" {
+			t.Errorf("%+v", x)
+		}
+	}
+}
+
+// influence asks what those could cause who have spoken.
+func influence(t *testing.T, at *testSite) {
+	t.Helper()
+	for _, c := range []struct {
+		peers []string
+		rows  []api.Influence
+	}{
+		{[]string{"alder"}, []api.Influence{{Now: "observe", Without: "observe", Lies: "observe"}, {Value: "203.0.113.9", Now: "block", Without: "rate-limit", Lies: "block"}}},
+		{[]string{"alder", "birch"}, []api.Influence{{Now: "observe", Without: "observe", Lies: "rate-limit"}, {Value: "203.0.113.9", Now: "block", Without: "observe", Lies: "block"}}},
+		{[]string{"dogwood"}, []api.Influence{{Now: "observe", Without: "observe", Lies: "observe"}}},
+	} {
+		x, err := at.node.WhatIf(t.Context(), c.peers)
+		if err != nil || x.Counted != 7 || !slices.Equal(x.Rows, c.rows) {
+			t.Errorf("%v: %+v, %v; expected %+v", c.peers, x, err, c.rows)
+		}
+	}
+	for _, peers := range [][]string{nil, {"gorse"}} {
+		if _, err := at.node.WhatIf(t.Context(), peers); !errors.Is(err, errInvalid) {
+			t.Errorf("%v: %v", peers, err)
+		}
+	}
+	if _, err := at.node.WhatIf(t.Context(), []string{"nobody"}); !errors.Is(err, errNotFound) {
+		t.Errorf("a stranger: %v", err)
 	}
 }
 

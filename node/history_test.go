@@ -42,6 +42,7 @@ func oldLog(t *testing.T, from time.Time, n int) string {
 // nothing of flows half-way, which no log tells.
 func TestHistoryMakesAModel(t *testing.T) {
 	x := newLearned(t)
+	x.slow()
 	path := oldLog(t, x.now.Add(-5*24*time.Hour), 4000)
 	o := history.LearnOptions{Now: x.now, Wait: 24 * time.Hour, Options: history.Options{Settle: time.Minute}}
 	lesson, err := history.Learn(t.Context(), []string{path}, o)

@@ -188,14 +188,20 @@ func (n *Node) repairLists() {
 
 // repairer compares and repairs until ctx ends.
 func (n *Node) repairer(ctx context.Context) error {
-	t := time.NewTicker(repairEvery)
+	regularly(ctx, repairEvery, n.repair)
+	return nil
+}
+
+// regularly calls f at each tick until ctx ends.
+func regularly(ctx context.Context, tick time.Duration, f func()) {
+	t := time.NewTicker(tick)
 	defer t.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return
 		case <-t.C:
-			n.repair()
+			f()
 		}
 	}
 }

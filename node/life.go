@@ -398,19 +398,12 @@ func (l *life) run(ctx context.Context) error {
 	l.started = true
 	l.mu.Unlock()
 	o := l.m.Options()
-	every := max(50*time.Millisecond, min(time.Second, o.Shadow/4, o.Canary/4))
-	t := time.NewTicker(every)
-	defer t.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			l.tick()
-			l.n.balance(l.n.now())
-			l.n.driftDue(l.n.now())
-		}
-	}
+	regularly(ctx, max(50*time.Millisecond, min(time.Second, o.Shadow/4, o.Canary/4)), func() {
+		l.tick()
+		l.n.balance(l.n.now())
+		l.n.driftDue(l.n.now())
+	})
+	return nil
 }
 
 func (l *life) tick() {

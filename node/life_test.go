@@ -94,8 +94,18 @@ func (x *learned) see(n int) {
 	}
 }
 
+// slow leaves what trains to the run without the race detector: nothing here
+// runs beside anything else.
+func (x *learned) slow() {
+	x.t.Helper()
+	if raced {
+		x.t.Skip("trains: asked without -race")
+	}
+}
+
 func (x *learned) train() {
 	x.t.Helper()
+	x.slow()
 	if err := x.learn.train(context.Background(), ""); err != nil {
 		x.t.Fatal(err)
 	}

@@ -353,25 +353,19 @@ func (n *Node) Run(ctx context.Context) error {
 }
 
 func (n *Node) ticker(ctx context.Context) error {
-	t := time.NewTicker(time.Second)
-	defer t.Stop()
 	var clock clockWatch
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-t.C:
-			if s := clock.look(n.now()); s != "" {
-				n.log.Warn("clock jumped", telemetry.KeyReason, s)
-			}
-			n.lookAtFloods()
-			n.mu.Lock()
-			n.setBudget()
-			n.act(n.machine.Tick(n.now()))
-			n.tickNames()
-			n.mu.Unlock()
+	regularly(ctx, time.Second, func() {
+		if s := clock.look(n.now()); s != "" {
+			n.log.Warn("clock jumped", telemetry.KeyReason, s)
 		}
-	}
+		n.lookAtFloods()
+		n.mu.Lock()
+		n.setBudget()
+		n.act(n.machine.Tick(n.now()))
+		n.tickNames()
+		n.mu.Unlock()
+	})
+	return nil
 }
 
 // handle judges what the plane reports. It is called by one goroutine.

@@ -33,6 +33,7 @@ func report(id uint64, leaks bool, rng *rand.Rand) *dataplane.Event {
 // that judges finds, and nothing else is done with it.
 func TestPupilLearnsFromAWord(t *testing.T) {
 	x := newLearned(t)
+	x.slow()
 	x.o.Learner.Kernel = KernelShadow
 	x.restart()
 	p, n := x.pupil, x.Node
@@ -115,6 +116,7 @@ func TestPupilIsOff(t *testing.T) {
 func taught(t *testing.T, kernel string) *learned {
 	t.Helper()
 	x := newLearned(t)
+	x.slow()
 	x.o.Learner.Kernel = kernel
 	x.restart()
 	rng := rand.New(rand.NewPCG(2, 2))

@@ -43,20 +43,7 @@ const (
 // At is Frame where the plane has several interfaces: a forwarded packet passes
 // two of them, meets the rules at each, and is counted into its flow once.
 func (p *Plane) At(where Sight, link LinkType, frame []byte, origLen int, at time.Time) (passed bool) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.isShut {
-		return true
-	}
-	q := &p.parsed
-	q.parse(link, frame, origLen, false)
-	hook := p.place(q, where)
-	q.at = 1 << (hook & 1)
-	inside := [2]bool{hook == dataplane.FromInside, hook == dataplane.ToInside}
-	if q.way&wayBoth != 0 {
-		inside = [2]bool{true, true}
-	}
-	return p.meet(q, inside, at.UnixNano())
+	return p.shown(link, frame, origLen, at, func(q *parsed) dataplane.Hook { return p.place(q, where) })
 }
 
 // place finds the direction and the way of a packet.

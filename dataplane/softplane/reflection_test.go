@@ -15,9 +15,15 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
-	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 )
+
+// realData is the folder of real data.
+func realData(t *testing.T) string {
+	t.Helper()
+	return realdata.Dir(t, ".")
+}
 
 type frameSource interface {
 	ReadPacketData() ([]byte, gopacket.CaptureInfo, error)
@@ -48,7 +54,7 @@ func openCapture(t *testing.T, name string) frameSource {
 // more new flows of a service than its budget, however many reflectors or forged
 // sources there are.
 func TestBudgetsHoldAgainstRealFloods(t *testing.T) {
-	dir := filepath.Join(planetest.RealData(t), "ddos-stopddos")
+	dir := filepath.Join(realData(t), "ddos-stopddos")
 	names, err := filepath.Glob(filepath.Join(dir, "*.pcap*"))
 	if err != nil || len(names) == 0 {
 		t.Fatalf("captures in %s: %d, %v: expected some", dir, len(names), err)

@@ -136,6 +136,11 @@ func Open(o Options) (*Plane, error) {
 // is the frame's length on the wire; 0 means that all of it is here. at is the
 // time of the packet; within a flow, time that goes backwards stands still.
 func (p *Plane) Frame(hook dataplane.Hook, link LinkType, frame []byte, origLen int, at time.Time) bool {
+	return p.shown(link, frame, origLen, at, func(*parsed) dataplane.Hook { return hook })
+}
+
+// shown is the way of a frame whose hook is told by what is in it.
+func (p *Plane) shown(link LinkType, frame []byte, origLen int, at time.Time, where func(*parsed) dataplane.Hook) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.isShut {
@@ -143,8 +148,12 @@ func (p *Plane) Frame(hook dataplane.Hook, link LinkType, frame []byte, origLen 
 	}
 	q := &p.parsed
 	q.parse(link, frame, origLen, false)
+	hook := where(q)
 	q.at = 1 << (hook & 1)
 	inside := [2]bool{hook == dataplane.FromInside, hook == dataplane.ToInside}
+	if q.way&wayBoth != 0 {
+		inside = [2]bool{true, true}
+	}
 	return p.meet(q, inside, at.UnixNano())
 }
 

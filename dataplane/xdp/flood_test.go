@@ -186,6 +186,20 @@ func exchange(d *net.Dialer, to netip.AddrPort, text []byte) error {
 	return err
 }
 
+// steadily calls f at each tick until stop.
+func steadily(tick time.Duration, stop <-chan struct{}, f func()) {
+	t := time.NewTicker(tick)
+	defer t.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case <-t.C:
+			f()
+		}
+	}
+}
+
 // goodput counts transfers of eight clients in some seconds, under a flood or not.
 func (l *lab) goodput(t *testing.T, from []netip.Addr, to netip.AddrPort, flood bool) (good, forged int64) {
 	t.Helper()
@@ -198,20 +212,13 @@ func (l *lab) goodput(t *testing.T, from []netip.Addr, to netip.AddrPort, flood 
 			// 20,000 a second: far more than the server's queue holds, and little
 			// enough that the machine, which is attacker, client and server in one,
 			// has time for all of them.
-			tick := time.NewTicker(5 * time.Millisecond)
-			defer tick.Stop()
-			for {
-				select {
-				case <-stop:
-					return
-				case <-tick.C:
-				}
+			steadily(5*time.Millisecond, stop, func() {
 				for range 100 {
 					if f.send() == nil {
 						sent.Add(1)
 					}
 				}
-			}
+			})
 		})
 	}
 	done, wait := l.clients(t, from, to, stop)

@@ -22,8 +22,9 @@ import (
 // before: whoever detaches switches it on again.
 const pinGRO = "gro_was_on"
 
-// groSwitch reads or sets GRO of an interface in this network namespace.
-func groSwitch(iface string, command uint32, on bool) (bool, error) {
+// offload reads or sets one of ethtool's offloads of an interface in this network
+// namespace.
+func offload(iface string, command uint32, on bool) (bool, error) {
 	value := struct{ cmd, data uint32 }{cmd: command}
 	if on {
 		value.data = 1
@@ -36,19 +37,19 @@ func groSwitch(iface string, command uint32, on bool) (bool, error) {
 	copy(request.name[:unix.IFNAMSIZ-1], iface)
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
-		return false, fmt.Errorf("gro of %s: %w", iface, err)
+		return false, fmt.Errorf("offload of %s: %w", iface, err)
 	}
 	defer unix.Close(fd)
 	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-		return false, fmt.Errorf("gro of %s: %w", iface, errno)
+		return false, fmt.Errorf("offload of %s: %w", iface, errno)
 	}
 	return value.data != 0, nil
 }
 
-func groOn(iface string) (bool, error) { return groSwitch(iface, unix.ETHTOOL_GGRO, false) }
+func groOn(iface string) (bool, error) { return offload(iface, unix.ETHTOOL_GGRO, false) }
 
 func setGRO(iface string, on bool) error {
-	_, err := groSwitch(iface, unix.ETHTOOL_SGRO, on)
+	_, err := offload(iface, unix.ETHTOOL_SGRO, on)
 	return err
 }
 

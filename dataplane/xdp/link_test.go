@@ -13,7 +13,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -153,21 +152,8 @@ func TestStrangeLinksAreRefused(t *testing.T) {
 // setOffload switches one of ethtool's offloads.
 func setOffload(t *testing.T, iface string, command uint32, on bool) {
 	t.Helper()
-	value := struct{ cmd, data uint32 }{command, 0}
-	if on {
-		value.data = 1
-	}
-	request := struct {
-		name [unix.IFNAMSIZ]byte
-		data unsafe.Pointer
-		_    [16]byte
-	}{data: unsafe.Pointer(&value)}
-	copy(request.name[:], iface)
-	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
-	check(t, err)
-	defer unix.Close(fd)
-	if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), unix.SIOCETHTOOL, uintptr(unsafe.Pointer(&request))); errno != 0 {
-		t.Fatalf("ethtool command %#x on %s: %v", command, iface, errno)
+	if _, err := offload(iface, command, on); err != nil {
+		t.Fatalf("ethtool command %#x: %v", command, err)
 	}
 }
 
@@ -246,7 +232,7 @@ func (l *lab) rallied(t *testing.T, hostGeneric, peerGeneric bool) (host, peer f
 func spatial(r flow.Record) flow.Record {
 	r = planetest.Timeless(r)
 	r.InitInside, r.RespInside = false, false
-	clear(r.Sizes[1:]) // packets that cross on the wire come in another order at each end
+	clear(r.Sizes[1:])       // packets that cross on the wire come in another order at each end
 	for end := range r.Dir { // and with that, how many seem to be sent again
 		d := &r.Dir[end]
 		d.Retrans = min(d.Retrans, 1)

@@ -22,18 +22,11 @@ func (r *router) besiege(t *testing.T) (sent *atomic.Int64) {
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	wg.Go(func() {
-		tick := time.NewTicker(2 * time.Millisecond)
-		defer tick.Stop()
-		for {
-			select {
-			case <-stop:
-				return
-			case <-tick.C:
-			}
+		steadily(2*time.Millisecond, stop, func() {
 			if f.send() == nil {
 				sent.Add(1)
 			}
-		}
+		})
 	})
 	t.Cleanup(func() { close(stop); wg.Wait() })
 	eventually(t, "the flood to begin", func() bool { return sent.Load() > 200 })

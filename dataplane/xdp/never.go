@@ -18,7 +18,21 @@ const neverTuples = len(kernelNever{}.T)
 // carries the entries of those around it: at most 16 together, else
 // [dataplane.ErrFull].
 func (p *Plane) SetNever(entries []dataplane.Never) error {
-	if err := p.setList(entries, p.objs.Nevers, &p.cfg.Nevers, p.markNever); err != nil {
+	err := p.withList(entries, func(want neverSet) error {
+		was, err := listed(p.objs.Nevers)
+		if err != nil {
+			return err
+		}
+		// What the list may hold is marked at every moment, and nothing else in the end.
+		if err := p.markNever(was, want); err != nil {
+			return err
+		}
+		if err := p.setList(p.objs.Nevers, &p.cfg.Nevers, want); err != nil {
+			return err
+		}
+		return p.markNever(nil, want)
+	})
+	if err != nil {
 		return fmt.Errorf("never-block list: %w", err)
 	}
 	return nil
@@ -26,15 +40,21 @@ func (p *Plane) SetNever(entries []dataplane.Never) error {
 
 // SetRemediation implements [dataplane.Plane], with the bounds of SetNever.
 func (p *Plane) SetRemediation(entries []dataplane.Never) error {
-	if err := p.setList(entries, p.objs.Remedies, &p.cfg.Remedies, nil); err != nil {
+	err := p.withList(entries, func(want neverSet) error {
+		return p.setList(p.objs.Remedies, &p.cfg.Remedies, want)
+	})
+	if err != nil {
 		return fmt.Errorf("remediation list: %w", err)
 	}
 	return nil
 }
 
-// setList makes entries the content of a list whose switch in the settings is
-// on. mark, if any, is told what the list may hold, ahead of each change.
-func (p *Plane) setList(entries []dataplane.Never, in *ebpf.Map, on *uint32, mark func(now, next map[kernelNeverKey]kernelNever) error) error {
+// neverSet are entries as the kernel keeps them.
+type neverSet = map[kernelNeverKey]kernelNever
+
+// withList calls set with entries as the kernel keeps them, while nobody else
+// changes the plane.
+func (p *Plane) withList(entries []dataplane.Never, set func(neverSet) error) error {
 	want, err := flatten(entries)
 	if err != nil {
 		return err
@@ -44,16 +64,11 @@ func (p *Plane) setList(entries []dataplane.Never, in *ebpf.Map, on *uint32, mar
 	if p.closed {
 		return dataplane.ErrClosed
 	}
-	if mark == nil {
-		mark = func(_, _ map[kernelNeverKey]kernelNever) error { return nil }
-	}
-	was, err := listed(in)
-	if err != nil {
-		return err
-	}
-	if err := mark(was, want); err != nil {
-		return err
-	}
+	return set(want)
+}
+
+// setList makes want the content of a list whose switch in the settings is on.
+func (p *Plane) setList(in *ebpf.Map, on *uint32, want neverSet) error {
 	if len(want) > 0 && *on == 0 {
 		*on = 1
 		if err := p.writeConfig(); err != nil {
@@ -66,16 +81,17 @@ func (p *Plane) setList(entries []dataplane.Never, in *ebpf.Map, on *uint32, mar
 			return full(err)
 		}
 	}
-	if err := errors.Join(prune(in, want), mark(nil, want)); err != nil {
+	if err := prune(in, want); err != nil {
 		return err
 	}
 	*on = uint32(min(len(want), 1))
 	return p.writeConfig()
 }
 
-func prune(list *ebpf.Map, want map[kernelNeverKey]kernelNever) error {
+// prune takes out of a list what is not wanted.
+func prune[V any](list *ebpf.Map, want map[kernelNeverKey]V) error {
 	var k kernelNeverKey
-	var v kernelNever
+	var v V
 	var stale []kernelNeverKey
 	it := list.Iterate()
 	for it.Next(&k, &v) {
@@ -95,7 +111,7 @@ func prune(list *ebpf.Map, want map[kernelNeverKey]kernelNever) error {
 }
 
 // flatten merges the entries of equal and of covering prefixes.
-func flatten(entries []dataplane.Never) (map[kernelNeverKey]kernelNever, error) {
+func flatten(entries []dataplane.Never) (neverSet, error) {
 	byPrefix := make(map[netip.Prefix][]dataplane.Never)
 	for _, n := range entries {
 		switch {
@@ -106,7 +122,7 @@ func flatten(entries []dataplane.Never) (map[kernelNeverKey]kernelNever, error) 
 		}
 		byPrefix[n.Prefix] = append(byPrefix[n.Prefix], n)
 	}
-	out := make(map[kernelNeverKey]kernelNever, len(byPrefix))
+	out := make(neverSet, len(byPrefix))
 	for pfx := range byPrefix {
 		var v kernelNever
 		for _, n := range covering(byPrefix, pfx) {
@@ -146,30 +162,16 @@ func covering(byPrefix map[netip.Prefix][]dataplane.Never, pfx netip.Prefix) []d
 
 // setNetworks writes the protected networks, by which a sensor tells directions.
 func (p *Plane) setNetworks() error {
-	want := make(map[kernelNeverKey]bool, len(p.o.Networks))
+	want := make(map[kernelNeverKey]uint32, len(p.o.Networks))
 	for _, pfx := range p.o.Networks {
 		fam, bits := family(pfx)
 		k := kernelNeverKey{Bits: 32 + bits, Family: uint32(fam), Addr: toKernel(pfx.Addr())}
-		want[k] = true
-		if err := p.objs.Networks.Put(k, uint32(1)); err != nil {
+		want[k] = 1
+		if err := p.objs.Networks.Put(k, want[k]); err != nil {
 			return fmt.Errorf("networks: %s: %w", pfx, full(err))
 		}
 	}
-	var k kernelNeverKey
-	var v uint32
-	var stale []kernelNeverKey
-	it := p.objs.Networks.Iterate()
-	for it.Next(&k, &v) {
-		if !want[k] {
-			stale = append(stale, k)
-		}
-	}
-	for _, k := range stale {
-		if err := p.objs.Networks.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return fmt.Errorf("networks: %w", err)
-		}
-	}
-	if err := it.Err(); err != nil {
+	if err := prune(p.objs.Networks, want); err != nil {
 		return fmt.Errorf("networks: %w", err)
 	}
 	return nil

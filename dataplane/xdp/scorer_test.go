@@ -16,7 +16,7 @@ import (
 	"github.com/gopacket/gopacket/pcapgo"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
-	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score/scoretest"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
@@ -246,7 +246,7 @@ func TestComparisonSeesOneLeaf(t *testing.T) {
 // realVectors are those of real flows at their milestones.
 func realVectors(t *testing.T, pattern string) (vs []score.Vector, at []score.Milestone) {
 	t.Helper()
-	names, err := filepath.Glob(filepath.Join(planetest.RealData(t), pattern))
+	names, err := filepath.Glob(filepath.Join(realdata.Dir(t, "."), pattern))
 	if err != nil || len(names) == 0 {
 		t.Fatalf("captures %s: %d, %v: expected some", pattern, len(names), err)
 	}

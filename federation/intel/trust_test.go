@@ -2,6 +2,7 @@ package intel
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"net/netip"
 	"os"
@@ -16,14 +17,14 @@ import (
 // town is a site among organisations o1, o2, ... whose sites are named
 // "o1/1", "o1/2" and so on; ours are "o0/...".
 type town struct {
-	t    *testing.T
+	t    testing.TB
 	s    *Set
 	now  time.Time
 	seq  map[identity.ID]uint64
 	most map[string]Op // the highest rung that each value ever reached
 }
 
-func newTown(t *testing.T, orgs int) *town {
+func newTown(t testing.TB, orgs int) *town {
 	own := netip.MustParsePrefix("198.51.100.0/24")
 	tr := NewTrust(TrustConfig{
 		Org: func(id identity.ID) (string, bool) {
@@ -333,6 +334,63 @@ func TestMarkedForUs(t *testing.T) {
 	if len(ours) != 5 || len(theirs) != 3 {
 		t.Errorf("%d messages for our sites and %d for others: expected 5 and 3", len(ours), len(theirs))
 	}
+}
+
+// TestStandingSurvives: what was earned and lost is there after a restart, and is not
+// settled again by the same words.
+func TestStandingSurvives(t *testing.T) {
+	w := newTown(t, 7)
+	for o := 1; o <= 3; o++ {
+		w.says(site(o, 1), victim, nil)
+	}
+	w.says(site(5, 1), "198.51.100.7", nil) // guarded
+	b, err := w.s.TrustSnapshot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	again := newTown(t, 7)
+	if err := again.s.RestoreTrust(b); err != nil {
+		t.Fatal(err)
+	}
+	for o := 1; o <= 3; o++ {
+		again.says(site(o, 1), victim, nil)
+	}
+	for _, org := range []string{"o1", "o3", "o5", "o6"} {
+		if a, b := w.s.Standing(w.now, org), again.s.Standing(w.now, org); math.Abs(a-b) > 1e-6 {
+			t.Errorf("%s stood at %.3f, and stands at %.3f after a restart", org, a, b)
+		}
+	}
+	if s := again.s.Standing(w.now, "o5"); s >= 0.5 {
+		t.Errorf("who claimed what is guarded stands at %.3f", s)
+	}
+	for name, bad := range map[string][]byte{"empty": nil, "cut": b[:len(b)/2], "words": []byte("hello")} {
+		if err := again.s.RestoreTrust(bad); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+}
+
+func FuzzRestoreTrust(f *testing.F) {
+	w := newTown(f, 7)
+	for o := 1; o <= 3; o++ {
+		w.says(site(o, 1), victim, nil)
+	}
+	b, err := w.s.TrustSnapshot()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(b)
+	f.Add([]byte{0xa0})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		w := newTown(t, 7)
+		if w.s.RestoreTrust(b) != nil {
+			return
+		}
+		if s := w.s.Standing(w.now, "o1"); !(s >= 0 && s <= 1) {
+			t.Fatalf("standing %g", s)
+		}
+		w.says(site(1, 1), victim, nil)
+	})
 }
 
 func TestIPv6CorroboratesAt64(t *testing.T) {

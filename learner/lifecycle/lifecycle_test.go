@@ -422,6 +422,156 @@ func gate(t *lifecycle.Trial) bool {
 	return (t.Alone == nil || ok(t.Alone)) && (t.Incumbent == nil || ok(t.Incumbent))
 }
 
+// schedule is one random life of a machine.
+type schedule struct {
+	*law
+	rng  *rand.Rand
+	o    lifecycle.Options
+	m    *lifecycle.Machine
+	now  time.Time
+	open []lifecycle.Examine // asked and not answered
+	n    int                 // models proposed
+
+	reached      map[lifecycle.Stage]int
+	rolled, gone int
+}
+
+func (s *schedule) anyID() string { return id(s.rng.IntN(s.n + 2)) }
+
+func (s *schedule) count() lifecycle.Count {
+	c := lifecycle.Count{Alarms: s.rng.IntN(7), Known: s.rng.IntN(3), Detected: 35 + s.rng.IntN(4)}
+	if s.rng.IntN(30) == 0 {
+		c.Errors = 1
+	}
+	return c
+}
+
+func (s *schedule) trial(e lifecycle.Examine) lifecycle.Trial {
+	x := lifecycle.Trial{Normals: 40 + s.rng.IntN(2000), Causes: 500, KnownSet: 100, AttackSet: 50, Own: s.count()}
+	if c := s.count(); e.Alone != "" {
+		x.Alone = &c
+	}
+	if c := s.count(); e.Incumbent != "" {
+		x.Incumbent = &c
+	}
+	return x
+}
+
+func (s *schedule) take(fx []lifecycle.Effect, _ error) {
+	for _, f := range fx {
+		switch {
+		case f.Examine != nil:
+			s.open = append(s.open, *f.Examine)
+		case f.Tell != nil:
+			s.reached[f.Tell.Stage]++
+			if f.Tell.End == lifecycle.RolledBack {
+				s.rolled++
+			}
+		case f.Forget != "":
+			s.gone++
+		}
+	}
+}
+
+// step sends one random message and says which.
+func (s *schedule) step() string {
+	switch k := s.rng.IntN(20); {
+	case k < 2:
+		s.propose()
+		return "propose"
+	case k < 8:
+		s.examined()
+		return "examined"
+	case k < 12:
+		x := s.trial(lifecycle.Examine{})
+		x.Own.Alarms = -1 - s.rng.IntN(5)
+		if _, err := s.m.Examined(s.now, s.anyID(), x); err == nil {
+			s.t.Fatal("negative counts are taken")
+		}
+		return "negative"
+	case k < 15:
+		s.watched()
+		return "watched"
+	case k < 16:
+		s.take(s.m.Promote(s.now, s.anyID(), "by hand"))
+		return "promote"
+	case k < 17:
+		s.rollback()
+		return "rollback"
+	case k < 19:
+		s.now = s.now.Add(time.Duration(s.rng.IntN(200)) * time.Second)
+		if s.rng.IntN(15) == 0 {
+			s.now = s.now.Add(time.Duration(s.rng.IntN(100)-50) * time.Hour)
+		}
+		s.take(s.m.Tick(s.now), nil)
+		return "tick"
+	}
+	s.crash()
+	return "crash"
+}
+
+func (s *schedule) propose() {
+	s.n++
+	p := proposal(s.n, []string{lifecycle.Local, lifecycle.Round}[s.rng.IntN(2)])
+	if s.rng.IntN(3) == 0 {
+		p.Base = s.anyID()
+	}
+	s.take(s.m.Propose(s.now, p))
+}
+
+// examined answers a question, and now and then one that was not asked.
+func (s *schedule) examined() {
+	e := lifecycle.Examine{ID: s.anyID()}
+	if len(s.open) > 0 && s.rng.IntN(6) > 0 {
+		i := s.rng.IntN(len(s.open))
+		e = s.open[i]
+		s.open = append(s.open[:i], s.open[i+1:]...)
+	}
+	x := s.trial(e)
+	before, _ := s.m.Model(e.ID)
+	fx, err := s.m.Examined(s.now, e.ID, x)
+	if err == nil && gate(&x) && before.Stage == lifecycle.Candidate {
+		s.passed[e.ID] = true
+	}
+	s.take(fx, err)
+}
+
+func (s *schedule) watched() {
+	d := lifecycle.Live{Reports: s.rng.IntN(400), Causes: s.rng.IntN(60), Only: s.rng.IntN(4), Other: s.rng.IntN(4)}
+	if s.rng.IntN(20) == 0 {
+		d.Only, d.Errors = 50, s.rng.IntN(2)*5
+	}
+	who := s.anyID()
+	if r := s.m.Roles(); s.rng.IntN(4) > 0 {
+		who = []string{r.Active, r.Shadow, r.Canary}[s.rng.IntN(3)]
+	}
+	s.take(s.m.Watched(s.now, who, d))
+}
+
+func (s *schedule) rollback() {
+	switch s.rng.IntN(3) {
+	case 0:
+		s.take(s.m.Rollback(s.now, "by hand"))
+	case 1:
+		s.take(s.m.Over(s.now, s.m.Roles().Active, "too many"))
+	default:
+		if who := s.anyID(); s.rng.IntN(3) == 0 {
+			s.take(s.m.Lost(s.now, who))
+		}
+	}
+}
+
+// crash forgets what was asked, and nothing else.
+func (s *schedule) crash() {
+	b, err := s.m.Encode()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if s.m, err = lifecycle.Decode(b, s.o); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
 // TestAdversarialSchedules drives machines by random messages in random order,
 // with false and late answers, a clock that jumps, crashes between any two, and
 // wants the promises to hold after each.
@@ -433,125 +583,16 @@ func TestAdversarialSchedules(t *testing.T) {
 	reached := map[lifecycle.Stage]int{}
 	var rolled, gone int
 	for seed := range runs {
-		rng := rand.New(rand.NewPCG(uint64(seed), 99))
 		o := options()
 		o.MaxModels = 12
-		m := lifecycle.New(o)
-		l := &law{t, map[string]bool{}}
-		now := start
-		var open []lifecycle.Examine
-		n := 0
-		anyID := func() string { return id(rng.IntN(n + 2)) }
-		count := func() lifecycle.Count {
-			c := lifecycle.Count{Alarms: rng.IntN(7), Known: rng.IntN(3), Detected: 35 + rng.IntN(4)}
-			if rng.IntN(30) == 0 {
-				c.Errors = 1
-			}
-			return c
-		}
-		trial := func(e lifecycle.Examine) lifecycle.Trial {
-			x := lifecycle.Trial{Normals: 40 + rng.IntN(2000), Causes: 500, KnownSet: 100, AttackSet: 50, Own: count()}
-			if c := count(); e.Alone != "" {
-				x.Alone = &c
-			}
-			if c := count(); e.Incumbent != "" {
-				x.Incumbent = &c
-			}
-			return x
-		}
-		take := func(fx []lifecycle.Effect, _ error) {
-			for _, f := range fx {
-				switch {
-				case f.Examine != nil:
-					open = append(open, *f.Examine)
-				case f.Tell != nil:
-					reached[f.Tell.Stage]++
-					if f.Tell.End == lifecycle.RolledBack {
-						rolled++
-					}
-				case f.Forget != "":
-					gone++
-				}
-			}
+		s := &schedule{
+			law: &law{t, map[string]bool{}}, rng: rand.New(rand.NewPCG(uint64(seed), 99)), o: o, m: lifecycle.New(o), now: start, reached: reached,
 		}
 		for step := range 200 {
-			what := ""
-			switch k := rng.IntN(20); {
-			case k < 2:
-				n++
-				p := proposal(n, []string{lifecycle.Local, lifecycle.Round}[rng.IntN(2)])
-				if rng.IntN(3) == 0 {
-					p.Base = anyID()
-				}
-				take(m.Propose(now, p))
-				what = "propose"
-			case k < 8: // now and then an answer to no question
-				e := lifecycle.Examine{ID: anyID()}
-				if len(open) > 0 && rng.IntN(6) > 0 {
-					i := rng.IntN(len(open))
-					e = open[i]
-					open = append(open[:i], open[i+1:]...)
-				}
-				x := trial(e)
-				before, _ := m.Model(e.ID)
-				fx, err := m.Examined(now, e.ID, x)
-				if err == nil && gate(&x) && before.Stage == lifecycle.Candidate {
-					l.passed[e.ID] = true
-				}
-				take(fx, err)
-				what = "examined"
-			case k < 12:
-				x := trial(lifecycle.Examine{})
-				x.Own.Alarms = -1 - rng.IntN(5)
-				if _, err := m.Examined(now, anyID(), x); err == nil {
-					t.Fatal("negative counts are taken")
-				}
-				what = "negative"
-			case k < 15:
-				d := lifecycle.Live{Reports: rng.IntN(400), Causes: rng.IntN(60), Only: rng.IntN(4), Other: rng.IntN(4)}
-				if rng.IntN(20) == 0 {
-					d.Only, d.Errors = 50, rng.IntN(2)*5
-				}
-				who := anyID()
-				if r := m.Roles(); rng.IntN(4) > 0 {
-					who = []string{r.Active, r.Shadow, r.Canary}[rng.IntN(3)]
-				}
-				take(m.Watched(now, who, d))
-				what = "watched"
-			case k < 16:
-				take(m.Promote(now, anyID(), "by hand"))
-				what = "promote"
-			case k < 17:
-				switch rng.IntN(3) {
-				case 0:
-					take(m.Rollback(now, "by hand"))
-				case 1:
-					take(m.Over(now, m.Roles().Active, "too many"))
-				default:
-					if who := anyID(); rng.IntN(3) == 0 {
-						take(m.Lost(now, who))
-					}
-				}
-				what = "rollback"
-			case k < 19:
-				now = now.Add(time.Duration(rng.IntN(200)) * time.Second)
-				if rng.IntN(15) == 0 {
-					now = now.Add(time.Duration(rng.IntN(100)-50) * time.Hour)
-				}
-				take(m.Tick(now), nil)
-				what = "tick"
-			default: // a crash: what was asked is forgotten
-				b, err := m.Encode()
-				if err != nil {
-					t.Fatal(err)
-				}
-				if m, err = lifecycle.Decode(b, o); err != nil {
-					t.Fatal(err)
-				}
-				what = "crash"
-			}
-			l.check(m, step%8 == 0, fmt.Sprintf("seed %d step %d %s", seed, step, what))
+			what := s.step()
+			s.check(s.m, step%8 == 0, fmt.Sprintf("seed %d step %d %s", seed, step, what))
 		}
+		rolled, gone = rolled+s.rolled, gone+s.gone
 	}
 	t.Logf("stages reached %v, %d rollbacks, %d forgotten", reached, rolled, gone)
 	for _, s := range []lifecycle.Stage{lifecycle.Candidate, lifecycle.Shadow, lifecycle.Canary, lifecycle.Active, lifecycle.Retired} {

@@ -19,6 +19,9 @@ func examples(t testing.TB) map[string]*Scenario {
 		if filepath.Base(file) == "flows.toml" {
 			continue // the mapping of a CSV file
 		}
+		if filepath.Base(file) == "sweep.toml" {
+			continue // see TestSweepExample
+		}
 		f, err := os.Open(file)
 		if err != nil {
 			t.Fatal(err)
@@ -54,5 +57,26 @@ func TestExamples(t *testing.T) {
 	}
 	if f := run(t, all["csv"]).Last(Test, Mesh); f.AUC < 0.9 {
 		t.Errorf("csv: %+v", f)
+	}
+}
+
+func TestSweepExample(t *testing.T) {
+	f, err := os.Open(filepath.Join("..", "..", "examples", "consortium", "sweep.toml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = f.Close() }()
+	w, err := ParseSweep(f, "sweep.toml", ".", Builtin())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	if !play(t, w, dir, Shard{}, Options{}) {
+		t.Fatal("not complete")
+	}
+	for _, name := range []string{"cells.csv", "groups.csv", "heat-mesh.svg", "heat-used.svg", "report.html"} {
+		if b, err := os.ReadFile(filepath.Join(dir, name)); err != nil || len(b) < 500 {
+			t.Errorf("%s: %d bytes, %v", name, len(b), err)
+		}
 	}
 }

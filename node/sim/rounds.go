@@ -107,7 +107,7 @@ type world struct {
 
 // sampled is over how many honest sites figures of a round are averaged. In the
 // end every site is measured.
-const sampled = 20
+const sampled = 10
 
 // Run plays a scenario.
 func Run(ctx context.Context, s *Scenario, o Options) (*Result, error) {

@@ -72,7 +72,7 @@ func dailyCommands() []*cobra.Command {
 		labelCommand("confirm", "Say that an alert or incident was an attack: the learner keeps the behaviour", true),
 		labelCommand("dismiss", "Say that an alert or incident was harmless: everything it caused is undone", false),
 		blocksCommand(), blockCommand(), quarantineCommand(), limitCommand(), unblockCommand(), allowCommand(),
-		modeCommand(), panicCommand(), stopCommand(), peersCommand(), roundCommand(), huntCommand(),
+		modeCommand(), panicCommand(), stopCommand(), peersCommand(), indicatorsCommand(), whatIfCommand(), roundCommand(), huntCommand(),
 	} {
 		out = append(out, d.command())
 	}

@@ -64,3 +64,49 @@ func printRounds(w io.Writer, a *api.RoundAudit) {
 		_, _ = fmt.Fprintf(w, "all %d models hold, %d of them made anew by %s\n", len(a.Blocks), made, a.Rule)
 	}
 }
+
+func whatIfCommand() daily {
+	var peers []string
+	var lies bool
+	return daily{
+		use: "what-if", short: "Tell what other organisations cause at this site, and what they could by lying",
+		long: `Tell what other organisations cause at this site: for each address that they spoke
+about, what is done now and what would be done without their word. With --lies, also
+the most that they could reach if they lied about it together from now on, and what
+they could reach about an address that nobody else has spoken of.`,
+		example: "  hedgerow what-if --peer briar\n  hedgerow what-if --peer briar --peer cedar --lies",
+		flags: func(c *cobra.Command) {
+			c.Flags().StringArrayVar(&peers, "peer", nil, "an organisation of the consortium; several act together")
+			c.Flags().BoolVar(&lies, "lies", false, "also tell what they could cause")
+		},
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			x, err := cl.WhatIf(ctx, peers)
+			return x, func(w io.Writer) { printWhatIf(w, &x, lies) }, err
+		},
+	}
+}
+
+func printWhatIf(w io.Writer, x *api.WhatIf, lies bool) {
+	who := strings.Join(x.Peers, " and ")
+	if lies && len(x.Rows) > 0 {
+		_, _ = fmt.Fprintf(w, "the most that %s can cause alone, among %d organisations: %s\n", who, x.Counted, x.Rows[0].Lies)
+	}
+	if len(x.Rows) < 2 {
+		_, _ = fmt.Fprintf(w, "no word of %s is in force here\n", who)
+		return
+	}
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	head := "VALUE\tNOW\tWITHOUT THEM"
+	if lies {
+		head += "\tIF THEY LIE"
+	}
+	_, _ = fmt.Fprintln(t, head)
+	for _, r := range x.Rows[1:] {
+		row := r.Value + "\t" + r.Now + "\t" + r.Without
+		if lies {
+			row += "\t" + r.Lies
+		}
+		_, _ = fmt.Fprintln(t, row)
+	}
+	_ = t.Flush()
+}

@@ -109,8 +109,8 @@ func readConfig(path string) (cfg *config.Config, from string, err error) {
 }
 
 // up runs a site until ctx ends. It is one long straight function on purpose:
-// what is validated, opened and started, in which order, is read here; every
-// closing stands beside its opening.
+// what is validated and opened, in which order, is read here; every closing
+// stands beside its opening.
 func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 	cfg := re.started
 	log, err := telemetry.NewLogger(errw, cfg.Telemetry.LogFormat, &re.level)
@@ -204,30 +204,8 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 	}
 	greet(out, cfg, place, attach, roster)
 
-	// The socket is closed last: who asked to stop waits for that.
-	serving, hangUp := context.WithCancel(context.WithoutCancel(ctx))
-	defer hangUp()
-	served := make(chan error, 1)
-	go func() { served <- api.Serve(serving, l, n, log); stop() }()
-
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return n.Run(ctx) })
-	g.Go(func() error { return keeper.Run(ctx) })
-	g.Go(func() error { return superviseBy(ctx, n, log) })
-	g.Go(func() error { return followSystem(ctx, place.Role, n, log) })
-	g.Go(func() error { return reloadOn(ctx, hangups, n, log) })
-	if cfg.Telemetry.Metrics != "" {
-		g.Go(func() error { return serveMetrics(ctx, cfg.Telemetry.Metrics, metrics, plane, log) })
-	}
-	err = g.Wait()
-	if errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	if remove.Load() {
-		err = errors.Join(err, plane.Detach())
-	}
-	hangUp()
-	if err := errors.Join(err, <-served); err != nil {
+	s := &serving{node: n, keeper: keeper, plane: plane, metrics: metrics, control: l, hangups: hangups, role: place.Role, log: log, stop: stop}
+	if err := s.run(ctx, cfg.Telemetry.Metrics, &remove); err != nil {
 		return err
 	}
 	if remove.Load() {
@@ -236,6 +214,48 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 	}
 	_, _ = fmt.Fprintln(out, "stopped; what is pinned goes on enforcing until it expires (`hedgerow detach` ends it)")
 	return nil
+}
+
+// serving is what up has opened and runs until it is to stop.
+type serving struct {
+	node    *node.Node
+	keeper  *membership.Keeper
+	plane   *xdp.Plane
+	metrics *telemetry.Metrics
+	control net.Listener
+	hangups <-chan os.Signal
+	role    string
+	log     *slog.Logger
+	stop    func() // ends run's context
+}
+
+// run serves until ctx ends, with figures at an address if there is one. If
+// remove is set by then, enforcement ends, too.
+func (s *serving) run(ctx context.Context, figures string, remove *atomic.Bool) error {
+	// The socket is closed last: who asked to stop waits for that.
+	answering, hangUp := context.WithCancel(context.WithoutCancel(ctx))
+	defer hangUp()
+	answered := make(chan error, 1)
+	go func() { answered <- api.Serve(answering, s.control, s.node, s.log); s.stop() }()
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return s.node.Run(ctx) })
+	g.Go(func() error { return s.keeper.Run(ctx) })
+	g.Go(func() error { return superviseBy(ctx, s.node, s.log) })
+	g.Go(func() error { return followSystem(ctx, s.role, s.node, s.log) })
+	g.Go(func() error { return reloadOn(ctx, s.hangups, s.node, s.log) })
+	if figures != "" {
+		g.Go(func() error { return serveMetrics(ctx, figures, s.metrics, s.plane, s.log) })
+	}
+	err := g.Wait()
+	if errors.Is(err, context.Canceled) {
+		err = nil
+	}
+	if remove.Load() {
+		err = errors.Join(err, s.plane.Detach())
+	}
+	hangUp()
+	return errors.Join(err, <-answered)
 }
 
 // siteOptions is what the configuration and the machine say of the site, without

@@ -3,6 +3,8 @@ package api
 import (
 	"context"
 	"net/http"
+	"net/url"
+	"time"
 )
 
 // RoundAudit is what checking a chain of rounds again found.
@@ -25,17 +27,63 @@ type AuditedBlock struct {
 	Recomputed bool     `json:"recomputed"`         // false: its updates are no longer stored, and two thirds of signatures vouch
 }
 
-// RoundBackend is what a running site offers about rounds of models.
+// WhatIf is what other organisations cause at this site.
+type WhatIf struct {
+	Peers   []string    `json:"peers"`
+	Counted int         `json:"counted"` // organisations that count
+	Rows    []Influence `json:"rows"`    // the first is of a value that nobody else has spoken of
+}
+
+// Influence is one value that organisations have a part in. Its words are those of
+// the ladder: observe, rate-limit, block.
+type Influence struct {
+	Value   string `json:"value,omitempty"`
+	Now     string `json:"now"`
+	Without string `json:"without"` // had they said nothing
+	Lies    string `json:"lies"`    // the most they reach by lying about it together
+}
+
+// Indicator is what a site says of an address or a service, in force here.
+type Indicator struct {
+	ID       string    `json:"id"`
+	Value    string    `json:"value"`
+	Author   string    `json:"author"` // of another organisation as "organisation/site"
+	Own      bool      `json:"own"`
+	Effect   string    `json:"effect"` // observe, rate-limit, block
+	Evidence string    `json:"evidence"`
+	Conf     float64   `json:"confidence"`
+	TLP      string    `json:"tlp"`
+	First    time.Time `json:"first"`
+	Last     time.Time `json:"last"`
+	Expires  time.Time `json:"expires"`
+	Sentence string    `json:"sentence"`
+}
+
+// RoundBackend is what a running site offers about the consortium.
 type RoundBackend interface {
 	StartRound(ctx context.Context) (uint64, error)
 	AuditRounds(ctx context.Context) (RoundAudit, error)
+	WhatIf(ctx context.Context, peers []string) (WhatIf, error)
+	Indicators(ctx context.Context) ([]Indicator, error)
 }
 
 func serveRounds(mux *http.ServeMux, b RoundBackend) {
 	get(mux, "/v1/federation/audit", func(r *http.Request) (any, error) { return b.AuditRounds(r.Context()) })
+	get(mux, "/v1/indicators", func(r *http.Request) (any, error) { return b.Indicators(r.Context()) })
+	get(mux, "/v1/what-if", func(r *http.Request) (any, error) { return b.WhatIf(r.Context(), r.URL.Query()["peer"]) })
 }
 
 // AuditRounds checks the site's chain of rounds again.
 func (c *Client) AuditRounds(ctx context.Context) (a RoundAudit, err error) {
 	return a, c.do(ctx, http.MethodGet, "/v1/federation/audit", nil, &a)
+}
+
+// WhatIf tells what other organisations cause at this site.
+func (c *Client) WhatIf(ctx context.Context, peers []string) (w WhatIf, err error) {
+	return w, c.do(ctx, http.MethodGet, "/v1/what-if?"+url.Values{"peer": peers}.Encode(), nil, &w)
+}
+
+// Indicators lists what is in force, of all authors, latest first.
+func (c *Client) Indicators(ctx context.Context) (out []Indicator, err error) {
+	return out, c.do(ctx, http.MethodGet, "/v1/indicators", nil, &out)
 }

@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 	"unsafe"
 
@@ -37,7 +38,6 @@ var (
 type wire struct {
 	sender *netspace.Space
 	stream *xdpbench.Stream
-	n      int
 }
 
 func newWire(sources int) (*wire, error) {
@@ -79,11 +79,19 @@ type receiver struct {
 	verdicts func() (xdpbench.Verdicts, error)
 }
 
+var named atomic.Int64
+
+// freshName is an interface's name that no other has, of this process or of
+// another that measures: the kernel's thread for it is found by that name, and
+// the thread of an interface that is gone outlives it for a moment.
+func freshName() string {
+	return "hb" + strconv.FormatInt(int64(os.Getpid()), 36) + "x" + strconv.FormatInt(named.Add(1), 36)
+}
+
 // receive adds a receiver. install puts what is to be measured in place, in the
 // receiver's namespace, and returns how its verdicts are read.
 func (w *wire) receive(name string, install func(r *receiver) (func() (xdpbench.Verdicts, error), error)) (*receiver, error) {
-	w.n++
-	r := &receiver{name: name, sender: w, iface: "hb" + strconv.Itoa(w.n)}
+	r := &receiver{name: name, sender: w, iface: freshName()}
 	var err error
 	if r.space, err = netspace.New(name); err != nil {
 		return nil, fmt.Errorf("%s: %w", name, err)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/learner/tabular"
 )
 
@@ -202,20 +203,10 @@ func FuzzMapping(f *testing.F) {
 	})
 }
 
-// data is the folder of real data; see CONTRIBUTING.md.
+// data is the folder of real data.
 func data(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("HEDGEROW_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	if _, err := os.Stat(filepath.Join(dir, NSLKDD)); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("real data: %v: set HEDGEROW_DATA to the folder that holds it", err)
-		}
-		t.Skipf("real data is absent (HEDGEROW_DATA): %v", err)
-	}
-	return dir
+	return realdata.Dir(t, NSLKDD)
 }
 
 func classSizes(tab *tabular.Table) map[string]int {

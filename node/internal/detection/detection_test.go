@@ -2,31 +2,20 @@ package detection
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
 	"github.com/hedgerow-mesh/hedgerow/learner/distill"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 )
 
-// data is the folder of real data; see CONTRIBUTING.md.
+// data is the folder of real data.
 func data(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("HEDGEROW_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	if _, err := os.Stat(filepath.Join(dir, "PCAP-LABELS.csv")); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("real data: %v: set HEDGEROW_DATA to the folder that holds it", err)
-		}
-		t.Skipf("real data is absent (HEDGEROW_DATA): %v", err)
-	}
-	return dir
+	return realdata.Dir(t, "PCAP-LABELS.csv")
 }
 
 // TestTruthOfCaptures counts the flows that reach packet 4, by their truth.

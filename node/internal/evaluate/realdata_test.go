@@ -4,26 +4,16 @@ package evaluate
 
 import (
 	"os"
-	"path/filepath"
 	"testing"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/dataset"
 )
 
-// data is the folder of real data; see CONTRIBUTING.md.
+// data is the folder of real data.
 func data(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("HEDGEROW_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	if _, err := os.Stat(filepath.Join(dir, dataset.NSLKDD)); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("real data: %v: set HEDGEROW_DATA to the folder that holds it", err)
-		}
-		t.Skipf("real data is absent (HEDGEROW_DATA): %v", err)
-	}
-	return dir
+	return realdata.Dir(t, dataset.NSLKDD)
 }
 
 // TestRealDataQuick trains on a few thousand rows of real data: half a minute.

@@ -19,24 +19,14 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 )
 
-// realData is the folder of public data that tests may use and the project
-// never contains.
+// realData is the folder of real feeds.
 func realData(t testing.TB) string {
 	t.Helper()
-	dir := os.Getenv("HEDGEROW_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	dir = filepath.Join(dir, "ioc")
-	if _, err := os.Stat(dir); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("real data: %v: set HEDGEROW_DATA to the folder that holds it", err)
-		}
-		t.Skipf("real data is absent (HEDGEROW_DATA): %v", err)
-	}
-	return dir
+	return filepath.Join(realdata.Dir(t, "ioc"), "ioc")
 }
 
 func whole(t testing.TB, path string) []byte {

@@ -1,28 +1,18 @@
 package flowlog
 
 import (
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 )
 
-// data is the folder of real captures and logs, which are not part of the project.
+// data is the folder of real data.
 func data(t testing.TB) string {
 	t.Helper()
-	root := os.Getenv("HEDGEROW_DATA")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	if _, err := os.Stat(root); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("real data: %v: set HEDGEROW_DATA to its folder", err)
-		}
-		t.Skip("real data is not here: set HEDGEROW_DATA to its folder")
-	}
-	return root
+	return realdata.Dir(t, ".")
 }
 
 // TestRealLogs: every real log is read to its end, and what is known of it by

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/flowlog"
 )
 
@@ -159,16 +160,7 @@ func TestTupleNamesBothWays(t *testing.T) {
 
 // TestRealHistory learns from real labelled logs and captures where they are.
 func TestRealHistory(t *testing.T) {
-	root := os.Getenv("HEDGEROW_DATA")
-	if root == "" {
-		root = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	if _, err := os.Stat(root); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatal(err)
-		}
-		t.Skip("real data is not here: set HEDGEROW_DATA to its folder")
-	}
+	root := realdata.Dir(t, ".")
 	l := learn(t, LearnOptions{}, filepath.Join(root, "stratosphere-zeek/008-zeek-mixed/data/conn.log.labeled.gz"),
 		filepath.Join(root, "slips/dataset/test19-malicious-ssh/malicious-ssh-bruteforce.pcap"))
 	t.Log(strings.Join(l.Words(), "\n"))

@@ -15,24 +15,14 @@ import (
 	"testing"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 )
 
-// realData is the folder of public data that tests may use and the project
-// never contains.
+// realData is the folder of real data.
 func realData(t *testing.T) string {
 	t.Helper()
-	dir := os.Getenv("HEDGEROW_DATA")
-	if dir == "" {
-		dir = filepath.Join("..", "..", "..", "..", "shared", "data")
-	}
-	if _, err := os.Stat(filepath.Join(dir, "modbus-lemay")); err != nil {
-		if os.Getenv("CI") != "" {
-			t.Fatalf("real data: %v: set HEDGEROW_DATA to the folder that holds it", err)
-		}
-		t.Skipf("real data is absent (HEDGEROW_DATA): %v", err)
-	}
-	return dir
+	return realdata.Dir(t, "modbus-lemay")
 }
 
 // counted is what the manifest of the data says of a capture; it was made by

@@ -1,0 +1,6 @@
+//go:build !race
+
+package node
+
+// raced says that the race detector makes training ten times slower.
+const raced = false
