@@ -108,26 +108,9 @@ func floatAverage(x [][]float32) []float32 {
 	return out
 }
 
-func floatColumns(x [][]float32, f func(j int, col []float32)) {
-	const line = 16
-	n := len(x)
-	buf := make([]float32, line*n)
-	for from := 0; from < len(x[0]); from += line {
-		k := min(line, len(x[0])-from)
-		for i, row := range x {
-			for c, v := range row[from : from+k] {
-				buf[c*n+i] = v
-			}
-		}
-		for c := range k {
-			f(from+c, buf[c*n:(c+1)*n])
-		}
-	}
-}
-
 func floatMedian(x [][]float32) []float32 {
 	z := make([]float32, len(x[0]))
-	floatColumns(x, func(j int, col []float32) {
+	columns(x, func(j int, col []float32) {
 		k := len(col) / 2
 		settle(col, k)
 		z[j] = (slices.Max(col[:k]) + col[k]) / 2
@@ -137,7 +120,7 @@ func floatMedian(x [][]float32) []float32 {
 
 func floatTrimmed(x [][]float32, f int) []float32 {
 	z := make([]float32, len(x[0]))
-	floatColumns(x, func(j int, col []float32) {
+	columns(x, func(j int, col []float32) {
 		settle(col, f)
 		rest := col[f:]
 		settle(rest, len(rest)-f)

@@ -8,10 +8,10 @@ import (
 
 // columns hands over column after column; the callee may reorder it and must not
 // keep it. Rows are read a cache line at a time.
-func columns(x [][]int32, f func(j int, col []int32)) {
+func columns[T int32 | float32](x [][]T, f func(j int, col []T)) {
 	const line = 16
 	n := len(x)
-	buf := make([]int32, line*n)
+	buf := make([]T, line*n)
 	for from := 0; from < len(x[0]); from += line {
 		k := min(line, len(x[0])-from)
 		for i, row := range x {

@@ -45,7 +45,7 @@ func run(ctx context.Context, args []string, out io.Writer) error {
 	f := flag.NewFlagSet("matrix", flag.ContinueOnError)
 	f.StringVar(&o.cache, "cache", defaultCache(), "where kernels are kept between runs")
 	f.StringVar(&o.only, "run", ".", "tests to run, as go test takes them")
-	f.DurationVar(&o.timeout, "timeout", 15*time.Minute, "for each kernel")
+	f.DurationVar(&o.timeout, "timeout", 45*time.Minute, "for each kernel")
 	f.BoolVar(&o.verbose, "v", false, "show the console of each kernel")
 	f.BoolVar(&o.host, "host", true, "run the tests on this machine's kernel too")
 	if err := f.Parse(args); err != nil {

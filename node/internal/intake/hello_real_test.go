@@ -13,7 +13,6 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
-	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 )
 
 var ndpiJA4 = regexp.MustCompile(`^\s+\d+\s+(TCP|UDP) (\S+) (?:<->|->) (\S+) .*\[JA4: ([^\]]*)\]`)
@@ -46,16 +45,10 @@ func readJA4(t *testing.T, path string) map[flow.Key]string {
 // greeted are the hellos in a capture, by flow.
 func greeted(t *testing.T, path string) map[flow.Key]*flow.Hello {
 	t.Helper()
-	c, err := OpenCapture(path)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c, p := planeFor(t, path)
 	defer c.Close()
-	p, err := softplane.Open(softplane.Options{MaxEvents: 1 << 20})
+	err := p.WatchHellos(true)
 	if err != nil {
-		t.Fatal(err)
-	}
-	if err := p.WatchHellos(true); err != nil {
 		t.Fatal(err)
 	}
 	out := map[flow.Key]*flow.Hello{}

@@ -99,17 +99,25 @@ type measured struct {
 	sides map[netip.Addr]*softplane.Plane // that know one address as inside
 }
 
-func measure(t *testing.T, path string) *measured {
+// planeFor opens a capture, for the caller to close, and a plane in Go to show it to.
+func planeFor(t *testing.T, path string) (*Capture, *softplane.Plane) {
 	t.Helper()
 	c, err := OpenCapture(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer c.Close()
 	p, err := softplane.Open(softplane.Options{MaxEvents: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
+	return c, p
+}
+
+func measure(t *testing.T, path string) *measured {
+	t.Helper()
+	c, p := planeFor(t, path)
+	defer c.Close()
+	var err error
 	m := &measured{flows: map[flow.Key]volume{}, seen: map[flow.Key]volume{}, kept: map[flow.Key]volume{},
 		links: map[softplane.LinkType]int{}, sides: map[netip.Addr]*softplane.Plane{}}
 	ahead := map[flow.Key]volume{} // bytes of link headers and padding
