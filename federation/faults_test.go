@@ -108,8 +108,8 @@ func TestOldDeltasAreDropped(t *testing.T) {
 		defer w.close()
 		until(t, 10*time.Minute, "six models", func() bool { return w.same(6) })
 		found, err := w.audit(w.sites[2])
-		if err != nil || len(found) < 6 || found[0].Recomputed {
-			t.Errorf("audit: %v, %+v; expected the first block's deltas gone", err, found)
+		if err != nil || len(found) < 6 || found[0].Recomputed || !found[len(found)-1].Recomputed {
+			t.Errorf("audit: %v, %+v; expected the first block's deltas gone, and the last model made anew", err, found)
 		}
 		kept := 0
 		for _, k := range w.sites[2].store.Keys() {
