@@ -177,6 +177,7 @@ func names(b *wire.Block) []wire.Hash {
 func (m *Member) restoreCouncil() error {
 	b, err := m.opt.Storage.Load(m.councilKey())
 	if errors.Is(err, ErrNotFound) {
+		m.council.Anew()
 		return nil
 	}
 	if err != nil {
