@@ -5,7 +5,8 @@
 //
 // Order for each packet: parse, flow verdict, block, quarantine, budget, never-block
 // (asked only when something would drop, and ahead of every drop), mode,
-// account, milestone.
+// account, milestone, score. The plane's own scorer comes last, see Scoring: what it
+// suspends or limits is asked about with the flow verdicts from the next packet on.
 package dataplane
 
 import (

@@ -280,10 +280,15 @@ func TestTrainRefusesBadInput(t *testing.T) {
 func BenchmarkScore(b *testing.B) {
 	d := someDay(b)
 	s := learner.NewScratch()
-	b.ReportAllocs()
-	i := 0
-	for b.Loop() {
-		d.model.Score(&d.after[i%len(d.after)].v, s)
-		i++
+	for _, kind := range []string{"normal", "spurt", "brute", "scan"} {
+		b.Run(kind, func(b *testing.B) {
+			vs := vectors(d.after, kind)
+			b.ReportAllocs()
+			i := 0
+			for b.Loop() {
+				d.model.Score(&vs[i%len(vs)], s)
+				i++
+			}
+		})
 	}
 }

@@ -374,6 +374,9 @@ func (n *Node) Panic(_ context.Context, on bool) (int, error) {
 	state := "off"
 	if on {
 		state = "on"
+		n.pupil.lift()
+	} else {
+		n.pupil.poke()
 	}
 	n.outbox.put(job{save: &kv{keyPanic, []byte(state)}})
 	return lifted, nil

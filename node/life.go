@@ -250,8 +250,8 @@ func (l *life) assign(r lifecycle.Roles) (fx []lifecycle.Effect) {
 		}
 	}
 	if r.Canary != "" {
-		id, share := r.Canary, r.Share
-		bench.Chosen = func(a netip.Addr) bool { return l.key.Canary(id, a.As16(), share) }
+		share := l.key.Share(r.Canary, r.Share)
+		bench.Chosen = func(a netip.Addr) bool { return share.Picks(a.As16()) }
 	}
 	l.slots(r)
 	changed := r.Active != l.roles.Active

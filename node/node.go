@@ -84,7 +84,7 @@ type LearnerOptions struct {
 	Shadow, Canary time.Duration
 	CanaryShare    float64
 	TrialReports   int
-	Kernel         string // KernelShadow, or KernelOff, the default
+	Kernel         string // KernelShadow, KernelOn, or KernelOff, the default
 	Seed           uint64
 	Context        feature.ContextOptions
 }
@@ -265,7 +265,7 @@ func (n *Node) restore() error {
 	if err := n.learn.restore(); err != nil {
 		return err
 	}
-	if err := n.pupil.restore(); err != nil {
+	if err := errors.Join(n.pupil.restore(), n.pupil.begin()); err != nil {
 		return err
 	}
 	if err := n.models.restore(); err != nil {
@@ -375,6 +375,10 @@ func (n *Node) handle(ev *dataplane.Event) {
 	now := n.now()
 	if ev.Kind == dataplane.EventAnswer {
 		n.resolved(now, ev.Answer)
+		return
+	}
+	if ev.Kind == dataplane.EventVerdict {
+		n.found(now, ev)
 		return
 	}
 	if ev.Kind == dataplane.EventFlood {

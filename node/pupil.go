@@ -20,7 +20,8 @@ import (
 // What LearnerOptions.Kernel may say.
 const (
 	KernelOff    = "off"
-	KernelShadow = "shadow" // distil and count; nothing follows from a score
+	KernelShadow = "shadow" // distil and count, in the plane as well; nothing follows from a score
+	KernelOn     = "on"     // the plane itself suspends by it
 )
 
 // pupilFlows is how many flows the pupil's memory holds.
@@ -40,11 +41,13 @@ type pupil struct {
 	now     api.KernelModel // as status tells it
 	version uint32
 	wake    chan struct{}
+	decider decider
 }
 
 func newPupil(n *Node) *pupil {
+	kernel := n.o.Learner.Kernel
 	return &pupil{
-		n: n, on: n.o.Learner.Enabled && n.o.Learner.Kernel == KernelShadow,
+		n: n, on: n.o.Learner.Enabled && (kernel == KernelShadow || kernel == KernelOn), decider: newDecider(n),
 		memory: distill.NewMemory(pupilFlows, n.o.Learner.Seed), wake: make(chan struct{}, 1),
 	}
 }
@@ -135,6 +138,8 @@ func (p *pupil) follow(now time.Time, m *learner.Model) {
 	p.teacher = m
 	if m == nil {
 		p.scorer, p.now.Hash, p.now.Parent = nil, "", ""
+		p.decider.active, p.decider.trial = nil, nil
+		p.lift()
 		return
 	}
 	p.now.Retrained = now
@@ -165,10 +170,12 @@ func (p *pupil) run(ctx context.Context) error {
 		case <-p.wake:
 		case <-t.C:
 			if !again {
+				p.install() // a trial may have ended
 				continue
 			}
 		}
 		err := p.distil(ctx)
+		p.install()
 		again = errors.Is(err, distill.ErrTooFew) || errors.Is(err, distill.ErrNothing)
 		if err != nil && !again && ctx.Err() == nil {
 			p.n.log.Error("distillation failed: the scorer in use stays", telemetry.KeyErr, err)
@@ -213,6 +220,7 @@ func (p *pupil) take(teacher *learner.Model, x *distill.Result, took time.Durati
 		return err
 	}
 	p.scorer = x.Scorer
+	p.decider.offer(p.n.now(), x.Scorer, p.n.o.Learner.Canary)
 	p.now.Hash, p.now.Parent, p.now.Why = hex.EncodeToString(hash[:]), teacher.Hash(), ""
 	p.now.Distilled, p.now.TookS, p.now.Report = p.n.now(), took.Seconds(), x.Report
 	p.now.Milestones = [score.Milestones]api.KernelMilestone{}
@@ -234,6 +242,9 @@ func (p *pupil) view() *api.KernelModel {
 	if p.on {
 		v.Mode = KernelShadow
 	}
+	if v.Deciding = p.decider.view(); v.Deciding != nil && p.decider.mode == KernelOn {
+		v.Mode = KernelOn
+	}
 	var scored, would, both int
 	for i, c := range v.Milestones {
 		v.Milestones[i].Packets = score.Milestone(i).Packets()
@@ -248,6 +259,8 @@ func (p *pupil) view() *api.KernelModel {
 		v.Words = "none yet: " + v.Why
 	case p.scorer == nil:
 		v.Words = "none yet: no model judges"
+	case v.Mode == KernelOn:
+		v.Words = v.Deciding.Words()
 	default:
 		v.Words = fmt.Sprintf("shadow: scorer %.8s of model %.8s counts and does nothing: %d scored, %d would be suspended, the model alarms on %d of them",
 			v.Hash, v.Parent, scored, would, both)

@@ -1,8 +1,10 @@
 package node
 
 import (
+	"encoding/hex"
 	"math/rand/v2"
 	"net/netip"
+	"strings"
 	"testing"
 	"time"
 
@@ -107,5 +109,135 @@ func TestPupilIsOff(t *testing.T) {
 	}
 	if normal, _ := p.memory.Lesson(1 << 62); len(normal) >= distill.MinFlows || score.Milestones != 5 {
 		t.Errorf("%d flows would teach", len(normal))
+	}
+}
+
+// taught is a node whose scorer was distilled.
+func taught(t *testing.T, kernel string) *learned {
+	t.Helper()
+	x := newLearned(t)
+	x.slow()
+	x.o.Learner.Kernel = kernel
+	x.restart()
+	rng := rand.New(rand.NewPCG(2, 2))
+	x.mu.Lock()
+	for i := range uint64(1500) {
+		x.pupil.look(x.Node.now(), report(i, false, rng), enforce.Judgement{Judged: true, P: rng.Float64()}, "")
+	}
+	for i := range uint64(12) {
+		x.pupil.look(x.Node.now(), report(5000+i, true, rng), enforce.Judgement{Judged: true, P: 0.001}, "i1")
+	}
+	x.pupil.label(x.Node.now(), &enforce.Label{Incident: "i1", Attack: true, Weight: 1})
+	x.mu.Unlock()
+	x.see(1500)
+	x.train()
+	if err := x.pupil.distil(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// inPlane is what the plane scores by; it must be what the pupil made.
+func inPlane(t *testing.T, x *learned, what string, want *score.Scorer, shadow bool) dataplane.ScoringState {
+	t.Helper()
+	s, err := x.o.Plane.(dataplane.Scorer).ScoringState()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if (s.Active != nil) != (want != nil) {
+		t.Fatalf("%s: the plane's scorer is %v: expected one: %v", what, s.Active, want != nil)
+	}
+	if want != nil {
+		if hash, err := want.Hash(); err != nil || s.Active.Hash != hash || s.Shadow != shadow {
+			t.Errorf("%s: %v: the plane scores by %x, shadow %v: expected %x, %v", what, err, s.Active.Hash, s.Shadow, hash, shadow)
+		}
+	}
+	return s
+}
+
+// TestPupilDecides: where the site wants it, the plane decides by the scorer, until a
+// panic, or a restart with another setting, takes it out.
+func TestPupilDecides(t *testing.T) {
+	x := taught(t, KernelOn)
+	inPlane(t, x, "before it is put there", nil, false)
+	x.pupil.install()
+	inPlane(t, x, "once it is", x.pupil.scorer, false)
+	x.mu.Lock()
+	v := x.pupil.view()
+	x.mu.Unlock()
+	if d := v.Deciding; v.Mode != KernelOn || d == nil || d.Hash != v.Hash || d.Since.IsZero() || !strings.Contains(v.Steps(), "deciding since") {
+		t.Errorf("status says %+v, %+v, %s", v, v.Deciding, v.Steps())
+	}
+	if _, err := x.Panic(t.Context(), true); err != nil {
+		t.Fatal(err)
+	}
+	inPlane(t, x, "in a panic", nil, false)
+	x.pupil.install()
+	inPlane(t, x, "while it lasts", nil, false)
+	if _, err := x.Panic(t.Context(), false); err != nil {
+		t.Fatal(err)
+	}
+	x.pupil.install()
+	inPlane(t, x, "after it", x.pupil.scorer, false)
+	x.pupil.decider.mode = KernelOff
+	if err := x.pupil.begin(); err != nil {
+		t.Fatal(err)
+	}
+	inPlane(t, x, "after a start with another setting", nil, false)
+}
+
+// In shadow the plane scores and acts on nothing.
+func TestPupilShadows(t *testing.T) {
+	x := taught(t, KernelShadow)
+	x.pupil.install()
+	inPlane(t, x, "in shadow", x.pupil.scorer, true)
+	x.mu.Lock()
+	v := x.pupil.view()
+	x.mu.Unlock()
+	if v.Mode != KernelShadow || v.Deciding == nil || !v.Deciding.Shadow || !strings.Contains(v.Steps(), "in shadow since") {
+		t.Errorf("status says %+v, %+v, %s", v, v.Deciding, v.Steps())
+	}
+}
+
+// TestScorersAreTried: a scorer that follows one that decides does so for the hosts
+// that the site's key picks, and then for all.
+func TestScorersAreTried(t *testing.T) {
+	x := taught(t, KernelOn)
+	x.o.Learner.Canary = time.Hour
+	x.Node.o.Learner.Canary = time.Hour
+	x.pupil.install()
+	first := x.pupil.scorer
+	if err := x.pupil.distil(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	x.pupil.install()
+	s := inPlane(t, x, "with a trial", first, false)
+	hash, err := x.pupil.scorer.Hash()
+	if err != nil || s.Trial == nil || s.Trial.Hash != hash {
+		t.Fatalf("%v: on trial is %v: expected %x", err, s.Trial, hash)
+	}
+	x.mu.Lock()
+	want := x.pupil.wanted()
+	x.mu.Unlock()
+	n := 0
+	for i := range 2000 {
+		host := netip.AddrFrom4([4]byte{10, 0, byte(i >> 8), byte(i)}).As16()
+		picked := want.Canary.Picks(host)
+		if picked != x.models.key.Canary(hex.EncodeToString(hash[:]), host, x.models.m.Options().Share) {
+			t.Fatalf("host %d is picked in one of the two only", i)
+		}
+		if picked {
+			n++
+		}
+	}
+	if n == 0 || n > 1000 {
+		t.Errorf("%d of 2000 hosts are picked", n)
+	}
+	x.mu.Lock()
+	x.pupil.decider.until = x.Node.now()
+	x.mu.Unlock()
+	x.pupil.install()
+	if s := inPlane(t, x, "after the trial", x.pupil.scorer, false); s.Trial != nil {
+		t.Errorf("still on trial: %v", s.Trial)
 	}
 }

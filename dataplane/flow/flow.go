@@ -162,7 +162,8 @@ type Record struct {
 	Hello *Hello
 	End   End
 	// Dropped counts this flow's packets that were dropped (in monitor mode:
-	// would have been dropped). They are not counted in Dir.
+	// would have been dropped). They are not counted in Dir, but for the one at
+	// which the plane's own scorer suspended the flow.
 	Dropped uint32
 	// Lacks says which fields the record's source could not give; none, for a plane.
 	Lacks Lack

@@ -66,6 +66,14 @@
 //     Record.Dropped: nothing else is looked at. Equal entries are one: the one that lives
 //     longest. The first drop is told once for each reason and mode, and not
 //     anew when a new set has the reason too.
+//   - The plane's own scorer is asked when all else let the packet pass, after the
+//     milestone was told. The packet at which it suspends is counted in its flow
+//     and dropped all the same; a verdict is told by EventVerdict, the one that
+//     decides ahead of the other's. While a flow is held, its packets are dropped
+//     as those of a rule, without a first drop to tell, and reach no milestone.
+//     A stronger rule is asked before a hold, the never-block list ahead of its drop.
+//     What flows are held for, a limit or a suspension, replaces what they were
+//     held for before, and its time begins anew.
 //   - Stats.Packets counts every frame, Stats.Bytes those bytes that belong to
 //     IP packets.
 package planetest
@@ -105,7 +113,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), helloCases(), budgetCases(), bulkCases(), auditCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), helloCases(), budgetCases(), bulkCases(), auditCases(), scoreCases()} {
 		all = append(all, group...)
 	}
 	return all

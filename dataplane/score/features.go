@@ -88,8 +88,9 @@ func Name(i int) string {
 	return dirNames[i-DirBase-DirDim] + " in"
 }
 
-// Needs are the fields of a record that features are made of: all but absolute times.
-const Needs = flow.LackAll &^ flow.LackClock
+// Needs are the fields of a record that features are made of: all but absolute
+// times and what a client says first.
+const Needs = flow.LackAll &^ (flow.LackClock | flow.LackHello)
 
 // FromRecord derives the features of a flow and says at which milestone they
 // are scored. ok is false when the record's source lacks what is needed, or the

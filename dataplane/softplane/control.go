@@ -1,7 +1,10 @@
 package softplane
 
 import (
+	"net/netip"
+
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 )
 
 // locked runs f unless the plane is closed.
@@ -23,6 +26,12 @@ func (p *Plane) Apply(rules ...dataplane.Rule) error {
 func (p *Plane) Remove(targets ...dataplane.Target) error {
 	return p.locked(func() error {
 		p.rules.Remove(targets...)
+		for _, t := range targets {
+			if t.IsFlow() {
+				k, _ := flow.NewKey(netip.AddrPortFrom(t.Flow.A, t.Flow.APort), netip.AddrPortFrom(t.Flow.B, t.Flow.BPort), t.Flow.Proto)
+				delete(p.scoring.holds, k)
+			}
+		}
 		return nil
 	})
 }

@@ -50,6 +50,7 @@ type parsed struct {
 	body          []byte  // payload of TCP and UDP, in the frame
 	hasHead       bool    // all four are there
 	way           way     // where it is in its path through the machine
+	judged        bool    // only the plane's own scorer drops it, which comes last
 	show          uint8   // which payload packet of its flow, from 1, if it may hold a hello; see hello.go
 	at            uint8   // bit of the hook that saw it; 0: known by its addresses only
 }

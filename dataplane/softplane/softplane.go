@@ -111,6 +111,8 @@ type Plane struct {
 	swept  int64
 	flood  flood
 	parsed parsed // scratch of the frame at hand
+
+	scoring scoring
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -195,7 +197,8 @@ func (p *Plane) inside(a netip.Addr) bool {
 
 // meet is the way of a packet, and what else is looked at when it passed.
 func (p *Plane) meet(q *parsed, inside [2]bool, t int64) (passed bool) {
-	if !p.packet(q, inside, t) {
+	passed = p.packet(q, inside, t)
+	if !passed && !q.judged {
 		return false
 	}
 	if p.names.on {
@@ -204,7 +207,7 @@ func (p *Plane) meet(q *parsed, inside [2]bool, t int64) (passed bool) {
 	if p.hellos != nil && q.show > 0 {
 		p.see(q, t)
 	}
-	return true
+	return passed
 }
 
 // packet is the path of a packet in the order that package dataplane names.
@@ -238,13 +241,23 @@ func (p *Plane) packet(q *parsed, inside [2]bool, t int64) bool {
 	case v.Saved:
 		p.stats.NeverSaved++
 	}
-	switch {
-	case q.NoPorts:
+	if q.NoPorts {
 		return true
+	}
+	if !v.Saved && p.scoring.stops(q, t) {
+		if !p.rules.Spared(&q.Packet, t) {
+			if s != nil {
+				s.rec.Dropped++
+			}
+			return p.leave()
+		}
+		p.stats.NeverSaved++
+	}
+	switch {
 	case s == nil:
 		return p.stranger(past, q, v.Saved, inside, t)
 	case s.counts(q, inside):
-		p.account(s, q, inside, t)
+		return p.account(s, q, inside, t)
 	}
 	return true
 }
@@ -279,11 +292,12 @@ func (p *Plane) stranger(past *state, q *parsed, saved bool, inside [2]bool, t i
 	}
 	s := p.create(q, inside, t)
 	s.found(q)
-	p.account(s, q, inside, t)
-	return true
+	return p.account(s, q, inside, t)
 }
 
-func (p *Plane) account(s *state, q *parsed, inside [2]bool, t int64) {
+// account counts a packet into its flow. It passes, unless it is the one at
+// which the plane's own scorer suspends the flow.
+func (p *Plane) account(s *state, q *parsed, inside [2]bool, t int64) (passed bool) {
 	proved := s.rec.Validated[s.dir(q)]
 	end := s.account(q, t)
 	if d := s.dir(q); s.rec.Validated[d] && !proved && inside[1] && !inside[0] {
@@ -294,11 +308,15 @@ func (p *Plane) account(s *state, q *parsed, inside [2]bool, t int64) {
 	switch {
 	case end != flow.Open:
 		p.finish(s, end)
-		return
+		return true
 	case flow.Milestone(s.rec.Packets()):
 		p.emit(dataplane.Event{Kind: dataplane.EventMilestone, Record: s.rec, At: t, Mode: p.mode})
+		passed = p.judge(s, q, t)
+	default:
+		passed = true
 	}
 	p.flows.touch(s)
+	return passed
 }
 
 // mark notes which ends are inside; inside is by source and destination.
@@ -407,6 +425,7 @@ func (p *Plane) advance(t int64) {
 		p.finish(s, flow.EndIdle)
 	}
 	p.rules.Expire(time.Unix(0, t))
+	p.scoring.expire(t)
 }
 
 // Flush ends every flow that is still open, longest silent first, with

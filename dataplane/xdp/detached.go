@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"syscall"
 
 	"github.com/cilium/ebpf"
@@ -40,6 +41,10 @@ func OpenDetached(o Options, raw bool) (*Detached, error) {
 	}
 	p, err := load(o, at, pins{}, &undo)
 	if err != nil {
+		undo.run(o.Log)
+		return nil, fmt.Errorf("open detached: %w", err)
+	}
+	if err := p.placeActors(); err != nil {
 		undo.run(o.Log)
 		return nil, fmt.Errorf("open detached: %w", err)
 	}
@@ -104,7 +109,7 @@ func (d *Detached) mirror() (*ebpf.Program, error) {
 	if err := spec.Variables[kernelVarXdpHook].Set(uint8(tcxHook)); err != nil {
 		return nil, fmt.Errorf("set direction: %w", err)
 	}
-	delete(spec.Programs, kernelProgHedgerowTcx)
+	maps.DeleteFunc(spec.Programs, func(name string, _ *ebpf.ProgramSpec) bool { return name != kernelProgHedgerowXdp })
 	var progs struct {
 		XDP *ebpf.Program `ebpf:"hedgerow_xdp"`
 	}

@@ -92,6 +92,8 @@ type kernelConfig struct {
 	Hellos          uint32
 	Beat            uint64
 	DeadAfter       uint64
+	Scoring         uint32
+	Spare           uint32
 }
 
 type kernelCounters struct {
@@ -280,11 +282,28 @@ type kernelHelloPart struct {
 	Bytes [2048]uint8
 }
 
+type kernelHold struct {
+	_       structs.HostLayout
+	Word    uint64
+	Tat     uint64
+	Packets uint64
+	Bytes   uint64
+	Rate    uint32
+	Reason  uint32
+}
+
 type kernelMarks struct {
 	_     structs.HostLayout
 	Addrs [8192]uint64
 	Nets4 [1024]uint64
 	Nets6 [1024]uint64
+}
+
+type kernelModel struct {
+	_       structs.HostLayout
+	Hash    [4]uint64
+	Version uint32
+	There   uint32
 }
 
 type kernelNever struct {
@@ -317,6 +336,15 @@ type kernelNeverTuple struct {
 	AnySide uint8
 }
 
+type kernelOpinion struct {
+	_       structs.HostLayout
+	Score   int32
+	Action  uint32
+	Version uint32
+	Pad     uint32
+	Model   [4]uint64
+}
+
 type kernelPairKey struct {
 	_ structs.HostLayout
 	A kernelAddr
@@ -336,6 +364,8 @@ type kernelPkt struct {
 	First4    uint32
 	Segs      uint32
 	Mss       uint32
+	Due       uint32
+	Held      uint32
 	Linear    uint32
 	L3        uint16
 	Body      uint16
@@ -423,6 +453,33 @@ type kernelRuleKey struct {
 	Pad    [4]uint8
 }
 
+type kernelScored struct {
+	_         structs.HostLayout
+	V         [65]int64
+	By        [2]kernelOpinion
+	Milestone uint32
+	Slot      uint32
+	Act       uint32
+	HostB     uint32
+	Due       [8]uint64
+	Done      [8]uint64
+	Verdicts  [64]uint64
+	Dropped   uint64
+	Tat       uint64
+}
+
+type kernelScoring struct {
+	_      structs.HostLayout
+	Key    [4]uint64
+	Below  uint64
+	Hold   uint64
+	Rate   uint32
+	Reason uint32
+	Shadow uint32
+	Pad    uint32
+	Models [2]kernelModel
+}
+
 type kernelSeed struct {
 	_ structs.HostLayout
 	K [20]uint64
@@ -433,63 +490,87 @@ type kernelSlot struct {
 	Seq   uint32
 	Live  uint8
 	Rank  uint8
-	Pad   [2]uint8
+	Held  uint8
+	Pad   uint8
 	Key   kernelFlowKey
 	Flow  kernelFlow
 	Spare [40]uint8
+}
+
+type kernelVerdict struct {
+	_         structs.HostLayout
+	E         kernelEvent
+	Model     [4]uint64
+	Until     uint64
+	Version   uint32
+	Score     int32
+	Trial     uint8
+	Milestone uint8
+	Action    uint8
+	Outcome   uint8
+	Pad       [4]uint8
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	kernelMapAddrs         = "addrs"
-	kernelMapBudget        = "budget"
-	kernelMapBulkCells     = "bulk_cells"
-	kernelMapBulkHeads     = "bulk_heads"
-	kernelMapBulkHits      = "bulk_hits"
-	kernelMapCells         = "cells"
-	kernelMapEvents        = "events"
-	kernelMapFloodNow      = "flood_now"
-	kernelMapFloodTotals   = "flood_totals"
-	kernelMapFloods        = "floods"
-	kernelMapFlowBuckets   = "flow_buckets"
-	kernelMapFlowEggs      = "flow_eggs"
-	kernelMapFlowSeed      = "flow_seed"
-	kernelMapFlowSlots     = "flow_slots"
-	kernelMapFlowsLru      = "flows_lru"
-	kernelMapGuards        = "guards"
-	kernelMapNetworks      = "networks"
-	kernelMapNeverMarks    = "never_marks"
-	kernelMapNevers        = "nevers"
-	kernelMapPairs         = "pairs"
-	kernelMapPrefixes      = "prefixes"
-	kernelMapProofs        = "proofs"
-	kernelMapQueries       = "queries"
-	kernelMapRemedies      = "remedies"
-	kernelMapRuleMarks     = "rule_marks"
-	kernelMapScratch       = "scratch"
-	kernelMapScratchEgg    = "scratch_egg"
-	kernelMapScratchNow    = "scratch_now"
-	kernelMapScratchPkt    = "scratch_pkt"
-	kernelMapSettings      = "settings"
-	kernelMapTotals        = "totals"
-	kernelMapVerdicts      = "verdicts"
-	kernelProgHedgerowTcx  = "hedgerow_tcx"
-	kernelProgHedgerowXdp  = "hedgerow_xdp"
-	kernelVarBulkCell6Type = "bulk_cell6_type"
-	kernelVarBulkCellType  = "bulk_cell_type"
-	kernelVarBulkHeadType  = "bulk_head_type"
-	kernelVarEventType     = "event_type"
-	kernelVarHelloType     = "hello_type"
-	kernelVarLinkRaw       = "link_raw"
-	kernelVarN_buckets     = "n_buckets"
-	kernelVarOutside       = "outside"
-	kernelVarRole          = "role"
-	kernelVarStoresInOrder = "stores_in_order"
-	kernelVarTcxHook       = "tcx_hook"
-	kernelVarUseLru        = "use_lru"
-	kernelVarXdpHook       = "xdp_hook"
+	kernelMapAddrs           = "addrs"
+	kernelMapBudget          = "budget"
+	kernelMapBulkCells       = "bulk_cells"
+	kernelMapBulkHeads       = "bulk_heads"
+	kernelMapBulkHits        = "bulk_hits"
+	kernelMapCells           = "cells"
+	kernelMapEvents          = "events"
+	kernelMapFloodNow        = "flood_now"
+	kernelMapFloodTotals     = "flood_totals"
+	kernelMapFloods          = "floods"
+	kernelMapFlowBuckets     = "flow_buckets"
+	kernelMapFlowEggs        = "flow_eggs"
+	kernelMapFlowHolds       = "flow_holds"
+	kernelMapFlowSeed        = "flow_seed"
+	kernelMapFlowSlots       = "flow_slots"
+	kernelMapFlowsLru        = "flows_lru"
+	kernelMapGuards          = "guards"
+	kernelMapHolding         = "holding"
+	kernelMapNetworks        = "networks"
+	kernelMapNeverMarks      = "never_marks"
+	kernelMapNevers          = "nevers"
+	kernelMapPairs           = "pairs"
+	kernelMapPrefixes        = "prefixes"
+	kernelMapProofs          = "proofs"
+	kernelMapQueries         = "queries"
+	kernelMapRemedies        = "remedies"
+	kernelMapRuleMarks       = "rule_marks"
+	kernelMapScoredNow       = "scored_now"
+	kernelMapScorersTcx      = "scorers_tcx"
+	kernelMapScorersXdp      = "scorers_xdp"
+	kernelMapScorings        = "scorings"
+	kernelMapScratch         = "scratch"
+	kernelMapScratchEgg      = "scratch_egg"
+	kernelMapScratchNow      = "scratch_now"
+	kernelMapScratchPkt      = "scratch_pkt"
+	kernelMapSettings        = "settings"
+	kernelMapTotals          = "totals"
+	kernelMapVerdicts        = "verdicts"
+	kernelProgHedgerowActTcx = "hedgerow_act_tcx"
+	kernelProgHedgerowActXdp = "hedgerow_act_xdp"
+	kernelProgHedgerowTcx    = "hedgerow_tcx"
+	kernelProgHedgerowXdp    = "hedgerow_xdp"
+	kernelVarBulkCell6Type   = "bulk_cell6_type"
+	kernelVarBulkCellType    = "bulk_cell_type"
+	kernelVarBulkHeadType    = "bulk_head_type"
+	kernelVarEventType       = "event_type"
+	kernelVarHelloType       = "hello_type"
+	kernelVarLinkRaw         = "link_raw"
+	kernelVarN_buckets       = "n_buckets"
+	kernelVarOutside         = "outside"
+	kernelVarRole            = "role"
+	kernelVarStoresInOrder   = "stores_in_order"
+	kernelVarTcxHook         = "tcx_hook"
+	kernelVarUseLru          = "use_lru"
+	kernelVarVerdictType     = "verdict_type"
+	kernelVarXdpHook         = "xdp_hook"
 )
 
 // loadKernel returns the embedded CollectionSpec for kernel.
@@ -534,8 +615,10 @@ type kernelSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type kernelProgramSpecs struct {
-	HedgerowTcx *ebpf.ProgramSpec `ebpf:"hedgerow_tcx"`
-	HedgerowXdp *ebpf.ProgramSpec `ebpf:"hedgerow_xdp"`
+	HedgerowActTcx *ebpf.ProgramSpec `ebpf:"hedgerow_act_tcx"`
+	HedgerowActXdp *ebpf.ProgramSpec `ebpf:"hedgerow_act_xdp"`
+	HedgerowTcx    *ebpf.ProgramSpec `ebpf:"hedgerow_tcx"`
+	HedgerowXdp    *ebpf.ProgramSpec `ebpf:"hedgerow_xdp"`
 }
 
 // kernelMapSpecs contains maps before they are loaded into the kernel.
@@ -554,10 +637,12 @@ type kernelMapSpecs struct {
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
 	FlowBuckets *ebpf.MapSpec `ebpf:"flow_buckets"`
 	FlowEggs    *ebpf.MapSpec `ebpf:"flow_eggs"`
+	FlowHolds   *ebpf.MapSpec `ebpf:"flow_holds"`
 	FlowSeed    *ebpf.MapSpec `ebpf:"flow_seed"`
 	FlowSlots   *ebpf.MapSpec `ebpf:"flow_slots"`
 	FlowsLru    *ebpf.MapSpec `ebpf:"flows_lru"`
 	Guards      *ebpf.MapSpec `ebpf:"guards"`
+	Holding     *ebpf.MapSpec `ebpf:"holding"`
 	Networks    *ebpf.MapSpec `ebpf:"networks"`
 	NeverMarks  *ebpf.MapSpec `ebpf:"never_marks"`
 	Nevers      *ebpf.MapSpec `ebpf:"nevers"`
@@ -567,6 +652,10 @@ type kernelMapSpecs struct {
 	Queries     *ebpf.MapSpec `ebpf:"queries"`
 	Remedies    *ebpf.MapSpec `ebpf:"remedies"`
 	RuleMarks   *ebpf.MapSpec `ebpf:"rule_marks"`
+	ScoredNow   *ebpf.MapSpec `ebpf:"scored_now"`
+	ScorersTcx  *ebpf.MapSpec `ebpf:"scorers_tcx"`
+	ScorersXdp  *ebpf.MapSpec `ebpf:"scorers_xdp"`
+	Scorings    *ebpf.MapSpec `ebpf:"scorings"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
 	ScratchEgg  *ebpf.MapSpec `ebpf:"scratch_egg"`
 	ScratchNow  *ebpf.MapSpec `ebpf:"scratch_now"`
@@ -592,6 +681,7 @@ type kernelVariableSpecs struct {
 	StoresInOrder *ebpf.VariableSpec `ebpf:"stores_in_order"`
 	TcxHook       *ebpf.VariableSpec `ebpf:"tcx_hook"`
 	UseLru        *ebpf.VariableSpec `ebpf:"use_lru"`
+	VerdictType   *ebpf.VariableSpec `ebpf:"verdict_type"`
 	XdpHook       *ebpf.VariableSpec `ebpf:"xdp_hook"`
 }
 
@@ -627,10 +717,12 @@ type kernelMaps struct {
 	Floods      *ebpf.Map `ebpf:"floods"`
 	FlowBuckets *ebpf.Map `ebpf:"flow_buckets"`
 	FlowEggs    *ebpf.Map `ebpf:"flow_eggs"`
+	FlowHolds   *ebpf.Map `ebpf:"flow_holds"`
 	FlowSeed    *ebpf.Map `ebpf:"flow_seed"`
 	FlowSlots   *ebpf.Map `ebpf:"flow_slots"`
 	FlowsLru    *ebpf.Map `ebpf:"flows_lru"`
 	Guards      *ebpf.Map `ebpf:"guards"`
+	Holding     *ebpf.Map `ebpf:"holding"`
 	Networks    *ebpf.Map `ebpf:"networks"`
 	NeverMarks  *ebpf.Map `ebpf:"never_marks"`
 	Nevers      *ebpf.Map `ebpf:"nevers"`
@@ -640,6 +732,10 @@ type kernelMaps struct {
 	Queries     *ebpf.Map `ebpf:"queries"`
 	Remedies    *ebpf.Map `ebpf:"remedies"`
 	RuleMarks   *ebpf.Map `ebpf:"rule_marks"`
+	ScoredNow   *ebpf.Map `ebpf:"scored_now"`
+	ScorersTcx  *ebpf.Map `ebpf:"scorers_tcx"`
+	ScorersXdp  *ebpf.Map `ebpf:"scorers_xdp"`
+	Scorings    *ebpf.Map `ebpf:"scorings"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
 	ScratchEgg  *ebpf.Map `ebpf:"scratch_egg"`
 	ScratchNow  *ebpf.Map `ebpf:"scratch_now"`
@@ -663,10 +759,12 @@ func (m *kernelMaps) Close() error {
 		m.Floods,
 		m.FlowBuckets,
 		m.FlowEggs,
+		m.FlowHolds,
 		m.FlowSeed,
 		m.FlowSlots,
 		m.FlowsLru,
 		m.Guards,
+		m.Holding,
 		m.Networks,
 		m.NeverMarks,
 		m.Nevers,
@@ -676,6 +774,10 @@ func (m *kernelMaps) Close() error {
 		m.Queries,
 		m.Remedies,
 		m.RuleMarks,
+		m.ScoredNow,
+		m.ScorersTcx,
+		m.ScorersXdp,
+		m.Scorings,
 		m.Scratch,
 		m.ScratchEgg,
 		m.ScratchNow,
@@ -702,6 +804,7 @@ type kernelVariables struct {
 	StoresInOrder *ebpf.Variable `ebpf:"stores_in_order"`
 	TcxHook       *ebpf.Variable `ebpf:"tcx_hook"`
 	UseLru        *ebpf.Variable `ebpf:"use_lru"`
+	VerdictType   *ebpf.Variable `ebpf:"verdict_type"`
 	XdpHook       *ebpf.Variable `ebpf:"xdp_hook"`
 }
 
@@ -709,12 +812,16 @@ type kernelVariables struct {
 //
 // It can be passed to loadKernelObjects or ebpf.CollectionSpec.LoadAndAssign.
 type kernelPrograms struct {
-	HedgerowTcx *ebpf.Program `ebpf:"hedgerow_tcx"`
-	HedgerowXdp *ebpf.Program `ebpf:"hedgerow_xdp"`
+	HedgerowActTcx *ebpf.Program `ebpf:"hedgerow_act_tcx"`
+	HedgerowActXdp *ebpf.Program `ebpf:"hedgerow_act_xdp"`
+	HedgerowTcx    *ebpf.Program `ebpf:"hedgerow_tcx"`
+	HedgerowXdp    *ebpf.Program `ebpf:"hedgerow_xdp"`
 }
 
 func (p *kernelPrograms) Close() error {
 	return _KernelClose(
+		p.HedgerowActTcx,
+		p.HedgerowActXdp,
 		p.HedgerowTcx,
 		p.HedgerowXdp,
 	)

@@ -39,7 +39,8 @@ type Plane struct {
 	running      atomic.Bool
 	linksChanged atomic.Bool
 
-	bulk bulk // has its own lock, taken ahead of mu
+	bulk    bulk    // has its own lock, taken ahead of mu
+	scoring scoring // likewise; its last is mu's
 
 	mu     sync.Mutex // all below
 	closed bool
@@ -142,6 +143,9 @@ func (p *Plane) Attach() error {
 
 func (p *Plane) attachAll(undo *undoStack) error {
 	if err := p.pins.pinMaps(p.spec, p.maps(), p.reused, undo); err != nil {
+		return fmt.Errorf("open %s: %w", p.o.Interface, err)
+	}
+	if err := p.placeActors(); err != nil {
 		return fmt.Errorf("open %s: %w", p.o.Interface, err)
 	}
 	for _, a := range p.at {
@@ -316,6 +320,7 @@ func makeSpec(o Options, v variant) (*ebpf.CollectionSpec, error) {
 	}
 	if o.clsact {
 		spec.Programs[kernelProgHedgerowTcx].AttachType = ebpf.AttachNone
+		spec.Programs[kernelProgHedgerowActTcx].AttachType = ebpf.AttachNone
 	}
 	if o.spoil != nil {
 		o.spoil(spec)

@@ -72,6 +72,11 @@ func (p *Plane) Remove(targets ...dataplane.Target) error {
 	var changed []netip.Prefix
 	for _, t := range targets {
 		t = canonical(t)
+		if t.IsFlow() {
+			if err := p.free(t.Flow); err != nil {
+				return err
+			}
+		}
 		e, ok := p.known(t)
 		if !ok {
 			if err := p.purge(t); err != nil {

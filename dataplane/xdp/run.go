@@ -66,8 +66,11 @@ func (p *Plane) deliver(raw []byte, ev *dataplane.Event, handle func(*dataplane.
 		return
 	}
 	decode := decodeEvent
-	if isAnswer(raw) {
+	switch {
+	case isAnswer(raw):
 		decode = decodeAnswer
+	case isVerdict(raw):
+		decode = decodeVerdict
 	}
 	if err := decode(raw, &p.clock, ev); err != nil {
 		p.log.Warn("an event of the kernel is unreadable", "error", err)
@@ -162,6 +165,9 @@ func (p *Plane) finishSweep(swept bool) error {
 	}
 	if err := p.expire(time.Now()); err != nil {
 		return fmt.Errorf("sweep rules: %w", err)
+	}
+	if err := p.expireHolds(); err != nil {
+		return fmt.Errorf("sweep held flows: %w", err)
 	}
 	if err := p.rotate(); err != nil {
 		return fmt.Errorf("draw new keys: %w", err)

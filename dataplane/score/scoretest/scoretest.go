@@ -80,3 +80,11 @@ func Vector(rng *rand.Rand, s *score.Scorer) (v score.Vector) {
 	}
 	return v
 }
+
+// Either is one of two scorers, of which one may be nil.
+func Either(rng *rand.Rand, of [2]*score.Scorer) *score.Scorer {
+	if of[0] == nil || of[1] != nil && rng.IntN(2) == 0 {
+		return of[1]
+	}
+	return of[0]
+}

@@ -73,7 +73,6 @@ struct {
 	__type(value, __u32);
 } lpm6 SEC(".maps");
 
-static long (*bpf_tail_call)(void *ctx, void *programs, __u32 index) = (void *)12;
 /* The kernel has bpf_loop from 5.17 on. */
 static long (*bpf_loop)(__u32 n, void *f, void *ctx, __u64 flags) = (void *)181;
 

@@ -330,12 +330,15 @@ static __always_inline __u32 milestone(__u32 n)
 	return 1U << (e & 31);
 }
 
-/* Reports f if it reached a milestone since it had before packets. */
+int weigh(struct flow *f, struct pkt *p, __u64 now); /* score.h */
+
+/* Reports f if it reached a milestone since it had before packets, and has it scored. */
 __noinline int pass_milestone(struct flow *f, struct pkt *p, __u32 before, __u64 now)
 {
-	if (f && p && milestone(before + p->segs) > before)
-		emit(p, f, now, WHAT(EV_MILESTONE, 0, 0));
-	return 0;
+	if (!f || !p || milestone(before + p->segs) <= before)
+		return 0;
+	emit(p, f, now, WHAT(EV_MILESTONE, 0, 0));
+	return weigh(f, p, now);
 }
 
 /* Adds p to its flow. Says how the flow ended, if it did. */

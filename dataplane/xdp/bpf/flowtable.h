@@ -604,6 +604,7 @@ static __always_inline struct slot *claim(struct pkt *p, struct spot *s, __u64 n
 	slot->key = p->key;
 	slot->live = 1;
 	slot->rank = 0;
+	slot->held = p->held;
 	b->tags[way] = s->tag;
 	b->seen[way] = TICK(now);
 	b->hand = way == WAYS - 1 ? 0 : way + 1;
@@ -821,6 +822,7 @@ __noinline int track_lru(struct pkt *p, __u64 now)
 			return 0;
 		__builtin_memset(fresh, 0, sizeof(*fresh));
 		fresh->live = 1;
+		fresh->held = p->held;
 		fresh->key = key;
 		fresh->flow.id = next_id(n);
 		fresh->flow.start = fresh->flow.last_payload = now;

@@ -8,6 +8,7 @@
 #include "flowtable.h"
 #include "prove.h"
 #include "hello.h"
+#include "score.h"
 
 /* The only way out: nothing is dropped unless the mode says so, and no copy ever. */
 static __always_inline int leave(const struct config *c, struct counters *n, const struct pkt *p, int drop)
@@ -137,14 +138,22 @@ static __always_inline int decide(struct pkt *p)
 	if (likely(!drop && p->have & HAVE_L4)) {
 		slot = quick ? grasp(p, at) : 0;
 		if (likely(slot)) {
-			n->flows_ended += settle_here(slot, p, at, m->now);
 			known = IN_SLOT;
+			if (unlikely(slot->held) && !saved && stopped(slot, p, m->now)) {
+				drop = 1;
+				goto held;
+			}
+			n->flows_ended += settle_here(slot, p, at, m->now);
 			goto counted;
 		}
 		known = use_lru ? known_lru(p) : look(p, at);
 		born = !known && makes_flow(p);
 		if (saved)
 			goto admitted;
+		if (unlikely(any_held(m->now)) && held(p, m->now)) {
+			drop = 1;
+			goto held;
+		}
 		if (m->budgets && !(p->way & (WAY_JOIN | WAY_PASS)))
 			drop = over_budget(m, p, born);
 		if (!drop && (born || (!known && knocks(p)))) {
@@ -156,6 +165,7 @@ static __always_inline int decide(struct pkt *p)
 			drop = 1;
 		}
 	}
+held:
 	if (drop && maybe_spared(c, p) && never_block(p)) {
 		saved = 1;
 		if (p->have & HAVE_L4 && !known)
@@ -292,6 +302,8 @@ int hedgerow_xdp(struct xdp_md *ctx)
 		dns_xdp(ctx, p);
 	if (unlikely(p->show))
 		hello_xdp(ctx, p);
+	if (unlikely(p->due) && ask(p))
+		bpf_tail_call(ctx, &scorers_xdp, p->due - 1);
 	return XDP_PASS;
 }
 
@@ -376,7 +388,11 @@ int hedgerow_tcx(struct __sk_buff *skb)
 		dns_skb(skb, p);
 	if (unlikely(p->show))
 		hello_skb(skb, p);
+	if (unlikely(p->due) && ask(p))
+		bpf_tail_call(skb, &scorers_tcx, p->due - 1);
 	return TCX_NEXT;
 }
+
+#include "act.h"
 
 char _license[] SEC("license") = "Apache-2.0";

@@ -11,7 +11,7 @@
 enum { MODE_MONITOR, MODE_ENFORCE };
 enum { ACT_OBSERVE, ACT_RATE, ACT_SUSPEND, ACT_BLOCK, ACT_QUARANTINE };
 enum { FROM_INSIDE, TO_INSIDE };
-enum { EV_MILESTONE, EV_END, EV_FIRST_DROP, EV_FLOOD, EV_PROOF };
+enum { EV_MILESTONE, EV_END, EV_FIRST_DROP, EV_FLOOD, EV_PROOF, EV_ANSWER, EV_VERDICT };
 enum { END_OPEN, END_FIN, END_RST, END_IDLE, END_EVICTED };
 enum { HINT_NONE, HINT_TLS, HINT_SSH, HINT_HTTP };
 enum { CLASS_BLOCK, CLASS_OBSERVE };
@@ -87,7 +87,7 @@ struct flow {
  */
 struct slot {
 	__u32 seq;
-	__u8 live, rank, pad[2];
+	__u8 live, rank, held, pad;	/* held: there may be a hold of the flow, see score.h */
 	struct flow_key key;
 	struct flow flow;
 	__u8 spare[40];
@@ -183,6 +183,7 @@ struct config {
 	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
 	__u32 most, hellos;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
 	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
+	__u32 scoring, spare;	/* scoring: the slot of the scorer plus one; 0: there is none */
 };
 
 struct counters {
@@ -224,6 +225,66 @@ struct hello_part {
 	__u8 bytes[HELLO_MAX];
 };
 
+/* What a scorer looks at, in the order of Go's score.Vector. */
+enum {
+	V_PROTO, V_SERVICE, V_CLIENT, V_INIT_INSIDE, V_RESP_INSIDE, V_INIT_PROVED, V_RESP_PROVED, V_HINT, V_DURATION,
+	V_SYNACK, V_ACK, V_ANSWER, V_FIRSTS, V_UPLOAD_SHARE, V_PACKET_SHARE, V_SIZE1, V_GAP1 = V_SIZE1 + FIRST,
+	V_DIR = V_GAP1 + FIRST
+};
+enum {
+	D_PACKETS, D_PAYLOAD, D_SIZE_MEAN, D_SIZE_SPREAD, D_SIZE_MIN, D_SIZE_MAX, D_GAP_MEAN, D_GAP_MAX, D_GAP_SPREAD,
+	D_RATE, D_SYN, D_FIN, D_RST, D_PSH, D_RETRANS, D_WINDOW, D_TTL, N_DIR
+};
+#define FEATURES (V_DIR + 2 * N_DIR)
+#define MILESTONES 5
+enum { BY_ACTIVE, BY_TRIAL, SCORERS };
+enum { OUT_ACTED, OUT_SHADOW, OUT_MONITOR, OUT_SPARED, OUT_CROWDED };
+
+/* What one scorer says; written by the scorer's own program. */
+struct opinion {
+	__s32 score;
+	__u32 action, version, pad;
+	__u64 model[4];
+};
+
+/* The flow at hand and what is thought of it, then totals. Of each processor. */
+struct scored {
+	__s64 v[FEATURES];	/* of 32 bits each, which their users need not widen */
+	struct opinion by[SCORERS];
+	__u32 milestone, slot, act, host_b;	/* act: where the program goes on that acts */
+	__u64 due[8], done[8];
+	__u64 verdicts[64];	/* at scorer << 5 | action << 3 | outcome */
+	__u64 dropped, tat;
+};
+
+struct model {
+	__u64 hash[4];
+	__u32 version, there;
+};
+
+/* What goes with a scorer. */
+struct scoring {
+	__u64 key[4], below;	/* which hosts the trial decides for, see picks() */
+	__u64 hold;		/* us */
+	__u32 rate, reason, shadow, pad;
+	struct model models[SCORERS];
+};
+
+/* A flow that a verdict suspends or limits; word as that of a rule. */
+struct hold {
+	__u64 word, tat, packets, bytes;
+	__u32 rate, reason;
+};
+
+/* Told from other samples by its size. */
+struct verdict {
+	struct event e;
+	__u64 model[4], until;
+	__u32 version;
+	__s32 score;
+	__u8 trial, milestone, action, outcome, pad[4];
+};
+
 /* Where the rule that decided was found. */
 enum { BY_NONE, BY_FLOW, BY_SERVICE_SRC, BY_SERVICE_DST, BY_PAIR, BY_SRC, BY_DST, BY_SRC_PREFIX, BY_DST_PREFIX, BY_TOWARD };
 
@@ -253,6 +314,7 @@ struct pkt {
 	__u32 ip_len, hdr_len, payload;
 	__u32 seq, ack, first4;
 	__u32 segs, mss;
+	__u32 due, held;	/* due: the slot of the scorer that it is shown to plus one; held: its flow is, see score.h */
 	__u32 linear;	/* bytes that can be read directly */
 	__u16 l3, body;	/* where the IP header and the payload begin in the frame */
 	__u16 sport, dport, window;

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
@@ -26,7 +27,7 @@ func LoadFlows(name string, flows uint32, lru bool, e Ends) (*Flows, error) {
 	if lru {
 		load = xdp.LoadMeasuredLRU
 	}
-	m, err := load(xdp.Options{Role: xdp.Host, Mode: dataplane.Enforce, MaxFlows: flows}, 0)
+	m, err := load(xdp.Options{Role: xdp.Host, Mode: dataplane.Enforce, MaxFlows: flows, DeadAfter: time.Hour}, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -36,6 +37,9 @@ func LoadFlows(name string, flows uint32, lru bool, e Ends) (*Flows, error) {
 	}
 	return &Flows{Program: p, plane: m, ends: e}, nil
 }
+
+// Scorer is the plane's part that scores flows.
+func (f *Flows) Scorer() dataplane.Scorer { return f.plane }
 
 // Close lets go of the program and its tables.
 func (f *Flows) Close() error { return errors.Join(f.Program.Close(), f.plane.Close()) }
@@ -90,6 +94,12 @@ func address(frame []byte, src, dst netip.AddrPort) {
 	}
 	binary.BigEndian.PutUint16(frame[offCheck:], checksum(frame))
 }
+
+// Frame is an empty packet between the ends, to be sent by somebody else.
+func Frame(e Ends) []byte { return makeFrame(e) }
+
+// Readdress writes both ends of such a packet.
+func Readdress(frame []byte, src, dst netip.AddrPort) { address(frame, src, dst) }
 
 // Known are the ids of the flows that clients have. A flow that was pushed out
 // and came again has another.

@@ -124,7 +124,7 @@ func printStatus(w io.Writer, s api.Status) {
 	row("learning", "%s", s.Learning.Words)
 	if k := s.Learning.Kernel; k != nil {
 		row("kernel model", "%s", k.Words)
-		if words := kernelSteps(k); words != "" {
+		if words := k.Steps(); words != "" {
 			row("", "%s", words)
 		}
 	}
@@ -148,18 +148,6 @@ func printStatus(w io.Writer, s api.Status) {
 		row("warning", "%s", x)
 	}
 	_ = t.Flush()
-}
-
-// kernelSteps says when each step on the way to the scorer was done.
-func kernelSteps(k *api.KernelModel) string {
-	if k.Distilled.IsZero() {
-		return ""
-	}
-	out := fmt.Sprintf("model judging since %s, distilled at %s in %.1f s from %d normal and %d confirmed flows", clock(k.Retrained), clock(k.Distilled), k.TookS, k.Report.Normals, k.Report.Attacks)
-	if !k.Labelled.IsZero() {
-		out = fmt.Sprintf("labelled at %s, ", clock(k.Labelled)) + out
-	}
-	return out
 }
 
 func orNone(s string) string {

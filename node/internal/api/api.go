@@ -6,6 +6,7 @@ package api
 
 import (
 	"context"
+	"fmt"
 	"slices"
 	"time"
 
@@ -93,6 +94,68 @@ type KernelModel struct {
 	TookS      float64                           `json:"distillation_s"`
 	Report     distill.Report                    `json:"report"`
 	Milestones [score.Milestones]KernelMilestone `json:"milestones"`
+	Deciding   *KernelDeciding                   `json:"deciding,omitempty"` // the plane decides by it
+}
+
+// KernelDeciding is what the plane does by a scorer. Totals are the plane's.
+type KernelDeciding struct {
+	Shadow     bool      `json:"shadow"`         // it acts on nothing
+	Hash       string    `json:"hash,omitempty"` // of the scorer that is there now
+	Version    uint32    `json:"version"`
+	Trial      string    `json:"trial,omitempty"` // the one that decides for some hosts, and until when
+	TrialUntil time.Time `json:"trial_until,omitzero"`
+	Since      time.Time `json:"since,omitzero"` // of this process's
+	Why        string    `json:"why,omitempty"`  // a newer one is not there
+	Stale      bool      `json:"stale"`          // nothing acts: the daemon was away
+	CompileMS  float64   `json:"compile_ms"`
+	VerifyMS   float64   `json:"verify_ms"` // loading, which the kernel's verifier does most of
+	SwapMS     float64   `json:"swap_ms"`
+	Reached    uint64    `json:"reached"` // milestones, and of them
+	Scored     uint64    `json:"scored"`
+	Shadowed   uint64    `json:"shadowed"` // at which it would have suspended, but for the shadow
+	Suspended  uint64    `json:"suspended"`
+	Spared     uint64    `json:"spared"`    // by the never-block list
+	Monitored  uint64    `json:"monitored"` // would have been suspended, but for the mode
+	Held       int       `json:"held"`      // flows now
+	Dropped    uint64    `json:"dropped"`   // their packets
+}
+
+// Words says it for people.
+func (d *KernelDeciding) Words() string {
+	s := "no scorer decides in the packet path yet"
+	if d.Hash != "" {
+		s = fmt.Sprintf("scorer %.8s decides in the packet path: %d of %d milestones scored, %d flows suspended, %d spared, %d would be in enforce mode; %d held now",
+			d.Hash, d.Scored, d.Reached, d.Suspended, d.Spared, d.Monitored, d.Held)
+	}
+	if d.Trial != "" {
+		s += fmt.Sprintf("; scorer %.8s decides for some hosts", d.Trial)
+	}
+	if d.Why != "" {
+		s += "; the newest is not there: " + d.Why
+	}
+	return s
+}
+
+// Steps says when each step on the way to the scorer was done; "" before the first.
+func (k *KernelModel) Steps() string {
+	if k.Distilled.IsZero() {
+		return ""
+	}
+	clock := func(t time.Time) string { return t.Local().Format(time.DateTime) }
+	s := fmt.Sprintf("model judging since %s, distilled at %s in %.1f s from %d normal and %d confirmed flows",
+		clock(k.Retrained), clock(k.Distilled), k.TookS, k.Report.Normals, k.Report.Attacks)
+	if !k.Labelled.IsZero() {
+		s = fmt.Sprintf("labelled at %s, ", clock(k.Labelled)) + s
+	}
+	d := k.Deciding
+	if d == nil || d.Since.IsZero() {
+		return s
+	}
+	does := "deciding"
+	if d.Shadow {
+		does = "in shadow"
+	}
+	return s + fmt.Sprintf(", compiled in %.1f ms, verified in %.1f ms, swapped in %.2f ms, %s since %s", d.CompileMS, d.VerifyMS, d.SwapMS, does, clock(d.Since))
 }
 
 // KernelMilestone counts reports of one milestone since the scorer began.

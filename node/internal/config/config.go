@@ -78,13 +78,14 @@ type Learner struct {
 	Canary              time.Duration // how long it decides for some hosts, 0 to 30 d
 	CanaryShare         float64       // of the hosts, 0.01 to 0.5
 	TrialReports        int           // reports that either takes as well, 1 to 10000000
-	Kernel              string        // KernelShadow or KernelOff
+	Kernel              string        // KernelShadow, KernelOn or KernelOff
 	Seed                uint64        // 0 means: choose one and keep it
 }
 
 // What the scorer that the kernel can run does.
 const (
 	KernelShadow = "shadow"
+	KernelOn     = "on"
 	KernelOff    = "off"
 )
 

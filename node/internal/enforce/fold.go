@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
@@ -19,14 +20,9 @@ const manyCauses = "many causes at once"
 
 // fold counts an alarm for the one incident of many causes.
 func (m *Machine) fold(now time.Time, ev *dataplane.Event, j Judgement, run int, explain func() []event.Reason) ([]Effect, string) {
-	if until, ok := m.dismissed[manyCauses]; ok && now.Before(until) {
-		return nil, ""
-	}
-	in := m.incidents[manyCauses]
+	in := m.many(now, &ev.Record)
 	if in == nil {
-		in = m.open(now, manyCauses, &ev.Record)
-		// It is about nobody in particular.
-		in.target, in.peer, in.svc = dataplane.Target{}, netip.Addr{}, false
+		return nil, ""
 	}
 	fx := m.alert(now, in, ev, j, nil, run, explain)
 	if fx == nil {
@@ -38,4 +34,18 @@ func (m *Machine) fold(now time.Time, ev *dataplane.Event, j Judgement, run int,
 	}
 	fx[len(fx)-1] = Effect{Emit: in.record(m.o.Site, now)}
 	return fx, in.id
+}
+
+// many is the one incident of many causes; nil where a person called it harmless.
+func (m *Machine) many(now time.Time, rec *flow.Record) *incident {
+	if until, ok := m.dismissed[manyCauses]; ok && now.Before(until) {
+		return nil
+	}
+	in := m.incidents[manyCauses]
+	if in == nil {
+		in = m.open(now, manyCauses, rec)
+		// It is about nobody in particular.
+		in.target, in.peer, in.svc = dataplane.Target{}, netip.Addr{}, false
+	}
+	return in
 }

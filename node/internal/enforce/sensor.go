@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
@@ -106,14 +107,26 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 		return Judgement{}, &s.vec
 	}
 	s.decided = s.decide(&ev.Record)
-	j := Judgement{
-		Judged: true, P: s.last.P,
-		Detector: s.last.By.String(), Model: s.decided.Hash(),
-	}
+	j := s.judgement()
 	if _, ok := s.memory.Match(&s.vec); ok && j.P <= telling {
 		j.Detector, j.P, j.Recalled = learner.Recall.String(), min(j.P, s.decided.Floor()), true
 	}
 	return j, &s.vec
+}
+
+func (s *Sensor) judgement() Judgement {
+	return Judgement{Judged: true, P: s.last.P, Detector: s.last.By.String(), Model: s.decided.Hash()}
+}
+
+// Look scores a flow without counting it, for Reasons. The vector is valid until the
+// next call.
+func (s *Sensor) Look(rec *flow.Record) (Judgement, *feature.Vector) {
+	if s.model == nil {
+		return Judgement{}, nil
+	}
+	s.context.Vector(&s.vec, rec)
+	s.decided = s.decide(rec)
+	return s.judgement(), &s.vec
 }
 
 // Reasons explains the last judged flow: what stands out, most of all first.

@@ -106,7 +106,7 @@ type Alert struct {
 	Host     string   `json:"host"` // the inside address, "" when unknown
 	Peer     string   `json:"peer"` // the outside address, "" when unknown
 	Service  string   `json:"service"`
-	Detector string   `json:"detector"` // self, attack, rule:<name>, indicator
+	Detector string   `json:"detector"` // self, attack, rule:<name>, indicator, kernel
 	P        float64  `json:"p"`
 	Model    string   `json:"model,omitempty"` // hash of the deciding model
 	Milest   uint32   `json:"at_packet"`
@@ -146,6 +146,10 @@ type Verdict struct {
 	// FirstDropNS is the time of the first packet that the plane dropped for
 	// this verdict; a record with it follows the verdict's own.
 	FirstDropNS int64 `json:"first_drop_ns,omitempty"`
+	// Scorer is the hash of the small model that decided in the packet path, and
+	// ScorerVersion its number; empty for what the daemon decided.
+	Scorer        string `json:"scorer,omitempty"`
+	ScorerVersion uint32 `json:"scorer_version,omitempty"`
 }
 
 // Block is a standing rule and what became of it.

@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The model in the kernel. At a milestone the flow's features are written down
+ * here, and the packet, once nothing else is to be done with it, is shown to the
+ * scorer: a program that userspace made of a model, found in a slot of an array.
+ * Settings name the slot, so that one store swaps the model for both hooks; the
+ * programs of the slot before stay where they are, for packets that are under
+ * way. A scorer that finds something goes on with the program of act.h.
+ *
+ * What is found holds the flow: a hold is an entry in a table of its own, which
+ * no flood of flows can push out, and the slot of a held flow has a mark, so
+ * that no other flow's packet ever asks that table. A flow without a slot asks
+ * while anything is held at all.
+ */
+#ifndef HEDGEROW_SCORE_H
+#define HEDGEROW_SCORE_H
+
+#include "flowtable.h"
+#include "rules.h"
+
+#define SLOTS 2		/* of scorers; the programs that act follow, by role */
+#define ROLES 4
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, SLOTS + ROLES);
+	__type(key, __u32);
+	__type(value, __u32);
+} scorers_xdp SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__uint(max_entries, SLOTS + ROLES);
+	__type(key, __u32);
+	__type(value, __u32);
+} scorers_tcx SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, SLOTS);
+	__type(key, __u32);
+	__type(value, struct scoring);
+} scorings SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scored);
+} scored_now SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 65536);
+	__type(key, struct flow_key);
+	__type(value, struct hold);
+} flow_holds SEC(".maps");
+
+/* When the last hold ends, in ns of boot time: until then there may be some. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} holding SEC(".maps");
+
+/* Whether the daemon is away for longer than is waited for: then nothing of this acts. */
+static __always_inline int stale(const struct config *c, __u64 now)
+{
+	return now / 1000 > c->beat + c->dead_after;
+}
+
+/* The integer rules of package score. */
+static __always_inline __u64 sat(__u64 x)
+{
+	return x > 0x7fffffff ? 0x7fffffff : x;
+}
+
+static __always_inline __u64 ratio(__u64 x, __u64 y)
+{
+	return y ? x / y : 0;
+}
+
+static __always_inline __u64 ticks(__u64 from, __u64 to)
+{
+	return to < from ? 0 : (to - from) >> 10;
+}
+
+static __noinline void weigh_dir(__s64 *v, const struct dir *d, const struct rare *r)
+{
+	__u64 n = d->packets, bytes = sat(d->bytes), span = ticks(r->first, d->last), mean = ratio(bytes, n);
+	__u64 gaps = n ? n - 1 : 0, gap = sat(ratio(span, gaps)), sq = ratio(d->size_sq, n), gap_sq = ratio(d->gap_sq, gaps);
+
+	v[D_PACKETS] = sat(n);
+	v[D_PAYLOAD] = sat(d->payload);
+	v[D_SIZE_MEAN] = mean;
+	v[D_SIZE_SPREAD] = sq < mean * mean ? 0 : sat(sq - mean * mean);
+	v[D_SIZE_MIN] = d->size_min;
+	v[D_SIZE_MAX] = d->size_max;
+	v[D_GAP_MEAN] = gap;
+	v[D_GAP_MAX] = sat(d->gap_max);
+	if (gap_sq > 1ULL << 57)
+		gap_sq = 1ULL << 57;
+	v[D_GAP_SPREAD] = sat((gap_sq << 6) / (gap * gap + 1));
+	v[D_RATE] = sat((bytes << 10) / (span + 1));
+	v[D_SYN] = r->syn;
+	v[D_FIN] = r->fin;
+	v[D_RST] = r->rst;
+	v[D_PSH] = d->psh;
+	v[D_RETRANS] = d->retrans;
+	v[D_WINDOW] = r->window;
+	v[D_TTL] = d->ttl;
+}
+
+/*
+ * The parts are functions of their own, so that none needs much stack: they are
+ * called where little of it is left, and Linux 6.1 adds up all of a chain of calls.
+ */
+static __noinline void weigh_firsts(__s64 *v, struct flow *f)
+{
+	__s64 turn = f->init_b ? -1 : 1;
+	__u32 n = f->n_first > FIRST ? FIRST : f->n_first;
+
+	v[V_FIRSTS] = n;
+#pragma unroll
+	for (__u32 i = 0; i < FIRST; i++) {
+		__s64 there = -(__s64)(i < n);
+
+		v[V_SIZE1 + i] = (__s16)(f->sizes[i] * turn) & there;
+		v[V_GAP1 + i] = sat(f->gaps[i]) & there;
+	}
+}
+
+static __noinline void weigh_ends(__s64 *v, struct flow *f, const struct flow_key *k)
+{
+	__u32 init_b = !!f->init_b;
+	__u16 out = *marks_of(f, init_b), in = *marks_of(f, !init_b);
+
+	v[V_PROTO] = k->proto;
+	v[V_SERVICE] = init_b ? k->aport : k->bport;
+	v[V_CLIENT] = init_b ? k->bport : k->aport;
+	v[V_INIT_INSIDE] = out & M_SENDER_IN || in & M_RECEIVER_IN;
+	v[V_RESP_INSIDE] = in & M_SENDER_IN || out & M_RECEIVER_IN;
+	v[V_INIT_PROVED] = !!dir_of(f, init_b)->validated;
+	v[V_RESP_PROVED] = !!dir_of(f, !init_b)->validated;
+	v[V_HINT] = f->hint;
+	v[V_SYNACK] = sat(f->synack_us);
+	v[V_ACK] = sat(f->ack_us);
+}
+
+static __noinline void weigh_shares(__s64 *v, struct flow *f)
+{
+	__u32 init_b = !!f->init_b;
+	struct dir *i = dir_of(f, init_b), *r = dir_of(f, !init_b);
+	__u64 up = sat(i->payload), last = i->last > r->last ? i->last : r->last;
+
+	v[V_DURATION] = sat(ticks(f->start, last > f->start ? last : f->start));
+	v[V_ANSWER] = r->packets ? (__s64)sat(ticks(f->start, rare_of(f, !init_b)->first)) : -1;
+	v[V_UPLOAD_SHARE] = sat(ratio(up << 10, up + sat(r->payload)));
+	v[V_PACKET_SHARE] = sat(ratio((__u64)i->packets << 10, (__u64)i->packets + r->packets));
+}
+
+/* Writes down what p's flow looks like at the milestone that it just reached, if that is scored. */
+__noinline int weigh(struct flow *f, struct pkt *p, __u64 now)
+{
+	__u32 zero = 0, n;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct scored *s = bpf_map_lookup_elem(&scored_now, &zero);
+
+	if (!f || !p || !c || !s || !c->scoring || f->packets >= 256 || stale(c, now))
+		return 0;
+	n = f->packets;
+	s->milestone = (n >= 8) + (n >= 16) + (n >= 32) + (n >= 64);
+	weigh_ends(s->v, f, &p->key);
+	weigh_shares(s->v, f);
+	weigh_firsts(s->v, f);
+	weigh_dir(s->v + V_DIR, dir_of(f, !!f->init_b), rare_of(f, !!f->init_b));
+	weigh_dir(s->v + V_DIR + N_DIR, dir_of(f, !f->init_b), rare_of(f, !f->init_b));
+	s->host_b = !!f->init_b == (s->v[V_INIT_INSIDE] || !s->v[V_RESP_INSIDE]);
+	p->due = c->scoring;
+	return 0;
+}
+
+/* What a scorer finds when p is shown to it, which p is about to be. */
+__noinline int ask(struct pkt *p)
+{
+	__u32 zero = 0;
+	struct scored *s = bpf_map_lookup_elem(&scored_now, &zero);
+
+	if (!p || !s)
+		return 0;
+	s->due[s->milestone & 7]++;
+	s->slot = p->due - 1;
+	s->act = SLOTS + role;
+	return 1;
+}
+
+/* Whether any flow is held. */
+static __always_inline int any_held(__u64 now)
+{
+	__u32 zero = 0;
+	__u64 *until = bpf_map_lookup_elem(&holding, &zero);
+
+	return until && *until > now;
+}
+
+/* Whether p's flow is held, and p has to stop. */
+__noinline int held(struct pkt *p, __u64 now)
+{
+	__u32 zero = 0;
+	struct config *c = bpf_map_lookup_elem(&settings, &zero);
+	struct scored *s = bpf_map_lookup_elem(&scored_now, &zero);
+	struct flow_key k;
+	struct hold *h;
+	__u64 w;
+
+	if (!p || !c || !s || !c->scoring)
+		return 0;
+	k = p->key;
+	h = bpf_map_lookup_elem(&flow_holds, &k);
+	if (!h)
+		return 0;
+	w = h->word;
+	if (expired(w, now))
+		return 0;
+	p->held = 1;
+	if (stale(c, now) || ((w & 0xff) == ACT_RATE && !over_by(&h->tat, p->ip_len, h->rate, now)))
+		return 0;
+	add(&h->packets, p->segs);
+	add(&h->bytes, p->ip_len);
+	s->dropped += p->segs;
+	return 1;
+}
+
+/* The same of a slot that the caller holds, and lets go of if p has to stop. */
+static __always_inline int stopped(struct slot *slot, struct pkt *p, __u64 now)
+{
+	int stop;
+
+	slot->held = 0; /* first, so that who makes a hold meanwhile is not undone */
+	stop = held(p, now);
+	if (p->held)
+		slot->held = 1;
+	if (stop)
+		unlock(&slot->seq);
+	return stop;
+}
+
+#endif
