@@ -154,14 +154,14 @@ func (k checker) proof(e *wire.Entry) error {
 	return nil
 }
 
-// quorum checks that two thirds signed a statement.
+// quorum checks that two thirds signed a statement, by keys that count already.
 func (k checker) quorum(c *Context, st Statement, sigs []wire.OrgSig) error {
 	if len(sigs) < c.Quorum() {
 		return wire.Refuse(wire.BadSignature, "%d signatures: expected %d", len(sigs), c.Quorum())
 	}
 	msg := st.Bytes(k.chain)
 	for _, s := range sigs {
-		if s.Org >= uint64(len(c.Orgs)) || !k.crypto.Verify(c.Orgs[s.Org].Voter, st.Kind, msg, s.Sig[:]) {
+		if s.Org >= uint64(len(c.Orgs)) || !c.Seals(int(s.Org)) || !k.crypto.Verify(c.Orgs[s.Org].Voter, st.Kind, msg, s.Sig[:]) {
 			return wire.Refuse(wire.BadSignature, "of organisation %d", s.Org)
 		}
 	}

@@ -16,5 +16,7 @@
 // A change of the roster acts from the block that makes it final, for the blocks
 // after that. One change at a time: while one is on its way no other is accepted,
 // because quorums of two rosters that differ by one organisation still share an
-// honest member, and those that differ by two need not.
+// honest member, and those that differ by two need not. An organisation that changes
+// its key is one out and one in, so its new key counts towards no quorum until a
+// later block is final: two thirds of all must then come from the others.
 package chain

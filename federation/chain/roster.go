@@ -121,6 +121,9 @@ type Context struct {
 	// Expelled are voting sites that were proved to have lied. Their organisations
 	// come back with another one.
 	Expelled []identity.ID `cbor:"9,keyasint,omitempty"`
+	// Fresh is the key that the last change put in the place of another, until a
+	// later block is final on this path: see Seals.
+	Fresh identity.ID `cbor:"10,keyasint,omitempty"`
 }
 
 // Org is an organisation's place, or -1.
@@ -130,6 +133,12 @@ func (c *Context) Org(voter identity.ID) int {
 
 // Quorum is how many signatures a block needs.
 func (c *Context) Quorum() int { return Quorum(len(c.Orgs)) }
+
+// Seals says whether an organisation's signature counts towards a quorum. One that
+// has changed its key is left out until a block that acts by the new roster is
+// known to all branches: a quorum with the old key and one with the new share one
+// member less than two of one roster, and that one may be the only honest one.
+func (c *Context) Seals(org int) bool { return c.Orgs[org].Voter != c.Fresh }
 
 // Barred says whether an organisation has to sit a round out. When bars would
 // leave fewer than two thirds, there are none: they are to cost those who
@@ -171,6 +180,7 @@ func (c *Context) After(b *wire.Block) Context {
 		next.Bars = append(next.Bars, Bar{Voter: m.Voter, Until: b.Round + BarredFor})
 	}
 	if b.Round == c.Round+1 { // the parent has become final, and with it all before
+		next.Fresh = ""
 		for i := range c.Pending {
 			next.apply(&c.Pending[i])
 		}
@@ -249,6 +259,7 @@ func (c *Context) apply(e *wire.Entry) {
 		c.Orgs = sorted(append(slices.Clone(c.Orgs), m))
 	case wire.Rotates:
 		c.Orgs = sorted(append(slices.DeleteFunc(slices.Clone(c.Orgs), is), m))
+		c.Fresh = e.Voter
 	case wire.Revokes, wire.Equivocated:
 		if e.Kind == wire.Equivocated {
 			c.Expelled = append(slices.Clone(c.Expelled), e.Voter)

@@ -116,10 +116,39 @@ func TestWeeksAway(t *testing.T) {
 	}
 }
 
+// TestBoastsAreNotBelieved: a member that tells of seals that do not exist keeps
+// nobody from fetching the models it lacks.
+func TestBoastsAreNotBelieved(t *testing.T) {
+	w := newNet(t, 7, 5)
+	liar := w.nodes[6]
+	liar.liar = true
+	liar.bend = func(p wire.Payload) []wire.Payload {
+		if v, ok := p.(*wire.Wish); ok {
+			p = &wire.Wish{Round: 1 << 40, High: 1<<40 - 1, Height: v.Height, Hash: wire.Hash{1}}
+		}
+		return []wire.Payload{p}
+	}
+	w.run(5 * time.Second)
+	away := w.nodes[3]
+	w.kill(away)
+	w.run(time.Minute)
+	w.boot(away)
+	w.run(15 * time.Second)
+	last := away.adopted[len(away.adopted)-1]
+	if f := w.nodes[0].m.Tree().Final(); last.Height+1 < f.Next.Height || f.Next.Height < 12 {
+		t.Errorf("its gate was last offered the model of height %d, the others are at %d", last.Height, f.Next.Height)
+	}
+	if away.m.heardSeal(1 << 20) {
+		t.Error("a seal of round 2^20 is believed in")
+	}
+}
+
 // approved is a change of the roster under the signatures of all.
-func approved(w *testnet, e wire.Entry) wire.Entry {
-	kind, msg := chain.EntryBytes(w.gen.Hash(), &e)
-	for i, o := range w.gen.Orgs {
+func approved(w *testnet, e wire.Entry) wire.Entry { return signedEntry(w.gen, e) }
+
+func signedEntry(gen chain.Genesis, e wire.Entry) wire.Entry {
+	kind, msg := chain.EntryBytes(gen.Hash(), &e)
+	for i, o := range gen.Orgs {
 		a := wire.OrgSig{Org: uint64(i)}
 		copy(a.Sig[:], fakeSign(o.Voter, kind, msg))
 		e.Approvals = append(e.Approvals, a)

@@ -201,6 +201,7 @@ type Machine struct {
 	wants     map[wire.Hash]*want
 	syncAt    time.Time
 	syncTurn  int
+	syncGap   time.Duration // grows while syncs bring nothing
 
 	last, announceAt, resendAt time.Time
 	resendGap                  time.Duration
@@ -217,7 +218,7 @@ func New(cfg Config) (*Machine, error) {
 		return nil, err
 	}
 	m := &Machine{
-		cfg: cfg, tree: tree, params: make(map[wire.Hash][]float32), rounds: make(map[uint64]*state),
+		cfg: cfg, tree: tree, syncGap: cfg.Retry, params: make(map[wire.Hash][]float32), rounds: make(map[uint64]*state),
 		wishes: make(map[identity.ID]*wire.Wish), wants: make(map[wire.Hash]*want), approvals: make(map[identity.ID]*wire.Approve),
 	}
 	m.params[tree.Tip().Next.Model] = slices.Clone(cfg.Genesis.Init)

@@ -49,6 +49,8 @@ type search struct {
 	id      wire.Hash
 	liars   int
 	unlock  bool // the mutant: members forget what they are locked on
+	rotates bool // the first block gives an honest organisation another key; the old site goes on voting
+	hasty   bool // the mutant: the new key counts at once
 	params  map[wire.Hash][]float32
 	deltas  []Params
 	blocks  []*wire.Block
@@ -59,9 +61,9 @@ type search struct {
 	found   string
 }
 
-func newSearch(t testing.TB, liars int, unlock bool) *search {
+func newSearch(t testing.TB, liars int) *search {
 	s := &search{
-		t: t, gen: testGenesis(t, 4), liars: liars, unlock: unlock, params: make(map[wire.Hash][]float32),
+		t: t, gen: testGenesis(t, 4), liars: liars, params: make(map[wire.Hash][]float32),
 		at: make(map[wire.Hash]int), next: make(map[wire.Hash]chain.Context), memo: make(map[string][]byte),
 	}
 	s.id = s.gen.Hash()
@@ -115,25 +117,38 @@ func (s *search) sign(id identity.ID, st chain.Statement) (sig wire.Sig) {
 	return sig
 }
 
-func (s *search) everyone(st chain.Statement) (out []wire.OrgSig) {
-	for i, o := range s.gen.Orgs {
-		out = append(out, wire.OrgSig{Org: uint64(i), Sig: s.sign(o.Voter, st)})
+// everyone signs whose signature counts.
+func (s *search) everyone(c *chain.Context, st chain.Statement) (out []wire.OrgSig) {
+	for i, o := range c.Orgs {
+		if c.Seals(i) {
+			out = append(out, wire.OrgSig{Org: uint64(i), Sig: s.sign(o.Voter, st)})
+		}
 	}
 	return out
+}
+
+// rotated is the organisation that gets another key, and rotation says so.
+const rotated = 1
+
+func (s *search) rotation() wire.Entry {
+	return signedEntry(s.gen, wire.Entry{Kind: wire.Rotates, Org: s.gen.Orgs[rotated].Org, Voter: testGenesis(s.t, 9).Orgs[8].Voter})
 }
 
 // candidate is one of two lists of a round on a parent.
 func (s *search) candidate(round uint64, parent wire.Hash, variant int) int {
 	c := s.next[parent]
-	b := &wire.Block{Round: round, Height: c.Height + 1, Parent: parent}
-	for i, o := range s.gen.Orgs {
-		hash := chain.CommitHash(s.id, o.Voter, round, 0, parent, [16]byte{}, s.deltas[i].Hash)
+	b := &wire.Block{Round: round, Height: c.Height + 1, Epoch: c.Epoch, Parent: parent}
+	if s.rotates && parent == s.id {
+		b.Entries = []wire.Entry{s.rotation()}
+	}
+	for i, o := range c.Orgs {
+		hash := chain.CommitHash(s.id, o.Voter, round, c.Epoch, parent, [16]byte{}, s.deltas[i].Hash)
 		b.Commits = append(b.Commits, wire.OrgHash{Org: uint64(i), Hash: hash})
 		if i+variant < len(s.gen.Orgs) {
 			b.Deltas = append(b.Deltas, wire.OrgDelta{Org: uint64(i), Delta: s.deltas[i].Hash})
 		}
 	}
-	b.SetSigs = s.everyone(chain.Statement{Kind: chain.SaySetVote, Round: round, Hash: wire.SetHash(round, 0, parent, b.Commits)})
+	b.SetSigs = s.everyone(&c, chain.Statement{Kind: chain.SaySetVote, Round: round, Hash: wire.SetHash(round, c.Epoch, parent, b.Commits)})
 	var deltas [][]float32
 	for _, d := range b.Deltas {
 		deltas = append(deltas, s.deltas[d.Org].Params)
@@ -187,8 +202,9 @@ func (s *search) learn(m *Machine, hash wire.Hash) {
 	}
 	slices.Reverse(path)
 	for _, b := range path {
+		c := s.next[b.Parent]
 		vote := chain.Statement{Kind: chain.SayVote, Round: b.Round, Hash: b.Hash()}
-		_, _ = m.add(&wire.Sealed{Block: *b, Sigs: s.everyone(vote)}) // what is final already refuses it
+		_, _ = m.add(&wire.Sealed{Block: *b, Sigs: s.everyone(&c, vote)}) // what is final already refuses it
 	}
 }
 
@@ -198,14 +214,14 @@ func (s *search) present(m *Machine, b *wire.Block) {
 	step := func(author identity.ID, p wire.Payload) {
 		_ = m.Step(epoch, &wire.Message{Author: author, Payload: p}) // our own word under an honest name may be refused
 	}
-	set := &wire.Set{Round: b.Round, Parent: b.Parent, Commits: b.Commits}
+	set := &wire.Set{Round: b.Round, Epoch: b.Epoch, Parent: b.Parent, Commits: b.Commits}
 	set.Sig = s.sign(proposer, chain.Statement{Kind: chain.SaySet, Round: b.Round, Hash: set.Hash()})
 	step(proposer, set)
-	for i, o := range s.gen.Orgs {
-		step(o.Voter, &wire.SetVote{Round: b.Round, Set: set.Hash(), Sig: b.SetSigs[i].Sig})
+	for _, v := range b.SetSigs {
+		step(c.Orgs[v.Org].Voter, &wire.SetVote{Round: b.Round, Set: set.Hash(), Sig: v.Sig})
 	}
 	for _, d := range b.Deltas {
-		step(s.gen.Orgs[d.Org].Voter, &wire.Reveal{Round: b.Round, Parent: b.Parent, Delta: d.Delta})
+		step(c.Orgs[d.Org].Voter, &wire.Reveal{Round: b.Round, Parent: b.Parent, Delta: d.Delta})
 		_ = m.Fetched(epoch, d.Delta, s.deltas[d.Org].Params)
 	}
 	sig := s.sign(proposer, chain.Statement{Kind: chain.SayList, Round: b.Round, Hash: b.Hash()})
@@ -215,7 +231,11 @@ func (s *search) present(m *Machine, b *wire.Block) {
 // explore goes through all rounds up to depth, breadth first.
 func (s *search) explore(depth uint64) {
 	first := world{}
-	for range len(s.gen.Orgs) - s.liars {
+	honest := len(s.gen.Orgs) - s.liars
+	if s.rotates {
+		honest++ // the old site and the new one, last
+	}
+	for range honest {
 		first.disks = append(first.disks, s.disk(s.machine(nil)))
 	}
 	front := []world{first}
@@ -247,7 +267,10 @@ func (s *search) branch(w world, round uint64, emit func(world)) {
 		parents = append(parents, s.blocks[i].Hash())
 	}
 	for _, p := range parents {
-		candidates = append(candidates, s.candidate(round, p, 0), s.candidate(round, p, 1))
+		candidates = append(candidates, s.candidate(round, p, 0))
+		if !s.rotates { // there the parents are what matters
+			candidates = append(candidates, s.candidate(round, p, 1))
+		}
 	}
 	disks := slices.Clone(w.disks)
 	votes := make(map[int]int)
@@ -260,6 +283,9 @@ func (s *search) branch(w world, round uint64, emit func(world)) {
 		disks[i] = w.disks[i]
 		choose(i + 1)
 		for _, c := range candidates {
+			if !s.mayVote(i, len(w.disks), c) {
+				continue
+			}
 			if after := s.offer(w.disks[i], c); after != nil {
 				disks[i] = after
 				votes[c]++
@@ -272,9 +298,26 @@ func (s *search) branch(w world, round uint64, emit func(world)) {
 	choose(0)
 }
 
+// mayVote says whether the vote of a member counts for a candidate. With a
+// rotation the last but one is the old site of an organisation, the last the new.
+func (s *search) mayVote(member, members, candidate int) bool {
+	if !s.rotates || member < members-2 {
+		return true
+	}
+	c := s.next[s.blocks[candidate].Parent]
+	if old := c.Org(s.gen.Orgs[rotated].Voter) >= 0; old || member == members-2 {
+		return old && member == members-2
+	}
+	return s.hasty || c.Seals(rotated)
+}
+
 func (s *search) outcome(w world, disks [][]byte, votes map[int]int) world {
 	n := world{disks: slices.Clone(disks), sealed: slices.Clone(w.sealed)}
-	slices.SortFunc(n.disks, bytes.Compare)
+	alike := len(n.disks)
+	if s.rotates {
+		alike -= 2
+	}
+	slices.SortFunc(n.disks[:alike], bytes.Compare)
 	for c, v := range votes {
 		if v > 0 && v+s.liars >= chain.Quorum(len(s.gen.Orgs)) {
 			n.sealed = append(n.sealed, c)
@@ -294,8 +337,9 @@ func (s *search) judge(w world) {
 	}
 }
 
-// TestModel is the bounded exhaustive check, with two controls that must find a
-// conflict: one liar more, and members that forget what they are locked on.
+// TestModel is the bounded exhaustive check, with controls that must find a
+// conflict: one liar more, members that forget what they are locked on, and a new
+// key of an organisation that counts at once.
 func TestModel(t *testing.T) {
 	depth := uint64(4)
 	if long() {
@@ -304,16 +348,19 @@ func TestModel(t *testing.T) {
 	for _, c := range []struct {
 		name   string
 		liars  int
-		unlock bool
+		mutate func(s *search)
 		depth  uint64
 		bad    bool
 	}{
-		{"one liar of four", 1, false, depth, false},
-		{"two liars of four", 2, false, 4, true},
-		{"one liar, no lock", 1, true, 4, true},
+		{"one liar of four", 1, func(*search) {}, depth, false},
+		{"two liars of four", 2, func(*search) {}, 4, true},
+		{"one liar, no lock", 1, func(s *search) { s.unlock = true }, 4, true},
+		{"one liar, another key", 1, func(s *search) { s.rotates = true }, depth, false},
+		{"one liar, another key that counts at once", 1, func(s *search) { s.rotates, s.hasty = true, true }, 4, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			s := newSearch(t, c.liars, c.unlock)
+			s := newSearch(t, c.liars)
+			c.mutate(s)
 			s.explore(c.depth)
 			t.Logf("%d states to round %d, %d blocks, %d answers of the machine: %q", s.visited, c.depth, len(s.blocks), len(s.memo), s.found)
 			if (s.found != "") != c.bad {
@@ -326,7 +373,7 @@ func TestModel(t *testing.T) {
 // TestSnapshotHoldsWhatIsSigned guards the model's assumption: a member that
 // voted says so on its disk.
 func TestSnapshotHoldsWhatIsSigned(t *testing.T) {
-	s := newSearch(t, 1, false)
+	s := newSearch(t, 1)
 	first := s.disk(s.machine(nil))
 	after := s.offer(first, s.candidate(1, s.id, 0))
 	var snap snapshot
@@ -335,5 +382,36 @@ func TestSnapshotHoldsWhatIsSigned(t *testing.T) {
 	}
 	if again := s.offer(after, s.candidate(1, s.id, 1)); again != nil {
 		t.Error("after a restart the member signed a second block of the round")
+	}
+}
+
+// TestNewKeyWaits: a key that has just come in the place of another seals nothing
+// until a block after the change is final.
+func TestNewKeyWaits(t *testing.T) {
+	s := newSearch(t, 1)
+	s.rotates = true
+	tree, err := chain.NewTree(s.gen, hashes{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	parent := s.id
+	for round, want := range []struct{ epoch, fresh bool }{{}, {}, {true, true}, {true, false}} {
+		b := s.blocks[s.candidate(uint64(round+1), parent, 0)]
+		c := tree.Link(parent).Next
+		if (c.Epoch == 1) != want.epoch || (c.Fresh != "") != want.fresh {
+			t.Fatalf("round %d: epoch %d, new key %q", round+1, c.Epoch, c.Fresh)
+		}
+		parent = b.Hash()
+		vote := chain.Statement{Kind: chain.SayVote, Round: b.Round, Hash: parent}
+		var sigs []wire.OrgSig
+		for i, o := range c.Orgs[:3] { // with the organisation that changes its key
+			sigs = append(sigs, wire.OrgSig{Org: uint64(i), Sig: s.sign(o.Voter, vote)})
+		}
+		if _, _, err := tree.Add(&wire.Sealed{Block: *b, Sigs: sigs}); (err != nil) != want.fresh {
+			t.Errorf("round %d: sealed with the key of organisation %d: %v", b.Round, rotated, err)
+		}
+		if _, _, err := tree.Add(&wire.Sealed{Block: *b, Sigs: s.everyone(&c, vote)}); err != nil {
+			t.Errorf("round %d: sealed by all that count: %v", b.Round, err)
+		}
 	}
 }

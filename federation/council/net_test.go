@@ -439,8 +439,8 @@ func (w *testnet) sealed() map[wire.Hash]*wire.Block {
 				continue
 			}
 			n := 0
-			for _, o := range c.Orgs {
-				if w.votes[h][o.Voter] {
+			for i, o := range c.Orgs {
+				if w.votes[h][o.Voter] && c.Seals(i) {
 					n++
 				}
 			}

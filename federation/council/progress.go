@@ -77,12 +77,32 @@ func (m *Machine) enter(now time.Time, round uint64) {
 
 // heardSeal says whether a seal of this round or a later one is known to exist.
 func (m *Machine) heardSeal(round uint64) bool {
-	for _, w := range m.wishes {
-		if w.High >= round {
-			return true
+	return max(m.claimed(), m.tree.Tip().Round()) >= round
+}
+
+// claimed is the highest seal of which so many tell that one of them is honest.
+func (m *Machine) claimed() uint64 {
+	var highs []uint64
+	orgs := m.tree.Tip().Next.Orgs
+	for _, o := range orgs {
+		if w := m.wishes[o.Voter]; w != nil {
+			highs = append(highs, w.High)
 		}
 	}
-	return m.tree.Tip().Round() >= round
+	return reached(highs, honestAmong(len(orgs)))
+}
+
+// honestAmong is how many of n organisations have an honest one among them.
+func honestAmong(n int) int { return (n-1)/3 + 1 }
+
+// reached is the highest number that so many of these are or exceed; 0 when they
+// are fewer.
+func reached(numbers []uint64, so int) uint64 {
+	if len(numbers) < so {
+		return 0
+	}
+	slices.Sort(numbers)
+	return numbers[len(numbers)-so]
 }
 
 // progress does all that what we know allows.
@@ -140,6 +160,7 @@ func (m *Machine) add(s *wire.Sealed) (*chain.Link, error) {
 		return l, err
 	}
 	m.ready.Persist = true
+	m.syncGap = m.cfg.Retry
 	m.keep(l)
 	m.event(Event{Step: Sealed, Round: l.Round(), Hash: l.Hash, Model: l.Next.Model, Listed: len(s.Block.Deltas)})
 	for _, w := range l.Withheld() {
@@ -216,13 +237,9 @@ func (m *Machine) pace(now time.Time) bool {
 				rounds = append(rounds, w.Round)
 			}
 		}
-		slices.Sort(rounds)
-		if len(rounds) < share {
-			return 0
-		}
-		return rounds[len(rounds)-share]
+		return reached(rounds, share)
 	}
-	if w := wished((len(c.Orgs)-1)/3 + 1); w > max(m.wish, m.round) {
+	if w := wished(honestAmong(len(c.Orgs))); w > max(m.wish, m.round) {
 		m.wish = w
 		m.say(now)
 	}
@@ -248,26 +265,26 @@ func (m *Machine) train(now time.Time) {
 }
 
 // catchUp asks who knows a higher seal for the blocks between, and for the
-// models that we lack.
+// models that we lack. Any claim is followed up, less and less often while that
+// brings nothing; but only what an honest member claims too is believed.
 func (m *Machine) catchUp(now time.Time) {
 	tip := m.tree.Tip()
 	var ahead []identity.ID
-	far := false
 	for _, o := range tip.Next.Orgs {
 		if w := m.wishes[o.Voter]; w != nil && w.High > tip.Round() {
 			ahead = append(ahead, o.Voter)
-			far = far || w.High > tip.Round()+2
 		}
 	}
 	if len(ahead) > 0 && !now.Before(m.syncAt) {
 		m.ready.Sync = &Sync{Height: m.tree.Final().Next.Height + 1, From: ahead[m.syncTurn%len(ahead)]}
 		m.syncTurn++
-		m.syncAt = now.Add(m.cfg.Retry)
+		m.syncAt = now.Add(m.syncGap)
+		m.syncGap = min(2*m.syncGap, m.cfg.Announce)
 	}
 	if len(ahead) > 0 {
 		m.sooner(m.syncAt)
 	}
-	if far {
+	if m.claimed() > tip.Round()+2 {
 		return // what is missing now will be old soon
 	}
 	for _, h := range []wire.Hash{tip.Next.Model, m.tree.Final().Next.Model} {

@@ -113,11 +113,11 @@ func (s *state) graces(grace time.Duration) (out []time.Time) {
 	return out
 }
 
-// votes are the signatures under one hash, as places in a roster.
+// votes are the signatures under one hash that count, as places in a roster.
 func (s *state) votes(c *chain.Context, kind string, hash wire.Hash) []wire.OrgSig {
 	var out []wire.OrgSig
 	for i, m := range c.Orgs {
-		if st, ok := s.said[said{m.Voter, kind, wire.Hash{}}]; ok && st.hash == hash {
+		if st, ok := s.said[said{m.Voter, kind, wire.Hash{}}]; ok && st.hash == hash && c.Seals(i) {
 			out = append(out, wire.OrgSig{Org: uint64(i), Sig: st.sig})
 		}
 	}
