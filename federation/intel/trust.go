@@ -315,14 +315,24 @@ type opinion struct {
 	weight float64
 }
 
+// number notes when a word's evidence first came here, by our own count: an author
+// may date its word as it likes. Who repeats its word keeps its place.
+func (s *Set) number(old, e *entry) {
+	s.nth++
+	e.nth = s.nth
+	if old != nil && old.ind != nil && old.ind.EvidenceHash == e.ind.EvidenceHash {
+		e.nth = old.nth
+	}
+}
+
 // opinions makes one of each organisation, of its own validated evidence. A word
-// on evidence that another organisation showed first is an echo and counts
+// on evidence that another organisation showed here first is an echo and counts
 // nothing.
 func (s *Set) opinions(now time.Time, key wire.Target) []opinion {
 	t := s.cfg.Trust
 	first := make(map[wire.Hash]*entry)
 	words := s.words(key)
-	slices.SortStableFunc(words, func(a, b *entry) int { return a.msg.Time.Compare(b.msg.Time) })
+	slices.SortStableFunc(words, func(a, b *entry) int { return cmp.Compare(a.nth, b.nth) })
 	byOrg := make(map[string]float64)
 	for _, e := range words {
 		if e.ind.Evidence != wire.Validated || !e.inForce() {
