@@ -333,12 +333,9 @@ func (s *Set) end(e *entry, why string) Effect {
 		eff.Op = Keep // nothing was done on its account
 		return eff
 	}
-	for other := range s.at[e.target.Prefix] {
-		if other != e && other.inForce() && other.level != Observe && other.target == e.target && (other.level == e.level || other.level == Enforce) {
-			eff.Op = Keep
-			eff.Why += "; another claim about the same value stands"
-			return eff
-		}
+	if s.stands(e, e.level) {
+		eff.Op = Keep
+		eff.Why += "; another claim about the same value stands"
 	}
 	return eff
 }

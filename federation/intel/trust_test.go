@@ -1,7 +1,6 @@
 package intel
 
 import (
-	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -430,71 +429,5 @@ func TestWhatIf(t *testing.T) {
 	}
 	if three := w.s.WhatIf(w.now, "o4", "o5", "o6")[0].Lies; three != Enforce {
 		t.Errorf("three of seven who lie together: %v, expected a block: that is a majority of nothing, and more than a third", three)
-	}
-}
-
-// TestTheFirstToArriveIsNoEcho: a liar that copies the evidence of an honest word and
-// dates its own earlier does not make the honest one an echo.
-func TestTheFirstToArriveIsNoEcho(t *testing.T) {
-	w := newTown(t, 10)
-	show := func(ind *wire.Indicator) { ind.EvidenceHash = hash("what o1 met") }
-	w.says(site(1, 1), victim, show)
-	honest := w.now
-	w.now = honest.Add(-24 * time.Hour) // the liar's clock
-	forged := claim(site(2, 1), victim, w.now, 48*time.Hour)
-	forged.Score, forged.Confidence = 0.9, 0.9
-	show(forged)
-	m := message(site(2, 1), 1, w.now, forged)
-	w.now = honest
-	w.s.Step(w.now, m, Gossip)
-	key := corroborates(target(t, victim))
-	for _, again := range []bool{false, true} {
-		if again { // who repeats its word keeps its place
-			w.now = w.now.Add(time.Minute)
-			w.says(site(1, 1), victim, show)
-		}
-		if ops := w.s.opinions(w.now, key); len(ops) != 1 || ops[0].org != "o1" {
-			t.Errorf("repeated %v: opinions %+v, expected that of o1 alone", again, ops)
-		}
-	}
-}
-
-// TestArrivalSurvives: whose evidence came first is known after a restart too, whatever
-// the order of the authors' names.
-func TestArrivalSurvives(t *testing.T) {
-	keys := make([]*identity.Key, 2)
-	for i := range keys {
-		k, err := identity.Generate(bytes.NewReader(bytes.Repeat([]byte{byte(i + 1)}, 32)))
-		if err != nil {
-			t.Fatal(err)
-		}
-		keys[i] = k
-	}
-	all := func(identity.ID) bool { return true }
-	for first := range keys {
-		cfg := Config{Trust: NewTrust(TrustConfig{
-			Org: func(id identity.ID) (string, bool) { return string(id), true }, Orgs: func() int { return 7 },
-		})}
-		s := New(cfg)
-		for _, k := range []*identity.Key{keys[first], keys[1-first]} {
-			ind := claim(k.ID(), victim, epoch, time.Hour)
-			ind.Score, ind.Confidence, ind.EvidenceHash = 0.9, 0.9, hash("the same")
-			m, err := wire.Seal(k, 1, epoch, ind)
-			if err != nil {
-				t.Fatal(err)
-			}
-			s.Step(epoch, m, Pulled)
-		}
-		b, err := s.Snapshot(false)
-		if err != nil {
-			t.Fatal(err)
-		}
-		back := New(cfg)
-		if n, err := back.Restore(b, epoch, all); err != nil || n != 0 {
-			t.Fatalf("%d dropped, %v", n, err)
-		}
-		if ops := back.opinions(epoch, corroborates(target(t, victim))); len(ops) != 1 || ops[0].org != string(keys[first].ID()) {
-			t.Errorf("opinions %+v, expected that of %s alone", ops, keys[first].ID())
-		}
 	}
 }
