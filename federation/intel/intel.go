@@ -97,6 +97,7 @@ type entry struct {
 	since     time.Time // when the present evidence was first claimed
 	level     Op        // Observe, Limit or Enforce
 	org       string    // of a foreign author; "" is ours
+	nth       uint64    // in the order in which evidence came here
 	withdrawn bool
 	until     time.Time
 	gone      bool // replaced or removed; the heap drops it lazily
@@ -129,6 +130,7 @@ type Set struct {
 	at      map[netip.Prefix]map[*entry]struct{}
 	queue   expiries
 	n       int
+	nth     uint64 // the last word's
 
 	foreign map[wire.Target]map[*entry]struct{} // words of other organisations, by what they corroborate
 }
@@ -257,6 +259,7 @@ func (s *Set) claim(now time.Time, a *author, m *wire.Message, ind *wire.Indicat
 		}
 	}
 	e := &entry{author: m.Author, id: ind.ID, msg: m, ind: ind, target: target, since: since, until: ind.Expires, level: op(ind), org: org}
+	s.number(old, e)
 	if org != "" {
 		return s.heard(now, a, old, e), nil
 	}
@@ -330,12 +333,9 @@ func (s *Set) end(e *entry, why string) Effect {
 		eff.Op = Keep // nothing was done on its account
 		return eff
 	}
-	for other := range s.at[e.target.Prefix] {
-		if other != e && other.inForce() && other.level != Observe && other.target == e.target && (other.level == e.level || other.level == Enforce) {
-			eff.Op = Keep
-			eff.Why += "; another claim about the same value stands"
-			return eff
-		}
+	if s.stands(e, e.level) {
+		eff.Op = Keep
+		eff.Why += "; another claim about the same value stands"
 	}
 	return eff
 }

@@ -182,6 +182,7 @@ type authorSnapshot struct {
 	ID    string   `cbor:"1,keyasint"`
 	Spans []uint64 `cbor:"2,keyasint"`
 	Items [][]byte `cbor:"3,keyasint"`
+	Order []uint64 `cbor:"4,keyasint,omitempty"` // in which they came, one of each item
 }
 
 // Snapshot encodes the set. With own, only our own part.
@@ -196,7 +197,7 @@ func (s *Set) Snapshot(own bool) ([]byte, error) {
 			as.Spans = append(as.Spans, sp.From, sp.To)
 		}
 		for _, e := range s.ordered(id) {
-			as.Items = append(as.Items, e.msg.Raw)
+			as.Items, as.Order = append(as.Items, e.msg.Raw), append(as.Order, e.nth)
 		}
 		snap.Authors = append(snap.Authors, as)
 	}
@@ -214,27 +215,49 @@ func (s *Set) Restore(b []byte, now time.Time, member func(identity.ID) bool) (d
 	if snap.Version != 1 {
 		return 0, wire.Refuse(wire.BadVersion, "stored intelligence: %d: expected 1", snap.Version)
 	}
+	type stored struct {
+		id  identity.ID
+		raw []byte
+		nth uint64
+	}
+	var items []stored
 	for _, as := range snap.Authors {
 		id := identity.ID(as.ID)
 		if !member(id) {
 			dropped += len(as.Items)
 			continue
 		}
-		for _, raw := range as.Items {
-			m, err := wire.Open(raw, now, member)
-			if err != nil || m.Author != id || refused(s.Step(now, m, restored)) {
-				dropped++
+		for i, raw := range as.Items {
+			it := stored{id: id, raw: raw}
+			if len(as.Order) == len(as.Items) {
+				it.nth = as.Order[i]
 			}
+			items = append(items, it)
 		}
-		var spans []wire.Span
-		for i := 0; i+1 < len(as.Spans); i += 2 {
-			if as.Spans[i] <= as.Spans[i+1] && as.Spans[i+1] <= wire.MaxSeq {
-				spans = append(spans, wire.Span{From: as.Spans[i], To: as.Spans[i+1]})
-			}
+	}
+	slices.SortStableFunc(items, func(a, b stored) int { return cmp.Compare(a.nth, b.nth) })
+	for _, it := range items {
+		m, err := wire.Open(it.raw, now, member)
+		if err != nil || m.Author != it.id || refused(s.Step(now, m, restored)) {
+			dropped++
 		}
-		s.author(id).window.restore(spans)
+	}
+	for _, as := range snap.Authors {
+		if id := identity.ID(as.ID); member(id) {
+			s.author(id).window.restore(spansOf(as.Spans))
+		}
 	}
 	return dropped, nil
+}
+
+// spansOf reads pairs of bounds, and leaves out those that are none.
+func spansOf(bounds []uint64) (spans []wire.Span) {
+	for i := 0; i+1 < len(bounds); i += 2 {
+		if bounds[i] <= bounds[i+1] && bounds[i+1] <= wire.MaxSeq {
+			spans = append(spans, wire.Span{From: bounds[i], To: bounds[i+1]})
+		}
+	}
+	return spans
 }
 
 func refused(effects []Effect) bool {

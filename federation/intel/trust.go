@@ -228,7 +228,7 @@ func (s *Set) heard(now time.Time, a *author, old, e *entry) []Effect {
 	changed := s.reconsider(now, e)
 	effects = append(effects, changed...)
 	if !slices.ContainsFunc(changed, func(x Effect) bool { return x.Indicator == e.ind }) {
-		_, why := s.judge(now, corroborates(e.target))
+		_, why := s.judge(now, corroborates(e.target), e.target.Prefix.Bits())
 		effects = append(effects, Effect{Op: e.level, Author: e.author, Indicator: e.ind, Why: why, Sent: e.msg.Time})
 	}
 	return effects
@@ -265,33 +265,58 @@ func (s *Set) reconsider(now time.Time, e *entry) []Effect {
 }
 
 func (s *Set) reconsiderKey(now time.Time, key wire.Target) []Effect {
-	level, why := s.judge(now, key)
+	type verdict struct {
+		level Op
+		why   string
+	}
+	judged := make(map[int]verdict) // by how wide the claim is
+	was := make(map[*entry]Op)
+	why := make(map[*entry]string)
+	words := s.words(key)
+	sound := s.sound(now, words)
+	for _, e := range words {
+		bits := e.target.Prefix.Bits()
+		v, ok := judged[bits]
+		if !ok {
+			v.level, v.why = s.judge(now, key, bits)
+			judged[bits] = v
+		}
+		if !slices.Contains(sound, e) {
+			v = verdict{Observe, "its word is not counted"}
+		}
+		if e.ind.Stance == wire.Claims && e.inForce() && e.level != v.level {
+			was[e], why[e], e.level = e.level, v.why, v.level
+		}
+	}
 	var effects []Effect
-	for _, e := range s.words(key) {
-		if e.ind.Stance != wire.Claims || !e.inForce() || e.level == level {
-			continue
-		}
-		eff := Effect{Op: level, Author: e.author, Indicator: e.ind, Why: why, Sent: e.msg.Time}
-		if level == Observe || (level == Limit && e.level == Enforce) {
-			lift := Effect{Op: Lift, Author: e.author, Indicator: e.ind, Why: why, Sent: e.msg.Time}
-			if s.ours(e) {
-				lift.Op, lift.Why = Keep, why+"; a site of ours claims it too"
-			}
-			effects = append(effects, lift)
-		}
-		e.level = level
-		if level != Observe {
-			effects = append(effects, eff)
+	for _, e := range words {
+		if old, changed := was[e]; changed {
+			effects = append(effects, s.moved(e, old, why[e])...)
 		}
 	}
 	return effects
 }
 
-// ours says whether a site of our organisation has a claim in force about the very
-// same value.
-func (s *Set) ours(e *entry) bool {
+// moved is what follows from a claim that came to another rung.
+func (s *Set) moved(e *entry, old Op, why string) (effects []Effect) {
+	eff := Effect{Op: e.level, Author: e.author, Indicator: e.ind, Why: why, Sent: e.msg.Time}
+	if old == Enforce || e.level == Observe {
+		lift := eff
+		if lift.Op = Lift; s.stands(e, old) {
+			lift.Op, lift.Why = Keep, why+"; another claim about the same value stands"
+		}
+		effects = append(effects, lift)
+	}
+	if e.level != Observe {
+		effects = append(effects, eff)
+	}
+	return effects
+}
+
+// stands says whether another claim about the very same value leads to as much.
+func (s *Set) stands(e *entry, level Op) bool {
 	for other := range s.at[e.target.Prefix] {
-		if other.org == "" && other.enforced() && other.target == e.target {
+		if other != e && other.inForce() && other.level != Observe && other.target == e.target && (other.level == level || other.level == Enforce) {
 			return true
 		}
 	}
@@ -308,74 +333,11 @@ func (s *Set) words(key wire.Target) []*entry {
 	return out
 }
 
-// opinion is one organisation's, however many sites of it speak.
-type opinion struct {
-	org    string
-	odds   float64 // for 1 it is hostile, for -1 innocent, by how sure
-	weight float64
-}
-
-// opinions makes one of each organisation, of its own validated evidence. A word
-// on evidence that another organisation showed first is an echo and counts
-// nothing.
-func (s *Set) opinions(now time.Time, key wire.Target) []opinion {
+// judge is the rung of what is bits wide under a key, and settles who earned and who
+// lost by it.
+func (s *Set) judge(now time.Time, key wire.Target, bits int) (Op, string) {
 	t := s.cfg.Trust
-	first := make(map[wire.Hash]*entry)
-	words := s.words(key)
-	slices.SortStableFunc(words, func(a, b *entry) int { return a.msg.Time.Compare(b.msg.Time) })
-	byOrg := make(map[string]float64)
-	for _, e := range words {
-		if e.ind.Evidence != wire.Validated || !e.inForce() {
-			continue
-		}
-		h := e.ind.EvidenceHash
-		if f := first[h]; f != nil && f.org != e.org {
-			continue
-		}
-		first[h] = e
-		odds := logOdds(e.ind)
-		if old, ok := byOrg[e.org]; !ok || math.Abs(odds) > math.Abs(old) {
-			byOrg[e.org] = odds
-		}
-	}
-	var out []opinion
-	for org, odds := range byOrg {
-		if rep := t.Reputation(now, org); rep >= repFloor {
-			out = append(out, opinion{org, odds, rep})
-		}
-	}
-	slices.SortFunc(out, func(a, b opinion) int { return cmp.Or(cmp.Compare(a.odds, b.odds), cmp.Compare(a.org, b.org)) })
-	return out
-}
-
-// logOdds is how much a word says: its score as log-odds, by its confidence.
-func logOdds(ind *wire.Indicator) float64 {
-	p := min(max(ind.Score, 0.01), 0.99)
-	odds := math.Log(p/(1-p)) * ind.Confidence
-	if ind.Stance == wire.Disputes {
-		return -math.Abs(odds)
-	}
-	return odds
-}
-
-// median is the weighted median of the opinions' log-odds; the lower one of two.
-func median(ops []opinion) float64 {
-	var all, below float64
-	for _, o := range ops {
-		all += o.weight
-	}
-	for _, o := range ops {
-		if below += o.weight; 2*below >= all {
-			return o.odds
-		}
-	}
-	return 0
-}
-
-// judge is the rung of a key, and settles who earned and who lost by it.
-func (s *Set) judge(now time.Time, key wire.Target) (Op, string) {
-	t := s.cfg.Trust
-	ops := s.opinions(now, key)
+	ops := s.opinions(now, key, bits)
 	var pro, con []string
 	for _, o := range ops {
 		if o.odds > 0 {
@@ -384,7 +346,7 @@ func (s *Set) judge(now time.Time, key wire.Target) (Op, string) {
 			con = append(con, o.org)
 		}
 	}
-	local := now.Before(t.seen[key])
+	local := now.Before(t.seen[key]) && !part(key, bits)
 	if now.Before(t.clear[key]) {
 		for _, org := range pro {
 			t.cost(now, org, key)
@@ -476,7 +438,7 @@ func (s *Set) WhatIf(now time.Time, orgs ...string) []Influence {
 }
 
 func (s *Set) influence(now time.Time, key wire.Target, n int, orgs []string) (Influence, bool) {
-	ops := s.opinions(now, key)
+	ops := s.opinions(now, key, hosts)
 	rest := slices.DeleteFunc(slices.Clone(ops), func(o opinion) bool { return slices.Contains(orgs, o.org) })
 	local := now.Before(s.cfg.Trust.seen[key])
 	pros := func(ops []opinion) (c int) {

@@ -79,6 +79,15 @@ func dispute(ind *wire.Indicator) { ind.Stance = wire.Disputes }
 
 const victim = "203.0.113.9"
 
+func target(t testing.TB, value string) wire.Target {
+	t.Helper()
+	x, err := wire.ParseValue(wire.TypeAddress, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
 // TestLadderTable prints the ladder and holds docs/trust.md to it.
 func TestLadderTable(t *testing.T) {
 	names := map[Op]string{Observe: "observe", Limit: "rate-limit", Enforce: "drop"}
@@ -149,18 +158,14 @@ func TestOwnOrganisationIsBelieved(t *testing.T) {
 func TestLocalSightingRaises(t *testing.T) {
 	w := newTown(t, 7)
 	w.says(site(1, 1), victim, nil)
-	target, err := wire.ParseValue(wire.TypeAddress, victim)
-	if err != nil {
-		t.Fatal(err)
-	}
-	fx := w.s.Saw(w.now, target, w.now.Add(time.Hour))
+	fx := w.s.Saw(w.now, target(t, victim), w.now.Add(time.Hour))
 	if len(fx) != 1 || fx[0].Op != Limit {
 		t.Fatalf("a sighting here: %+v", fx)
 	}
 	if got := w.s.cfg.Trust.Reputation(w.now, "o1"); got <= 0.5 {
 		t.Errorf("standing %g after this site saw it too, expected more than 0.5", got)
 	}
-	fx = w.s.Knows(w.now, target, w.now.Add(time.Hour))
+	fx = w.s.Knows(w.now, target(t, victim), w.now.Add(time.Hour))
 	if len(fx) != 1 || fx[0].Op != Lift {
 		t.Fatalf("known to be innocent here: %+v", fx)
 	}

@@ -18,8 +18,10 @@ import (
 type standing struct {
 	rule  dataplane.Rule
 	block event.Block
-	id    string // event id of the block
-	key   string // what Share published it as, "" when it was not shared
+	id    string    // event id of the block
+	key   string    // what Share published it as, "" when it was not shared
+	from  *Received // the mesh's word that it rests on; nil for our own, and after a restart
+	next  *Received // the mesh's word that waits behind it
 }
 
 // Machine is the site's judgement. Its zero value is not usable; see New. It is
@@ -355,6 +357,9 @@ func (m *Machine) limit(now time.Time, in *incident) []Effect {
 		Target: dataplane.Peer(in.peer), Action: dataplane.RateLimit, Rate: 1,
 		Expires: now.Add(10 * time.Minute), Reason: m.reason(),
 	}
+	if s := m.standing[r.Target.String()]; s != nil && now.Before(s.rule.Expires) && s.rule.Action == dataplane.Block {
+		return nil // more is done already
+	}
 	if m.o.May != nil {
 		if err := m.o.May(now, r); err != nil {
 			return []Effect{m.refused(now, in, r.Target, r.Action, err)}
@@ -417,7 +422,11 @@ func (m *Machine) apply(now time.Time, in *incident, r dataplane.Rule, evidence,
 	}
 	be := m.event(now, event.KindBlock)
 	be.Block = &b
-	m.standing[r.Target.String()] = &standing{rule: r, block: b, id: be.ID}
+	s := &standing{rule: r, block: b, id: be.ID}
+	if old := m.standing[r.Target.String()]; old != nil {
+		s.next = stronger(old.next, old.from)
+	}
+	m.standing[r.Target.String()] = s
 	return []Effect{{Apply: &Apply{Rule: r, Block: be, Verdict: v}}}
 }
 

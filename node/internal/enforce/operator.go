@@ -19,20 +19,6 @@ var (
 	ErrPanicked = errors.New("panic is on: learned and shared verdicts stay lifted until `hedgerow panic --off`")
 )
 
-// Received is an indicator that the mesh accepted from another site.
-type Received struct {
-	ID       string
-	Author   string // site name
-	Type     string // address, service
-	Value    string
-	Conf     float64
-	Sentence string
-	Expires  time.Time
-	// Limit asks for a budget of new flows instead of a block: other organisations
-	// say so, and too few of them for more.
-	Limit bool
-}
-
 const targetForms = "expected an address, a prefix such as 203.0.113.0/24, a service such as \"203.0.113.9 tcp/443\", " +
 	"\"to 203.0.113.9\" for what goes there, or 10.0.0.5~203.0.113.9 for two hosts"
 
@@ -94,62 +80,6 @@ func protoOf(s string) (uint8, error) {
 		return flow.UDP, nil
 	}
 	return 0, fmt.Errorf("protocol %q: expected tcp or udp", s)
-}
-
-// Indicator enforces what another site of the organisation validated, or what enough
-// other organisations did. why is set when it was refused.
-func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string) {
-	if m.panicked {
-		return nil, "panic is on"
-	}
-	t, err := ParseTarget(r.Value)
-	if err != nil {
-		return nil, err.Error()
-	}
-	if s := m.standing[t.String()]; s != nil && s.rule.Action == dataplane.Block && !s.rule.Expires.Before(r.Expires) {
-		return nil, "already blocked"
-	}
-	if until, ok := m.dismissed["peer "+t.String()]; ok && now.Before(until) {
-		return nil, "dismissed here by the operator"
-	}
-	exp := r.Expires
-	if limit := now.Add(7 * 24 * time.Hour); exp.After(limit) {
-		exp = limit
-	}
-	rule := dataplane.Rule{Target: t, Action: dataplane.Block, Expires: exp, Reason: m.reason()}
-	if r.Limit {
-		rule.Action, rule.Rate = dataplane.RateLimit, 1
-	}
-	if err := rule.Validate(); err != nil {
-		return nil, err.Error()
-	}
-	if m.o.May != nil {
-		if err := m.o.May(now, rule); err != nil {
-			return nil, err.Error()
-		}
-	}
-	fx = m.apply(now, nil, rule, Shared, sourceMesh+r.Author, r.Sentence, r.Conf)
-	return fx, ""
-}
-
-// foreign says whether a source is a site of another organisation, "organisation/site":
-// what such sites had enforced they had enforced together.
-func foreign(source string) bool {
-	return strings.Contains(source, "/") && (strings.HasPrefix(source, sourceMesh) || !strings.Contains(source, ":"))
-}
-
-// Withdrawn lifts what a site's indicator had blocked here, unless this site
-// has its own reason for it.
-func (m *Machine) Withdrawn(now time.Time, author, value string) []Effect {
-	t, err := ParseTarget(value)
-	if err != nil {
-		return nil
-	}
-	s := m.standing[t.String()]
-	if s == nil || (s.block.Source != sourceMesh+author && !(foreign(author) && foreign(s.block.Source))) {
-		return nil
-	}
-	return m.lift(now, s, "lifted", "withdrawn by "+author)
 }
 
 func (m *Machine) lift(now time.Time, s *standing, state, why string) []Effect {
@@ -314,7 +244,7 @@ func (m *Machine) Tick(now time.Time) []Effect {
 		if in := m.byID[s.block.Incident]; in != nil {
 			in.blocked, in.limited = false, false
 		}
-		fx = append(fx, m.lift(now, s, "expired", "")...)
+		fx = append(append(fx, m.lift(now, s, "expired", "")...), m.fallBack(now, s)...)
 	}
 	fx = append(fx, m.tickDomains(now)...)
 	for _, c := range append([]string(nil), m.order...) {
