@@ -20,6 +20,7 @@ type parley struct {
 	blocks  []*wire.Sealed
 	state   bool
 	loose   map[wire.Hash]uint64 // stored parameters that no final block names, by the round they came in
+	named   map[wire.Hash]uint64 // the last of the newest Keep blocks that names a hash; nil before they were read
 	syncing bool
 }
 
@@ -109,23 +110,28 @@ func (p *parley) store(m *Member) error {
 // tidy drops parameters that a new final block has made useless: those of rounds
 // up to it that are in no block, and those of a block that is old.
 func (p *parley) tidy(m *Member, b *wire.Block) {
-	delete(p.loose, b.Model)
-	for _, d := range b.Deltas {
-		delete(p.loose, d.Delta)
+	keep := m.opt.Consortium.Keep
+	p.name(m, b, keep)
+	for _, h := range names(b) {
+		delete(p.loose, h)
 	}
 	var drop []wire.Hash
 	for h, r := range p.loose {
 		if r <= b.Round {
-			drop = append(drop, h)
+			if p.named[h] == 0 {
+				drop = append(drop, h)
+			}
 			delete(p.loose, h)
 		}
 	}
-	if keep := m.opt.Consortium.Keep; b.Height > keep {
+	if b.Height > keep {
 		old, err := m.archive().Sealed(b.Height - keep)
 		if err == nil && old != nil {
-			drop = append(drop, old.Block.Model)
-			for _, d := range old.Block.Deltas {
-				drop = append(drop, d.Delta)
+			for _, h := range names(&old.Block) {
+				if p.named[h] <= old.Block.Height {
+					drop = append(drop, h)
+					delete(p.named, h)
+				}
 			}
 		}
 	}
@@ -134,6 +140,35 @@ func (p *parley) tidy(m *Member, b *wire.Block) {
 			m.opt.Log.Warn("old parameters stay on the disk", "hash", h.Short(), "error", err)
 		}
 	}
+}
+
+// name notes what a new final block names: the same bytes may be in many blocks, as
+// those of an update that changes nothing are.
+func (p *parley) name(m *Member, b *wire.Block, keep uint64) {
+	if p.named == nil {
+		p.named = make(map[wire.Hash]uint64)
+		for h := b.Height - min(b.Height-1, keep); h < b.Height; h++ {
+			if old, err := m.archive().Sealed(h); err == nil && old != nil {
+				p.mark(&old.Block)
+			}
+		}
+	}
+	p.mark(b)
+}
+
+func (p *parley) mark(b *wire.Block) {
+	for _, h := range names(b) {
+		p.named[h] = b.Height
+	}
+}
+
+// names lists the parameters that a block names.
+func names(b *wire.Block) []wire.Hash {
+	out := []wire.Hash{b.Model}
+	for _, d := range b.Deltas {
+		out = append(out, d.Delta)
+	}
+	return out
 }
 
 // restoreCouncil brings the rounds back. State that cannot be used is an error: who

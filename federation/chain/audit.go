@@ -29,7 +29,7 @@ func Next(base []float32, deltas [][]float32, combine Combine) ([]float32, error
 	return next, wire.CheckParams(next)
 }
 
-// Source is a stored chain. Sealed returns nil when there is no such height,
+// Source is a stored chain; Delta gives deltas and models. Sealed returns nil when there is no such height,
 // Delta nil when those bytes were dropped.
 type Source interface {
 	Sealed(height uint64) (*wire.Sealed, error)
@@ -49,14 +49,15 @@ type Finding struct {
 // Audit walks a stored chain from its genesis, checks every signature and rule,
 // and recomputes every model whose deltas are there. It ends without an error at
 // the last block, or with one that names the first height that does not hold. tell
-// gets each block that does. A model can be recomputed again only after a gap
-// of dropped deltas ends at the genesis; from the first gap on, signatures vouch.
+// gets each block that does. For a block whose deltas were dropped, or whose parent's
+// model was and cannot be recomputed, signatures vouch. Behind such a gap it goes on
+// from a stored model that has the hash under the parent's signatures.
 func Audit(g Genesis, crypto Crypto, combine Combine, src Source, tell func(Finding)) error {
 	t, err := NewTree(g, crypto)
 	if err != nil {
 		return err
 	}
-	model := g.Init
+	model, named := g.Init, wire.Hash{} // the hash of the parent's, for when it cannot be recomputed
 	for h := uint64(1); ; h++ {
 		s, err := src.Sealed(h)
 		if err != nil {
@@ -73,10 +74,15 @@ func Audit(g Genesis, crypto Crypto, combine Combine, src Source, tell func(Find
 			return fmt.Errorf("chain: audit: height %d: holds the block of height %d", h, l.Next.Height)
 		}
 		f := finding(l)
+		if model == nil {
+			if model, err = stored(g.Schema, "model", named, src); err != nil {
+				return fmt.Errorf("chain: audit: height %d: %w", h-1, err)
+			}
+		}
 		if model, err = replay(g.Schema, model, s, combine, src); err != nil {
 			return fmt.Errorf("chain: audit: height %d, round %d: %w", h, s.Block.Round, err)
 		}
-		f.Recomputed = model != nil
+		f.Recomputed, named = model != nil, s.Block.Model
 		tell(f)
 	}
 }
@@ -93,6 +99,19 @@ func finding(l *Link) Finding {
 	return f
 }
 
+// stored gives the parameters under a hash, what they are for in words; nil when
+// they were dropped.
+func stored(schema, what string, hash wire.Hash, src Source) ([]float32, error) {
+	v, err := src.Delta(hash)
+	if v == nil || err != nil {
+		return nil, err
+	}
+	if got := wire.ModelHash(schema, v); got != hash {
+		return nil, fmt.Errorf("%s: stored bytes have hash %s, the block names %s", what, got.Short(), hash.Short())
+	}
+	return v, nil
+}
+
 // replay recomputes one model; nil when bytes are missing.
 func replay(schema string, base []float32, s *wire.Sealed, combine Combine, src Source) ([]float32, error) {
 	if base == nil {
@@ -100,15 +119,9 @@ func replay(schema string, base []float32, s *wire.Sealed, combine Combine, src 
 	}
 	var deltas [][]float32
 	for _, d := range s.Block.Deltas {
-		v, err := src.Delta(d.Delta)
-		if err != nil {
+		v, err := stored(schema, fmt.Sprintf("delta of organisation %d", d.Org), d.Delta, src)
+		if v == nil || err != nil {
 			return nil, err
-		}
-		if v == nil {
-			return nil, nil
-		}
-		if got := wire.ModelHash(schema, v); got != d.Delta {
-			return nil, fmt.Errorf("delta of organisation %d: stored bytes have hash %s, the block names %s", d.Org, got.Short(), d.Delta.Short())
 		}
 		deltas = append(deltas, v)
 	}

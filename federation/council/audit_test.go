@@ -77,9 +77,16 @@ func auditDeltas(t *testing.T, w *testnet, nd *testnode) {
 	}
 	delete(nd.blobs, d)
 	found, err := audit(w, nd)
-	if err != nil || found[3].Recomputed || !found[2].Recomputed {
-		t.Errorf("dropped bytes: %v, %+v", err, found)
+	if err != nil || found[3].Recomputed || !found[2].Recomputed || !found[4].Recomputed {
+		t.Errorf("dropped bytes: %v, %+v; expected only the model of height 4 not to be recomputed", err, found)
 	}
+	model := nd.chain[4].Block.Model
+	whole := nd.blobs[model]
+	nd.blobs[model] = []float32{9, 9}
+	if _, err := audit(w, nd); err == nil || !strings.Contains(err.Error(), "height 4: model: stored") {
+		t.Errorf("a changed model behind a gap: %v", err)
+	}
+	nd.blobs[model] = whole
 	nd.blobs[d] = kept
 }
 
@@ -275,6 +282,61 @@ func TestWithholdingCosts(t *testing.T) {
 	}
 	if withheld == 0 || barred < 2*withheld {
 		t.Errorf("%d blocks with its commitment, %d without: expected it to sit out %d of each %d", withheld, barred, chain.BarredFor, chain.BarredFor+1)
+	}
+}
+
+// TestShortListsAtOnceAreRefused: a proposer that omits an honest delta as soon as it
+// holds all gets no votes, however new that delta is to the others.
+func TestShortListsAtOnceAreRefused(t *testing.T) {
+	w := newNet(t, 7, 2)
+	liar := w.nodes[0]
+	liar.liar = true
+	liar.bend = func(p wire.Payload) []wire.Payload {
+		if p, ok := p.(*wire.Proposal); ok {
+			return []wire.Payload{w.censor(liar, p, 1)} // without the last organisation
+		}
+		return []wire.Payload{p}
+	}
+	w.run(time.Minute)
+	found, err := audit(w, w.nodes[1])
+	if err != nil || len(found) < 6 {
+		t.Fatalf("%d blocks: %v", len(found), err)
+	}
+	for _, f := range found {
+		if len(f.Withheld) > 0 {
+			t.Errorf("height %d, round %d: %v counts as having withheld", f.Height, f.Round, f.Withheld)
+		}
+	}
+	if w.nodes[1].events[Censored] == 0 {
+		t.Error("nobody saw what was omitted")
+	}
+}
+
+// TestUnseenModelIsOfferedAfterRestart: who has the seals of a final model and not
+// its bytes offers it to the gate when they come, also after a restart; what was offered
+// is not offered again.
+func TestUnseenModelIsOfferedAfterRestart(t *testing.T) {
+	w := newNet(t, 7, 8)
+	w.run(10 * time.Second)
+	for _, nd := range w.nodes[3:] {
+		w.kill(nd)
+	}
+	w.run(5 * time.Second)
+	for i, nd := range w.nodes[3:5] {
+		want := nd.m.Tree().Final().Next.Model
+		nd.adopted = nil
+		if i == 0 {
+			delete(nd.blobs, want)
+		}
+		w.boot(nd)
+		w.run(5 * time.Second)
+		if f := nd.m.Tree().Final().Next.Model; f != want {
+			t.Fatalf("another final model with %d of 7", 4)
+		}
+		if n := len(nd.adopted); n != 1-i || n == 1 && nd.adopted[0].Hash != want {
+			t.Errorf("bytes gone %v: %d models offered", i == 0, n)
+		}
+		w.kill(nd)
 	}
 }
 

@@ -73,6 +73,8 @@ func (m *Machine) voteSet(now time.Time) {
 		switch {
 		case at >= 0 && !st.heard(o.Voter, set.Parent, set.Commits[at].Hash):
 			return // not heard yet; it will be resent
+		case at < 0 && spoke && now.Before(m.since.Add(m.cfg.Every)):
+			return // no honest set comes so soon
 		case at < 0 && spoke && len(st.also[place]) == 0 && !parent.Next.Barred(i, m.round) && m.due(now, word.at):
 			m.censored(st, o.Org, "commitment")
 			return

@@ -313,7 +313,7 @@ func (m *Machine) Next() time.Time {
 func (m *Machine) deadlines() []time.Time {
 	out := []time.Time{m.since.Add(m.cfg.Every), m.setBy(), m.roundBy()}
 	if !m.closed.IsZero() {
-		out = append(out, m.closed.Add(m.cfg.Reveal))
+		out = append(out, m.listBy(), m.closed.Add(m.cfg.Reveal))
 	}
 	if !m.trainAt.IsZero() {
 		out = append(out, m.trainAt)
@@ -322,6 +322,10 @@ func (m *Machine) deadlines() []time.Time {
 }
 
 func (m *Machine) setBy() time.Time { return m.since.Add(m.cfg.Every + m.cfg.Gather) }
+
+// listBy is from when on a list may omit something: an honest proposer waits for all
+// until Reveal is over, by a clock that began up to Grace before ours.
+func (m *Machine) listBy() time.Time { return m.closed.Add(m.cfg.Reveal - m.cfg.Grace) }
 
 // roundBy is when we give a round up. Rounds that failed in a row get more
 // time each, up to fourfold, so that sites with slow links meet in the end.

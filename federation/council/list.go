@@ -104,7 +104,13 @@ func (m *Machine) agrees(now time.Time, st *state, hash wire.Hash, b *wire.Block
 			return false
 		}
 		r := st.reveals[o.Voter]
-		if at < 0 && r != nil && !r.at.IsZero() && !r.bad && m.due(now, r.at) {
+		if at >= 0 || r == nil || r.at.IsZero() || r.bad {
+			continue
+		}
+		if now.Before(m.listBy()) {
+			return false // who lists before the time lists all; it is not too late for this one
+		}
+		if m.due(now, r.at) {
 			m.censored(st, o.Org, "delta")
 			return false
 		}

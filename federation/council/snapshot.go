@@ -64,6 +64,9 @@ func (m *Machine) Restore(b []byte, load func(wire.Hash) []float32) error {
 			m.params[h] = p
 		}
 	}
-	m.adopt = tree.Final().Next.Model
+	m.adopt = wire.Hash{} // a final model whose bytes are not here was never offered
+	if f := tree.Final().Next.Model; m.params[f] != nil {
+		m.adopt = f
+	}
 	return nil
 }

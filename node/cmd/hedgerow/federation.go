@@ -30,7 +30,8 @@ func federationAuditCommand() *cobra.Command {
 	d := daily{
 		use: "audit", short: "Check the chain of rounds again, and make every global model anew",
 		long: `Check the chain of rounds again, from its beginning on: every signature, every rule,
-and, as long as the updates of a round are still stored, the model that they make.
+and, as long as the updates of a round and the model before it are still stored,
+the model that they make. For older rounds the signatures vouch, and it says for which.
 It fails and names the first block that does not hold.`,
 		example: "  hedgerow federation audit\n  hedgerow federation audit --json | jq .broken",
 		ask: func(ctx context.Context, cl *api.Client, c *cobra.Command, _ []string) (any, func(io.Writer), error) {
@@ -48,10 +49,13 @@ It fails and names the first block that does not hold.`,
 func printRounds(w io.Writer, a *api.RoundAudit) {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	made := 0
+	var vouched []uint64
 	for _, b := range a.Blocks {
 		how := "signatures vouch: its updates are no longer stored"
 		if b.Recomputed {
 			how, made = "made anew, the same", made+1
+		} else {
+			vouched = append(vouched, b.Height)
 		}
 		notes := b.Change
 		if len(b.Withheld) > 0 {
@@ -63,6 +67,27 @@ func printRounds(w io.Writer, a *api.RoundAudit) {
 	if a.Broken == "" {
 		_, _ = fmt.Fprintf(w, "all %d models hold, %d of them made anew by %s\n", len(a.Blocks), made, a.Rule)
 	}
+	if len(vouched) > 0 {
+		_, _ = fmt.Fprintf(w, "signatures vouch for %s\n", ranges(vouched))
+	}
+}
+
+// ranges writes ascending heights as "1-5, 9".
+func ranges(heights []uint64) string {
+	var out []string
+	for i := 0; i < len(heights); {
+		last := i
+		for last+1 < len(heights) && heights[last+1] == heights[last]+1 {
+			last++
+		}
+		if last == i {
+			out = append(out, fmt.Sprint(heights[i]))
+		} else {
+			out = append(out, fmt.Sprintf("%d-%d", heights[i], heights[last]))
+		}
+		i = last + 1
+	}
+	return strings.Join(out, ", ")
 }
 
 func whatIfCommand() daily {
