@@ -80,26 +80,58 @@ type people struct {
 	sites   map[identity.ID]Site
 	orgs    map[string]bool
 	counted int
-	guard   []netip.Prefix // addresses of members
+	own     []netip.Prefix // addresses of our own sites
+	// declared are the addresses that sites of counted organisations say they have.
+	declared map[identity.ID][]netip.Prefix
 }
 
 func peopleOf(r Roll, own []Site) *people {
-	p := &people{sites: make(map[identity.ID]Site), orgs: make(map[string]bool), counted: len(r.Counted)}
+	p := &people{sites: make(map[identity.ID]Site), orgs: make(map[string]bool), counted: len(r.Counted), declared: make(map[identity.ID][]netip.Prefix)}
 	for _, s := range r.Others {
 		p.sites[s.ID], p.orgs[s.Organisation] = s, true
-		p.guard = append(p.guard, hosts(s.Addrs)...)
+		if s.Standing == StandingCounted {
+			p.declared[s.ID] = hosts(s.Addrs)
+		}
 	}
 	for _, s := range own {
-		p.guard = append(p.guard, hosts(s.Addrs)...)
+		p.own = append(p.own, hosts(s.Addrs)...)
 	}
 	return p
 }
 
-// hosts are the IP addresses in multiaddresses.
+// met notes at which addresses a site was met, the latest ones. m.mu is held.
+func (m *Member) met(i PeerInfo) {
+	if !i.Connected || i.Relayed {
+		return
+	}
+	for _, a := range hosts([]string{i.Addr}) {
+		at := slices.DeleteFunc(m.metAt[i.ID], func(b netip.Prefix) bool { return a == b })
+		m.metAt[i.ID] = append(at[max(0, len(at)-7):], a)
+	}
+}
+
+// homes are the addresses of members that no word of others may touch: those of our
+// own sites, and of other organisations those at which a site was met. What it merely
+// says of itself would shelter whatever it names. m.mu is held.
+func (m *Member) homes() []netip.Prefix {
+	p := m.people.Load()
+	out := slices.Clone(p.own)
+	for id, at := range m.metAt {
+		for _, a := range at {
+			if slices.Contains(p.declared[id], a) {
+				out = append(out, a)
+			}
+		}
+	}
+	return out
+}
+
+// hosts are the IP addresses in multiaddresses. One that leads through a relay has
+// only the relay's.
 func hosts(addrs []string) (out []netip.Prefix) {
 	for _, a := range addrs {
 		parts := strings.SplitN(a, "/", 4)
-		if len(parts) < 3 || (parts[1] != "ip4" && parts[1] != "ip6") {
+		if len(parts) < 3 || (parts[1] != "ip4" && parts[1] != "ip6") || strings.Contains(a, "/p2p-circuit") {
 			continue
 		}
 		if ip, err := netip.ParseAddr(parts[2]); err == nil {
@@ -153,6 +185,10 @@ func (m *Member) Organisations() []string {
 func (m *Member) enrol(r Roll) {
 	p := peopleOf(r, m.opt.Roster)
 	m.people.Store(p)
+	maps.DeleteFunc(m.metAt, func(id identity.ID, _ []netip.Prefix) bool {
+		_, stays := p.sites[id]
+		return !stays
+	})
 	maps.DeleteFunc(m.peers, func(id identity.ID, _ *peer) bool {
 		_, stays := p.sites[id]
 		return !stays && !m.ours(id)
@@ -200,9 +236,9 @@ func (m *Member) trust() *intel.Trust {
 			}
 			return s.Organisation, s.Standing == StandingCounted
 		},
-		Orgs:   func() int { return m.people.Load().counted },
-		Never:  func() []netip.Prefix { return m.people.Load().guard },
-		Spared: c.Spared,
+		Orgs:    func() int { return m.people.Load().counted },
+		Members: m.homes,
+		Spared:  c.Spared,
 	})
 }
 

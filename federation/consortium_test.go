@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation"
 	"github.com/hedgerow-mesh/hedgerow/federation/chain"
 	"github.com/hedgerow-mesh/hedgerow/federation/council"
@@ -244,29 +246,72 @@ func TestAmberStaysHome(t *testing.T) {
 	})
 }
 
-// TestGuardsOfTheConsortium: no word of others touches what this site guards, nor a
-// member's address.
+// placed is a transport whose peers are met at given addresses.
+type placed struct {
+	federation.Transport
+	at func(identity.ID) string
+}
+
+type placedHandler struct {
+	federation.Handler
+	at func(identity.ID) string
+}
+
+func (p placed) Run(ctx context.Context, h federation.Handler) error {
+	return p.Transport.Run(ctx, placedHandler{h, p.at})
+}
+
+func (h placedHandler) PeerChanged(p federation.PeerInfo) {
+	p.Addr = h.at(p.ID)
+	h.Handler.PeerChanged(p)
+}
+
+// TestGuardsOfTheConsortium: no word of others touches what this site guards, nor an
+// address at which a member of a counted organisation was met. To declare an address
+// shelters nothing, and an observer shelters nothing at all.
 func TestGuardsOfTheConsortium(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w := newConsortium(t, 7, counted, func(_ int, o *federation.Options) {
-			for i := range o.Consortium.Roll.Others {
-				o.Consortium.Roll.Others[i].Addrs = []string{"/ip4/198.51.100.77/tcp/4400"}
+		observes := func(i int) string {
+			if i == 6 {
+				return "observing"
 			}
+			return federation.StandingCounted
+		}
+		w := newConsortium(t, 7, observes, func(_ int, o *federation.Options) {
+			addr := map[identity.ID]string{}
+			for i := range o.Consortium.Roll.Others {
+				s := &o.Consortium.Roll.Others[i]
+				addr[s.ID] = "/ip4/198.51.100.77/tcp/4400"
+				s.Addrs = []string{addr[s.ID], "/ip4/198.51.100.78/tcp/4400"}
+				if s.Standing != federation.StandingCounted {
+					addr[s.ID] = "/ip4/198.51.100.79/tcp/4400"
+					s.Addrs = []string{addr[s.ID]}
+				}
+			}
+			o.Transport = placed{o.Transport, func(id identity.ID) string { return addr[id] }}
 			o.Consortium.Spared = func() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("192.0.2.0/28")} }
 		})
 		defer w.close()
 		pass(time.Second)
-		for _, v := range []string{"198.51.100.77", "192.0.2.3", "198.41.0.4"} {
+		for _, v := range []string{"198.51.100.77", "198.51.100.78", "198.51.100.79", "192.0.2.3"} {
 			said(t, w, 1, v, wire.TLPGreen)
 		}
 		pass(time.Second)
+		refused := map[string]bool{}
 		for _, e := range w.sites[2].events() {
-			if e.Effect != federation.Refused {
-				t.Errorf("%+v", e)
-			}
+			refused[e.Indicator.Value] = e.Effect == federation.Refused
 		}
-		if r := w.sites[2].Status().Refused; r[wire.Guarded] != 2 || r[wire.Spared] != 1 {
-			t.Errorf("refused %v, expected two of what nobody may block, and one of what is spared here", r)
+		want := map[string]bool{"198.51.100.77": true, "198.51.100.78": false, "198.51.100.79": false, "192.0.2.3": true}
+		if !maps.Equal(refused, want) {
+			t.Errorf("refused: %v, expected %v", refused, want)
+		}
+		if s := w.sites[2].Standings()["org1"]; s != 0.5 {
+			t.Errorf("who spoke of a member's address stands at %.2f", s)
+		}
+		said(t, w, 1, "198.41.0.4", wire.TLPGreen)
+		pass(time.Second)
+		if r := w.sites[2].Status().Refused; r[wire.Guarded] != 1 || r[wire.Spared] != 2 {
+			t.Errorf("refused %v, expected one of what nobody may block, and two of what is spared here", r)
 		}
 		before := w.sites[2].Standings()
 		w.sites[2].stop()

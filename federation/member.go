@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -56,6 +57,7 @@ type Member struct {
 	seq        sequences
 	rng        *rand.Rand
 	peers      map[identity.ID]*peer
+	metAt      map[identity.ID][]netip.Prefix // where sites were met directly
 	refused    map[wire.Reason]uint64
 	asks       bucket
 	dirty      bool // the stored intelligence is behind
@@ -105,6 +107,7 @@ func New(opt Options) (*Member, error) {
 		train:    make(chan struct{}, 1),
 		adopt:    make(chan struct{}, 1),
 		peers:    make(map[identity.ID]*peer),
+		metAt:    make(map[identity.ID][]netip.Prefix),
 		refused:  make(map[wire.Reason]uint64),
 		fetching: make(map[wire.Hash]bool),
 		rng:      rand.New(rand.NewPCG(opt.Seed, 0x6d656d626572)),

@@ -215,6 +215,7 @@ func (h *handler) PeerChanged(p PeerInfo) {
 	if !m.member(p.ID) || p.ID == m.self() {
 		return
 	}
+	m.met(p)
 	if m.opt.OnPeer != nil {
 		ev := PeerEvent{Site: m.nameOf(p.ID), Peer: p}
 		m.events.push(func() { m.opt.OnPeer(ev) })

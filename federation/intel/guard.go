@@ -2,6 +2,7 @@ package intel
 
 import (
 	"net/netip"
+	"slices"
 
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
@@ -21,16 +22,10 @@ var rootServers = func() []netip.Addr {
 	return out
 }()
 
-// guarded says whether a value covers something that nobody may have blocked:
-// a root name server, or what this site names (its own addresses, its peers').
-// Width and private ranges are refused by wire before.
-func (t *Trust) guarded(target wire.Target) bool {
-	for _, a := range rootServers {
-		if target.Prefix.Contains(a) {
-			return true
-		}
-	}
-	return covers(t.cfg.Never, target)
+// guarded says whether a value covers something that nobody may have blocked: a root
+// name server. Width and private ranges are refused by wire before.
+func guarded(target wire.Target) bool {
+	return slices.ContainsFunc(rootServers, target.Prefix.Contains)
 }
 
 // covers says whether a value touches a list.

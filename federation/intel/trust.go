@@ -31,10 +31,10 @@ type TrustConfig struct {
 	Org func(identity.ID) (org string, counted bool)
 	// Orgs is how many organisations count, ours among them.
 	Orgs func() int
-	// Never lists what nobody has a reason to speak against, such as addresses of
-	// members, and Spared what this site spares for reasons of its own, for which
-	// nobody is blamed. Words about either are refused. nil lists nothing.
-	Never, Spared func() []netip.Prefix
+	// Members lists addresses of members, and Spared what this site spares for reasons
+	// of its own. Words about either are refused, and nobody is blamed: who sends them
+	// cannot know better, and a member may be broken into. nil lists nothing.
+	Members, Spared func() []netip.Prefix
 }
 
 // Trust is what this site thinks of other organisations and of what they say.
@@ -199,9 +199,11 @@ func (s *Set) standing(now time.Time, author identity.ID, ind *wire.Indicator, t
 	switch {
 	case !counted:
 		return "", wire.Refuse(wire.NotCounted, "organisation %q observes for now", org)
+	case ind.Stance != wire.Disputes && covers(t.cfg.Members, target):
+		return "", wire.Refuse(wire.Spared, "%s is, or holds, an address of a member", ind.Value)
 	case ind.Stance != wire.Disputes && covers(t.cfg.Spared, target):
 		return "", wire.Refuse(wire.Spared, "%s is, or holds, what this site spares", ind.Value)
-	case ind.Stance != wire.Disputes && t.guarded(target):
+	case ind.Stance != wire.Disputes && guarded(target):
 		t.cost(now, org, corroborates(target))
 		return "", wire.Refuse(wire.Guarded, "%s is, or holds, what must not be blocked here", ind.Value)
 	case ind.Evidence == wire.Operator:

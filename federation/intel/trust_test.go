@@ -34,8 +34,8 @@ func newTown(t testing.TB, orgs int) *town {
 			}
 			return org, org != "observer"
 		},
-		Orgs:  func() int { return orgs },
-		Never: func() []netip.Prefix { return []netip.Prefix{own} },
+		Orgs:    func() int { return orgs },
+		Members: func() []netip.Prefix { return []netip.Prefix{own} },
 	})
 	return &town{t: t, s: New(Config{Self: "o0/1", Trust: tr, Rate: 1e6, Burst: 1e6}), now: epoch, seq: make(map[identity.ID]uint64), most: make(map[string]Op)}
 }
@@ -287,12 +287,13 @@ func TestNotBlindControl(t *testing.T) {
 func TestGuards(t *testing.T) {
 	w := newTown(t, 7)
 	for value, reason := range map[string]wire.Reason{
-		"198.51.100.7": wire.Guarded, "198.51.100.0/24": wire.Guarded,
+		"198.51.100.7": wire.Spared, "198.51.100.0/24": wire.Spared, // of members
 		"198.41.0.4": wire.Guarded, "193.0.14.0/24": wire.Guarded, "2001:7fd::1": wire.Guarded, "2001:7fd::/48": wire.Guarded,
+		"199.7.91.13": wire.Guarded, "192.203.230.10": wire.Guarded,
 	} {
 		before := w.s.cfg.Trust.Reputation(w.now, "o3")
 		last(t, w.says(site(3, 1), value, nil), Refuse, reason)
-		if after := w.s.cfg.Trust.Reputation(w.now, "o3"); after >= before {
+		if after := w.s.cfg.Trust.Reputation(w.now, "o3"); (after < before) != (reason == wire.Guarded) {
 			t.Errorf("%s: standing went from %.2f to %.2f", value, before, after)
 		}
 	}
@@ -348,7 +349,7 @@ func TestStandingSurvives(t *testing.T) {
 	for o := 1; o <= 3; o++ {
 		w.says(site(o, 1), victim, nil)
 	}
-	w.says(site(5, 1), "198.51.100.7", nil) // guarded
+	w.says(site(5, 1), "198.41.0.4", nil) // guarded
 	b, err := w.s.TrustSnapshot()
 	if err != nil {
 		t.Fatal(err)
