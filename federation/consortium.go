@@ -324,6 +324,7 @@ func (m *Member) newCouncil() error {
 	if every <= 0 {
 		every = 10 * time.Minute
 	}
+	m.parley.fetchAfter = deadline / 4
 	m.council, err = council.New(council.Config{
 		Self: m.self(), Genesis: *c.Genesis, Combine: combine, Sign: m.opt.Key.Sign,
 		Salt: func() (salt [16]byte) {

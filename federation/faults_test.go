@@ -3,6 +3,7 @@
 package federation_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"os"
 	"strings"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/council"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
@@ -119,6 +121,37 @@ func TestOldDeltasAreDropped(t *testing.T) {
 		}
 		if most := (3 + 3) * 9; kept > most {
 			t.Errorf("%d vectors on the disk: expected at most %d", kept, most)
+		}
+	})
+}
+
+// stalls never gets an answer from one site that it asks for bytes.
+type stalls struct {
+	federation.Transport
+	site identity.ID
+}
+
+func (s stalls) Request(ctx context.Context, peer identity.ID, b []byte) ([]byte, error) {
+	if req, err := wire.DecodeRequest(b); err == nil && req.Fetch != nil && peer == s.site {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	return s.Transport.Request(ctx, peer, b)
+}
+
+// TestAStalledFetchCostsNoRound: one organisation serves its update to some and
+// stalls the others, who get it from those that have it, before the round is over.
+func TestAStalledFetchCostsNoRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newConsortium(t, 7, counted, func(i int, o *federation.Options) {
+			if i < 3 {
+				o.Transport = stalls{o.Transport, key(t, 7).ID()}
+			}
+		})
+		defer w.close()
+		until(t, 10*time.Minute, "eight models", func() bool { return w.same(8) })
+		if n := len(w.sites[4].steps(council.Skipped)); n != 0 {
+			t.Errorf("%d rounds were lost", n)
 		}
 	})
 }

@@ -67,7 +67,7 @@ type Member struct {
 	toTrain    *round.Train
 	toAdopt    *round.Head
 	stopJob    context.CancelFunc // of the training in progress
-	fetching   map[wire.Hash]bool
+	fetching   map[wire.Hash]int  // requests under way
 	syncAt     time.Time
 	running    context.Context // the life of Run, for the work that it waits for; nil outside of it
 	ran        bool
@@ -109,7 +109,7 @@ func New(opt Options) (*Member, error) {
 		peers:    make(map[identity.ID]*peer),
 		metAt:    make(map[identity.ID][]netip.Prefix),
 		refused:  make(map[wire.Reason]uint64),
-		fetching: make(map[wire.Hash]bool),
+		fetching: make(map[wire.Hash]int),
 		rng:      rand.New(rand.NewPCG(opt.Seed, 0x6d656d626572)),
 	}
 	for _, s := range opt.Roster {

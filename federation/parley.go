@@ -16,12 +16,13 @@ import (
 // parley is what the rounds between organisations wait for: what is to be stored
 // before anything else is sent.
 type parley struct {
-	keep    []council.Params
-	blocks  []*wire.Sealed
-	state   bool
-	loose   map[wire.Hash]uint64 // stored parameters that no final block names, by the round they came in
-	named   map[wire.Hash]uint64 // the last of the newest Keep blocks that names a hash; nil before they were read
-	syncing bool
+	keep       []council.Params
+	blocks     []*wire.Sealed
+	state      bool
+	loose      map[wire.Hash]uint64 // stored parameters that no final block names, by the round they came in
+	named      map[wire.Hash]uint64 // the last of the newest Keep blocks that names a hash; nil before they were read
+	syncing    bool
+	fetchAfter time.Duration // bounds a fetch: a part of the time for reveals
 }
 
 // drainCouncil carries out what the rounds between organisations ask for: to disk
@@ -176,6 +177,7 @@ func names(b *wire.Block) []wire.Hash {
 func (m *Member) restoreCouncil() error {
 	b, err := m.opt.Storage.Load(m.councilKey())
 	if errors.Is(err, ErrNotFound) {
+		m.council.Anew()
 		return nil
 	}
 	if err != nil {

@@ -12,6 +12,10 @@ import (
 // fetchAfter bounds the fetch of a delta or a model.
 const fetchAfter = 30 * time.Second
 
+// fetchesAtOnce is how many sites are asked for the same bytes at a time in rounds
+// between organisations: one that stalls is to cost the round little.
+const fetchesAtOnce = 3
+
 // StartRound begins the next model round now; the other sites follow the
 // announcement. It returns the round's number, with ErrRoundOpen when one is
 // open already.
@@ -120,14 +124,22 @@ func (m *Member) seal(now time.Time, p wire.Payload) {
 // fetch gets bytes by hash from one site and hands them to the rounds, which
 // ask the next site if nothing comes. m.mu is held.
 func (m *Member) fetch(f round.Fetch) {
-	if m.fetching[f.Hash] {
+	most, within := 1, fetchAfter
+	if m.council != nil {
+		most, within = fetchesAtOnce, min(fetchAfter, m.parley.fetchAfter)
+	}
+	if m.fetching[f.Hash] >= most {
 		return
 	}
-	m.fetching[f.Hash] = m.running != nil
+	if m.running != nil {
+		m.fetching[f.Hash]++
+	}
 	m.spawn(func(ctx context.Context) {
-		err := m.fetchFrom(ctx, f)
+		err := m.fetchFrom(ctx, f, within)
 		m.mu.Lock()
-		delete(m.fetching, f.Hash)
+		if m.fetching[f.Hash]--; m.fetching[f.Hash] <= 0 {
+			delete(m.fetching, f.Hash)
+		}
 		m.mu.Unlock()
 		if err == nil || ctx.Err() != nil {
 			return
@@ -139,8 +151,8 @@ func (m *Member) fetch(f round.Fetch) {
 	})
 }
 
-func (m *Member) fetchFrom(ctx context.Context, f round.Fetch) error {
-	resp, err := m.request(ctx, f.From, &wire.Request{Fetch: &wire.Fetch{Hash: f.Hash, Params: f.Params}}, fetchAfter)
+func (m *Member) fetchFrom(ctx context.Context, f round.Fetch, within time.Duration) error {
+	resp, err := m.request(ctx, f.From, &wire.Request{Fetch: &wire.Fetch{Hash: f.Hash, Params: f.Params}}, within)
 	if err != nil {
 		return err
 	}

@@ -340,6 +340,24 @@ func TestUnseenModelIsOfferedAfterRestart(t *testing.T) {
 	}
 }
 
+// TestLostDiskIsSilent: a member that forgot what it signed signs no second word in
+// any place (the net looks), and takes part again some rounds later.
+func TestLostDiskIsSilent(t *testing.T) {
+	for at := range 5 {
+		w := newNet(t, 7, 4)
+		w.run(10*time.Second + time.Duration(at)*311*time.Millisecond)
+		nd := w.nodes[3]
+		w.kill(nd)
+		nd.disk, nd.blobs, nd.chain = nil, make(map[wire.Hash][]float32), make(map[uint64]*wire.Sealed)
+		nd.events = make(map[string]int)
+		w.boot(nd)
+		w.run(40 * time.Second)
+		if nd.events[Committed] == 0 || nd.m.safe.voted == 0 {
+			t.Errorf("it stayed silent, mute %d at round %d: %v", nd.m.safe.mute, nd.m.round, nd.events)
+		}
+	}
+}
+
 func TestRestoreRefuses(t *testing.T) {
 	w := newNet(t, 4, 1)
 	w.run(5 * time.Second)

@@ -17,7 +17,7 @@ func (m *Machine) commit() {
 		return
 	}
 	c := m.safe.committed
-	if c.Round > m.round {
+	if c.Round > m.round || m.muted() {
 		return
 	}
 	st.committedOn = tip.Hash
@@ -41,7 +41,7 @@ func (m *Machine) sign(s chain.Statement) (sig wire.Sig) {
 func (m *Machine) proposeSet(now time.Time) {
 	st, tip := m.rounds[m.round], m.tree.Tip()
 	c := &tip.Next
-	if m.safe.saidSet >= m.round || c.Proposer(m.round) != m.cfg.Self {
+	if m.safe.saidSet >= m.round || c.Proposer(m.round) != m.cfg.Self || m.muted() {
 		return
 	}
 	commits := st.commitsOn(c, m.round, tip.Hash)
@@ -59,7 +59,7 @@ func (m *Machine) proposeSet(now time.Time) {
 func (m *Machine) voteSet(now time.Time) {
 	st := m.rounds[m.round]
 	set := st.set
-	if set == nil || m.safe.setVoted >= m.round {
+	if set == nil || m.safe.setVoted >= m.round || m.muted() {
 		return
 	}
 	parent := m.tree.Link(set.Parent)

@@ -12,7 +12,7 @@ import (
 // proposeList lists the deltas that we hold when it is our turn.
 func (m *Machine) proposeList(now time.Time) {
 	st := m.rounds[m.round]
-	if st.setSigs == nil || m.safe.saidList >= m.round {
+	if st.setSigs == nil || m.safe.saidList >= m.round || m.muted() {
 		return
 	}
 	parent := m.tree.Link(st.set.Parent)
@@ -73,7 +73,7 @@ func (m *Machine) entryFor(parent *chain.Link, b wire.Block) []wire.Entry {
 // vote signs the proposer's block when everything about it is right.
 func (m *Machine) vote(now time.Time) {
 	st := m.rounds[m.round]
-	if m.safe.voted >= m.round {
+	if m.safe.voted >= m.round || m.muted() {
 		return
 	}
 	for hash, p := range st.blocks {

@@ -158,7 +158,9 @@ func (w *testnet) boot(nd *testnode) {
 		w.t.Fatal(err)
 	}
 	nd.life++
-	if nd.disk != nil {
+	if nd.disk == nil {
+		m.Anew()
+	} else {
 		if err := m.Restore(nd.disk, func(h wire.Hash) []float32 { return nd.blobs[h] }); err != nil {
 			w.t.Fatal(err)
 		}

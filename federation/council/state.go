@@ -18,6 +18,7 @@ type safety struct {
 	saidList  uint64
 	committed ownCommit
 	own       ownDelta
+	mute      uint64 // sign nothing before a block of this round is final; see Anew
 }
 
 // highest is the highest round that we signed anything in: after a restart we
