@@ -262,6 +262,22 @@ func (m *Member) WhatIf(organisations ...string) (out []Influence) {
 	return out
 }
 
+// Innocent tells that a person of this site called a value harmless: until then no word
+// of other organisations about it leads to anything, and who says it loses standing.
+// What is of no form that sites share, and outside of a consortium, it does nothing.
+func (m *Member) Innocent(typ wire.Type, value string, until time.Time) {
+	target, err := wire.ParseValue(typ, value)
+	if err != nil || m.opt.Consortium == nil {
+		return
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	defer m.wake()
+	now := m.opt.Now()
+	_ = m.apply(now, m.intel.Knows(now, target, until), "withdrawal", nil) // it refuses nothing
+	m.dirty = true
+}
+
 // restoreTrust brings back how other organisations stand. State that cannot be used is
 // said, and all begin in the middle again.
 func (m *Member) restoreTrust() error {

@@ -92,6 +92,7 @@ func TestBlocksClimbAtOtherOrganisations(t *testing.T) {
 	if got := at.stands("203.0.113.8"); got != "" || heard("dogwood")() {
 		t.Errorf("an operator's word of another organisation arrived: %q", got)
 	}
+	harmless(t, at)
 	// What this site spares stays open whoever speaks against it.
 	if _, err := at.node.Allow(t.Context(), "203.0.113.77", false); err != nil {
 		t.Fatal(err)
@@ -102,6 +103,23 @@ func TestBlocksClimbAtOtherOrganisations(t *testing.T) {
 	eventually(t, "the fourth word arrives", heard("dogwood"))
 	if got := at.stands("203.0.113.77"); got != "" {
 		t.Errorf("what is spared here: %s", got)
+	}
+}
+
+// harmless wants no word of others to lead to anything that the operator overruled.
+func harmless(t *testing.T, at *testSite) {
+	t.Helper()
+	if err := at.node.Unblock(t.Context(), "203.0.113.9"); err != nil {
+		t.Fatal(err)
+	}
+	list, err := at.node.Indicators(t.Context())
+	if err != nil || len(list) == 0 || at.stands("203.0.113.9") != "" {
+		t.Fatalf("%+v, %v; %q stands", list, err, at.stands("203.0.113.9"))
+	}
+	for _, x := range list {
+		if x.Effect != dataplane.Observe.String() {
+			t.Errorf("the operator overruled it, and still: %+v", x)
+		}
 	}
 }
 

@@ -26,6 +26,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/policy"
 	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
@@ -461,6 +462,10 @@ func (n *Node) act(fx []enforce.Effect) {
 			}
 			n.learn.label(f.Label, vecs)
 			n.pupil.label(n.now(), f.Label)
+		case f.Innocent != nil:
+			if n.member != nil {
+				n.member.Innocent(wire.Type(f.Innocent.Type), f.Innocent.Value, f.Innocent.Until)
+			}
 		case f.Emit != nil:
 			if a := f.Emit.Alert; a != nil {
 				if peer, err := netip.ParseAddr(a.Peer); err == nil {

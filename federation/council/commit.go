@@ -25,7 +25,8 @@ func (m *Machine) commit() {
 		c = ownCommit{Round: m.round, Parent: tip.Hash, Salt: m.cfg.Salt(), Delta: m.safe.own.Delta}
 		c.Hash = chain.CommitHash(m.tree.Chain(), tip.Next.Orgs[org].Voter, c.Round, tip.Next.Epoch, c.Parent, c.Salt, c.Delta)
 		c.Sig = m.sign(chain.Statement{Kind: chain.SayCommit, Round: c.Round, Parent: c.Parent, Hash: c.Hash})
-		m.safe.committed, m.ready.Persist = c, true
+		m.safe.commits(c)
+		m.ready.Persist = true
 	}
 	m.event(Event{Step: Committed, Round: m.round, Hash: c.Hash})
 	m.ready.Seal = append(m.ready.Seal, &wire.Commit{Round: c.Round, Parent: c.Parent, Commit: c.Hash, Sig: c.Sig})
@@ -125,8 +126,8 @@ func (m *Machine) reveal(now time.Time) {
 	if st.setSigs == nil {
 		return
 	}
-	c := m.safe.committed
-	mine := c.Round == m.round && c.Parent == st.set.Parent && slices.ContainsFunc(st.set.Commits, func(o wire.OrgHash) bool { return o.Hash == c.Hash })
+	c, mine := m.safe.on(m.round, st.set.Parent)
+	mine = mine && slices.ContainsFunc(st.set.Commits, func(o wire.OrgHash) bool { return o.Hash == c.Hash })
 	if mine && !st.revealed && m.params[c.Delta] != nil {
 		st.revealed = true
 		st.held[c.Delta] = m.params[c.Delta]

@@ -415,3 +415,37 @@ func TestNewKeyWaits(t *testing.T) {
 		}
 	}
 }
+
+// TestEarlierCommitmentIsRevealed: who committed on one block, and in the same round on
+// a later one, shows what the set on the first one holds, also after a restart.
+func TestEarlierCommitmentIsRevealed(t *testing.T) {
+	s := newSearch(t, 1)
+	m := s.machine(nil)
+	m.enter(epoch, 2)
+	b := s.blocks[s.candidate(1, s.id, 0)]
+	set := s.blocks[s.candidate(2, s.id, 0)] // with our delta as below
+	train := func(on, model wire.Hash, step float32) {
+		m.params[model] = s.params[model]
+		p := slices.Clone(s.params[model])
+		p[0], p[1] = p[0]+step, p[1]+1
+		if err := m.Trained(epoch, on, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	train(s.id, s.next[s.id].Model, 1)
+	s.learn(m, b.Hash())
+	train(b.Hash(), b.Model, 2)
+	if m.safe.committed.Parent != b.Hash() || m.safe.committed.Round != 2 {
+		t.Fatalf("last committed on %s in round %d", m.safe.committed.Parent.Short(), m.safe.committed.Round)
+	}
+	s.params[s.deltas[0].Hash] = s.deltas[0].Params
+	m = s.machine(s.disk(m))
+	s.present(m, set)
+	rd := m.Ready()
+	if !slices.ContainsFunc(rd.Seal, func(p wire.Payload) bool {
+		r, ok := p.(*wire.Reveal)
+		return ok && r.Parent == s.id && r.Delta == s.deltas[0].Hash
+	}) {
+		t.Errorf("no reveal on the first block: %v", rd.Seal)
+	}
+}

@@ -191,7 +191,10 @@ func (m *Machine) keep(l *chain.Link) {
 			m.model(l.Next.Model, p)
 		}
 	}
-	needed := map[wire.Hash]bool{m.tree.Final().Next.Model: true, m.safe.own.Delta: true}
+	needed := map[wire.Hash]bool{m.tree.Final().Next.Model: true}
+	for _, d := range m.safe.deltas() {
+		needed[d] = true
+	}
 	for _, k := range m.tree.Above() {
 		needed[k.Next.Model] = true
 	}

@@ -26,13 +26,14 @@ type snapshot struct {
 	Own       ownDelta    `cbor:"8,keyasint"`
 	Tree      chain.Saved `cbor:"9,keyasint"`
 	Mute      uint64      `cbor:"10,keyasint,omitempty"`
+	Earlier   []ownCommit `cbor:"11,keyasint,omitempty"`
 }
 
 // Snapshot encodes what must survive a restart.
 func (m *Machine) Snapshot() ([]byte, error) {
 	return cbor.Marshal(snapshot{
 		Version: 1, Voted: m.safe.voted, Locked: m.safe.locked, SetVoted: m.safe.setVoted, SaidSet: m.safe.saidSet, SaidList: m.safe.saidList,
-		Committed: m.safe.committed, Own: m.safe.own, Tree: m.tree.Save(), Mute: m.safe.mute,
+		Committed: m.safe.committed, Own: m.safe.own, Tree: m.tree.Save(), Mute: m.safe.mute, Earlier: m.safe.earlier,
 	})
 }
 
@@ -54,9 +55,9 @@ func (m *Machine) Restore(b []byte, load func(wire.Hash) []float32) error {
 	m.tree = tree
 	m.safe = safety{
 		voted: s.Voted, locked: s.Locked, setVoted: s.SetVoted, saidSet: s.SaidSet, saidList: s.SaidList,
-		committed: s.Committed, own: s.Own, mute: s.Mute,
+		committed: s.Committed, own: s.Own, mute: s.Mute, earlier: s.Earlier[:min(len(s.Earlier), commitsEach-1)],
 	}
-	hashes := []wire.Hash{tree.Final().Next.Model, s.Own.Delta}
+	hashes := append(m.safe.deltas(), tree.Final().Next.Model)
 	for _, l := range tree.Above() {
 		hashes = append(hashes, l.Next.Model)
 	}

@@ -17,6 +17,7 @@ type safety struct {
 	saidSet   uint64 // highest rounds that we proposed in
 	saidList  uint64
 	committed ownCommit
+	earlier   []ownCommit // of the same round, on lower tips: the set may be on one of them
 	own       ownDelta
 	mute      uint64 // sign nothing before a block of this round is final; see Anew
 }
@@ -25,6 +26,35 @@ type safety struct {
 // are there again, or further.
 func (s *safety) highest() uint64 {
 	return max(s.voted, s.setVoted, s.saidSet, s.saidList, s.committed.Round)
+}
+
+// commits adds a commitment of ours.
+func (s *safety) commits(c ownCommit) {
+	if s.committed.Round != c.Round {
+		s.earlier = nil
+	} else if len(s.earlier) < commitsEach-1 {
+		s.earlier = append(slices.Clone(s.earlier), s.committed)
+	}
+	s.committed = c
+}
+
+// on is our commitment of a round on a parent.
+func (s *safety) on(round uint64, parent wire.Hash) (ownCommit, bool) {
+	for _, c := range append(slices.Clone(s.earlier), s.committed) {
+		if c.Round == round && c.Parent == parent {
+			return c, true
+		}
+	}
+	return ownCommit{}, false
+}
+
+// deltas are those of ours that may have to be shown.
+func (s *safety) deltas() []wire.Hash {
+	out := []wire.Hash{s.own.Delta}
+	for _, c := range s.earlier {
+		out = append(out, c.Delta)
+	}
+	return out
 }
 
 // ownDelta is what we trained from a block.

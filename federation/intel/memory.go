@@ -17,6 +17,7 @@ type trustSnapshot struct {
 	Version   int               `cbor:"1,keyasint"`
 	Standings []standingAt      `cbor:"2,keyasint"`
 	Settled   []settledSnapshot `cbor:"3,keyasint"`
+	Innocent  []settledSnapshot `cbor:"4,keyasint,omitempty"` // Org is ""
 }
 
 type standingAt struct {
@@ -46,17 +47,40 @@ func (s *Set) TrustSnapshot() ([]byte, error) {
 		snap.Standings = append(snap.Standings, standingAt{org, r.good, r.bad, r.at.Unix()})
 	}
 	for p, until := range t.paid {
-		prefix, err := p.key.Prefix.MarshalBinary()
+		x, err := snapshotOf(p, until)
 		if err != nil {
 			return nil, err
 		}
-		snap.Settled = append(snap.Settled, settledSnapshot{p.org, prefix, p.key.Proto, p.key.Port, until.Unix()})
+		snap.Settled = append(snap.Settled, x)
+	}
+	for key, until := range t.clear {
+		x, err := snapshotOf(payment{"", key}, until)
+		if err != nil {
+			return nil, err
+		}
+		snap.Innocent = append(snap.Innocent, x)
 	}
 	slices.SortFunc(snap.Standings, func(a, b standingAt) int { return cmp.Compare(a.Org, b.Org) })
-	slices.SortFunc(snap.Settled, func(a, b settledSnapshot) int {
-		return cmp.Or(cmp.Compare(a.Org, b.Org), slices.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto))
-	})
+	for _, xs := range [][]settledSnapshot{snap.Settled, snap.Innocent} {
+		slices.SortFunc(xs, func(a, b settledSnapshot) int {
+			return cmp.Or(cmp.Compare(a.Org, b.Org), slices.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto))
+		})
+	}
 	return cbor.Marshal(snap)
+}
+
+func snapshotOf(p payment, until time.Time) (settledSnapshot, error) {
+	prefix, err := p.key.Prefix.MarshalBinary()
+	return settledSnapshot{p.org, prefix, p.key.Proto, p.key.Port, until.Unix()}, err
+}
+
+// target is what a stored row is about.
+func (p settledSnapshot) target() (wire.Target, error) {
+	var prefix netip.Prefix
+	if err := prefix.UnmarshalBinary(p.Prefix); err != nil || !prefix.IsValid() {
+		return wire.Target{}, wire.Refuse(wire.BadField, "stored standing of %q: expected a network", p.Org)
+	}
+	return wire.Target{Prefix: prefix, Proto: p.Proto, Port: p.Port}, nil
 }
 
 // RestoreTrust takes over what TrustSnapshot wrote, before any word is heard. After an
@@ -78,11 +102,18 @@ func (s *Set) RestoreTrust(b []byte) error {
 		t.reps[r.Org] = &reputation{good: r.Good, bad: r.Bad, at: time.Unix(r.At, 0)}
 	}
 	for _, p := range snap.Settled[:min(len(snap.Settled), maxLocal)] {
-		var prefix netip.Prefix
-		if err := prefix.UnmarshalBinary(p.Prefix); err != nil || !prefix.IsValid() {
-			return wire.Refuse(wire.BadField, "stored standing of %q: expected a network", p.Org)
+		key, err := p.target()
+		if err != nil {
+			return err
 		}
-		t.paid[payment{p.Org, wire.Target{Prefix: prefix, Proto: p.Proto, Port: p.Port}}] = time.Unix(p.Until, 0)
+		t.paid[payment{p.Org, key}] = time.Unix(p.Until, 0)
+	}
+	for _, p := range snap.Innocent[:min(len(snap.Innocent), maxLocal)] {
+		key, err := p.target()
+		if err != nil {
+			return err
+		}
+		t.clear[key] = time.Unix(p.Until, 0)
 	}
 	s.cfg.Trust = t
 	return nil

@@ -28,13 +28,13 @@ func (s *Set) number(old, e *entry) {
 
 // sound lists the words that count, by when they came: on validated evidence that no
 // other organisation showed here first (else it is an echo), of one that stands well
-// enough.
+// enough. What this site knows to be innocent supports nothing.
 func (s *Set) sound(now time.Time, words []*entry) (out []*entry) {
 	first := make(map[wire.Hash]*entry)
 	words = slices.Clone(words)
 	slices.SortStableFunc(words, func(a, b *entry) int { return cmp.Compare(a.nth, b.nth) })
 	for _, e := range words {
-		if e.ind.Evidence != wire.Validated || !e.inForce() {
+		if e.ind.Evidence != wire.Validated || !e.inForce() || s.cfg.Trust.cleared(now, e) {
 			continue
 		}
 		h := e.ind.EvidenceHash

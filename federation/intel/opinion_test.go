@@ -146,3 +146,45 @@ func TestOneWordLessKeepsTheBlock(t *testing.T) {
 		t.Errorf("%+v, expected that the word of o4 alone is kept without effect", fx)
 	}
 }
+
+// TestInnocentHere: a value that a person calls innocent is not enforced on the word of
+// others, who lose by it; its neighbours of the /64 are judged without it, and all of
+// that outlasts a restart.
+func TestInnocentHere(t *testing.T) {
+	const one, other = "2001:db8::1", "2001:db8::2"
+	w := newTown(t, 7)
+	w.s.Knows(w.now, target(t, one), w.now.Add(time.Hour))
+	for round := range 2 {
+		for o := 1; o <= 3; o++ {
+			w.says(site(o, 1), one, nil)
+		}
+		w.says(site(4, 1), other, nil)
+		if w.most[one] != 0 || w.most[other] != 0 {
+			t.Fatalf("round %d: %v and %v: expected nothing", round, w.most[one], w.most[other])
+		}
+		if bad, fair := w.s.Standing(w.now, "o1"), w.s.Standing(w.now, "o4"); bad >= repFloor || fair != 0.5 {
+			t.Errorf("round %d: o1 stands at %.2f, and o4, which spoke of another address, at %.2f", round, bad, fair)
+		}
+		b, err := w.s.TrustSnapshot()
+		if err != nil {
+			t.Fatal(err)
+		}
+		w = newTown(t, 7)
+		if err := w.s.RestoreTrust(b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	w = newTown(t, 7)
+	for o := 1; o <= 3; o++ {
+		w.says(site(o, 1), one, nil)
+	}
+	lifts := 0
+	for _, e := range w.s.Knows(w.now, target(t, one), w.now.Add(time.Hour)) {
+		if e.Op == Lift {
+			lifts++
+		}
+	}
+	if lifts != 3 {
+		t.Errorf("%d of 3 words lifted", lifts)
+	}
+}

@@ -45,7 +45,7 @@ type Trust struct {
 	cfg   TrustConfig
 	reps  map[string]*reputation
 	seen  map[wire.Target]time.Time // what this site met itself, until when that counts
-	clear map[wire.Target]time.Time // what it knows to be innocent
+	clear map[wire.Target]time.Time // the very values that it knows to be innocent
 	paid  map[payment]time.Time     // each word earns or costs once
 }
 
@@ -283,7 +283,13 @@ func (s *Set) reconsiderKey(now time.Time, key wire.Target) []Effect {
 			v.level, v.why = s.judge(now, key, bits)
 			judged[bits] = v
 		}
-		if !slices.Contains(sound, e) {
+		switch {
+		case s.cfg.Trust.cleared(now, e):
+			v = verdict{Observe, "this site knows it to be innocent"}
+			if e.ind.Evidence == wire.Validated && logOdds(e.ind) > 0 {
+				s.cfg.Trust.cost(now, e.org, key)
+			}
+		case !slices.Contains(sound, e):
 			v = verdict{Observe, "its word is not counted"}
 		}
 		if e.ind.Stance == wire.Claims && e.inForce() && e.level != v.level {
@@ -349,12 +355,6 @@ func (s *Set) judge(now time.Time, key wire.Target, bits int) (Op, string) {
 		}
 	}
 	local := now.Before(t.seen[key]) && !part(key, bits)
-	if now.Before(t.clear[key]) {
-		for _, org := range pro {
-			t.cost(now, org, key)
-		}
-		return Observe, "this site knows it to be innocent"
-	}
 	enough := Liars(t.cfg.Orgs()) + 1 // of which one is honest
 	switch {
 	case local || len(pro) >= max(enough, limitOrgs+1):
@@ -389,16 +389,20 @@ func (t *Trust) settle(now time.Time, key wire.Target, right, wrong []string) {
 // when that counts. Knows tells that a peer is innocent: a person said so, or it
 // is on a list of this site.
 func (s *Set) Saw(now time.Time, target wire.Target, until time.Time) []Effect {
-	return s.local(now, s.cfg.Trust.seen, target, until)
+	return s.local(now, s.cfg.Trust.seen, corroborates(target), until)
 }
 
-// Knows is the opposite of Saw.
+// Knows is the opposite of Saw, about the very value.
 func (s *Set) Knows(now time.Time, target wire.Target, until time.Time) []Effect {
+	if s.cfg.Trust == nil {
+		return nil
+	}
 	return s.local(now, s.cfg.Trust.clear, target, until)
 }
 
-func (s *Set) local(now time.Time, m map[wire.Target]time.Time, target wire.Target, until time.Time) []Effect {
-	key := corroborates(target)
+func (t *Trust) cleared(now time.Time, e *entry) bool { return now.Before(t.clear[e.target]) }
+
+func (s *Set) local(now time.Time, m map[wire.Target]time.Time, key wire.Target, until time.Time) []Effect {
 	if _, known := m[key]; !known && len(m) >= maxLocal {
 		s.cfg.Trust.sweep(now)
 		if len(m) >= maxLocal {
@@ -406,7 +410,7 @@ func (s *Set) local(now time.Time, m map[wire.Target]time.Time, target wire.Targ
 		}
 	}
 	m[key] = until
-	return s.reconsiderKey(now, key)
+	return s.reconsiderKey(now, corroborates(key))
 }
 
 // An Influence is a value that organisations have a part in.

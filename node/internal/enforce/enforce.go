@@ -71,6 +71,14 @@ type Effect struct {
 	Forget string
 	// Label the exemplars of an incident.
 	Label *Label
+	// Innocent is what a person called harmless.
+	Innocent *Innocent
+}
+
+// Innocent is a value as sites share it, and until when that counts.
+type Innocent struct {
+	Type, Value string
+	Until       time.Time
 }
 
 // Apply is a rule to enforce with the records that tell of it.

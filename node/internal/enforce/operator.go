@@ -154,6 +154,7 @@ func (m *Machine) undo(now time.Time, in *incident, why string) []Effect {
 		}
 	}
 	in.blocked, in.limited = false, false
+	fx = append(fx, innocent(now, in.target)...)
 	return append(fx,
 		Effect{Label: &Label{Incident: in.id, Attack: false, Weight: 1, Peer: in.peer}},
 		Effect{Emit: in.record(m.o.Site, now)})
@@ -190,7 +191,16 @@ func (m *Machine) Unblock(now time.Time, t dataplane.Target) ([]Effect, error) {
 		return m.undo(now, in, "unblocked by the operator"), nil
 	}
 	m.dismissed["peer "+t.String()] = now.Add(dismissal)
-	return m.lift(now, s, "lifted", "unblocked by the operator"), nil
+	return append(m.lift(now, s, "lifted", "unblocked by the operator"), innocent(now, t)...), nil
+}
+
+// innocent tells the mesh's judgement what a person called harmless.
+func innocent(now time.Time, t dataplane.Target) []Effect {
+	typ, value := ShareValue(t)
+	if !t.Prefix.IsValid() || typ == "" {
+		return nil
+	}
+	return []Effect{{Innocent: &Innocent{typ, value, now.Add(dismissal)}}}
 }
 
 // SetMode switches between monitor and enforce.

@@ -100,3 +100,17 @@ func TestALimitOfOursReplacesNoBlock(t *testing.T) {
 	want(t, m.limit(t0, in))
 	stands(t, m, "block", "mesh:birch")
 }
+
+// TestWhatAPersonCallsHarmless is told to who judges the words of other organisations.
+func TestWhatAPersonCallsHarmless(t *testing.T) {
+	m := machine(Options{})
+	claimed(m, "briar/gate", true, time.Hour)
+	fx, err := m.Unblock(t0, mustTarget(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := fx[len(fx)-1].Innocent
+	if told == nil || told.Type != "address" || told.Value != suspect || !told.Until.Equal(t0.Add(dismissal)) {
+		t.Errorf("told %+v, expected %s for a day", told, suspect)
+	}
+}
