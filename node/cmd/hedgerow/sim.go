@@ -18,6 +18,8 @@ func simCommand() *cobra.Command {
 		Use: "sim", Short: "Try out a consortium: many sites, some of which lie, on real intrusion data", GroupID: "study",
 		Long: `Simulate sites that learn together: with the gateways' own rules and gates, on
 labelled data, from one seed. docs/simulation.md has a page for each task.`,
+		Example: `  hedgerow sim new first.toml
+  hedgerow sim run first.toml --data ../shared/data --out first`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
@@ -47,6 +49,7 @@ func simNew() *cobra.Command {
 func simValidate() *cobra.Command {
 	return &cobra.Command{
 		Use: "validate SCENARIO", Short: "Check a scenario without running it", Args: exactArgs(1, "a scenario"),
+		Example: "  hedgerow sim validate first.toml",
 		RunE: func(c *cobra.Command, args []string) error {
 			if _, err := readScenario(args[0]); err != nil {
 				return err
