@@ -15,6 +15,7 @@ type ruleBuf struct {
 	prefix kernelPrefixKey
 	value  kernelRule
 	first  uint32 // the key of what there is one of: 0
+	until  uint64 // what holding says
 }
 
 // key is the kernel's key of a target in a table. It is good until the next one

@@ -139,6 +139,9 @@ func layoutOf(spec *ebpf.CollectionSpec) string {
 		m := spec.Maps[name]
 		fmt.Fprintln(&b, name, m.Type, m.KeySize, m.ValueSize, m.MaxEntries, m.Flags)
 	}
+	for _, name := range slices.Sorted(maps.Keys(spec.Programs)) { // an array of programs takes those of one kind
+		fmt.Fprintln(&b, name, spec.Programs[name].Type, spec.Programs[name].AttachType)
+	}
 	return b.String()
 }
 

@@ -109,6 +109,9 @@ var bulkTypes = []string{"bulk_head", "bulk_cell", "bulk_cell6"}
 func abiHash(spec *ebpf.CollectionSpec) (string, error) {
 	h := sha256.New()
 	fmt.Fprintf(h, "abi %d\n", abiVersion)
+	if tcx := spec.Programs[kernelProgHedgerowTcx]; tcx != nil && tcx.AttachType == ebpf.AttachNone {
+		fmt.Fprintln(h, "clsact") // an array of programs takes those of one kind only
+	}
 	for _, name := range slices.Sorted(maps.Keys(spec.Maps)) {
 		m := spec.Maps[name]
 		if strings.HasPrefix(name, ".") {

@@ -233,7 +233,6 @@ func (c *compiler) tree(t *score.Tree, at int16) {
 // scorerPrograms are what a compiled scorer is in the kernel.
 type scorerPrograms struct {
 	xdp, tcx *ebpf.Program
-	length   int // instructions of one
 }
 
 func (s *scorerPrograms) close() {

@@ -265,10 +265,15 @@ func (p *Plane) freeHolds(which func(*kernelHold) bool) error {
 	return nil
 }
 
-// free lets one flow go.
+// free lets one flow go. Where nothing was ever held it asks for no memory.
 func (p *Plane) free(k flow.Key) error {
-	key := flowKey(k)
-	if err := p.objs.FlowHolds.Delete(&key); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+	if err := p.objs.Holding.Lookup(unsafe.Pointer(&p.buf.first), unsafe.Pointer(&p.buf.until)); err != nil {
+		return fmt.Errorf("free flow %s: %w", k, err)
+	}
+	if p.buf.until == 0 {
+		return nil
+	}
+	if err := p.objs.FlowHolds.Delete(p.buf.key(tableFlow, dataplane.Target{Flow: k})); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
 		return fmt.Errorf("free flow %s: %w", k, err)
 	}
 	return nil

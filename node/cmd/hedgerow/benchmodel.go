@@ -88,7 +88,7 @@ func kernelModel(ctx context.Context, part string, o detection.Options, in bench
 
 func (r *kernelModelReport) print(w io.Writer) error {
 	if r.Report != nil {
-		if err := r.Report.Print(w); err != nil {
+		if err := r.Print(w); err != nil {
 			return err
 		}
 	}
