@@ -19,7 +19,7 @@ type safety struct {
 	committed ownCommit
 	earlier   []ownCommit // of the same round, on lower tips: the set may be on one of them
 	own       ownDelta
-	mute      uint64 // sign nothing before a block of this round is final; see Anew
+	mute      uint64 // sign nothing up to this round; see Anew
 }
 
 // highest is the highest round that we signed anything in: after a restart we
