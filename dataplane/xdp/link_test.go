@@ -233,9 +233,8 @@ func spatial(r flow.Record) flow.Record {
 	r = planetest.Timeless(r)
 	r.InitInside, r.RespInside = false, false
 	clear(r.Sizes[1:])       // packets that cross on the wire come in another order at each end
-	for end := range r.Dir { // and with that, how many seem to be sent again
-		d := &r.Dir[end]
-		d.Retrans = min(d.Retrans, 1)
+	for end := range r.Dir { // and with that, whether any seem to be sent again
+		r.Dir[end].Retrans = 0
 	}
 	return r
 }
