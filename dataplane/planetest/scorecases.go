@@ -28,19 +28,7 @@ func scoreCases() []testCase {
 }
 
 // verdictOf is a scorer that says the same of every flow, at one milestone of it.
-func verdictOf(at score.Milestone, a score.Action) *score.Scorer {
-	s := &score.Scorer{Version: 7, Forests: []score.Forest{{Base: 5}}}
-	for m := range s.Steps {
-		s.Steps[m] = score.Step{Limit: score.Never, Suspend: score.Never}
-	}
-	switch a {
-	case score.Suspend:
-		s.Steps[at].Limit, s.Steps[at].Suspend = 5, 5
-	case score.RateLimit:
-		s.Steps[at].Limit = 5
-	}
-	return s
-}
+func verdictOf(at score.Milestone, a score.Action) *score.Scorer { return scoretest.Constant(7, a, at) }
 
 func (r *rig) scorer() dataplane.Scorer {
 	r.t.Helper()

@@ -17,22 +17,8 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/score/scoretest"
 )
-
-// constant is a scorer that says the same of all flows at all milestones.
-func constant(version uint32, a score.Action) *score.Scorer {
-	s := &score.Scorer{Version: version, Forests: []score.Forest{{Base: 1}}}
-	for m := range s.Steps {
-		s.Steps[m] = score.Step{Limit: score.Never, Suspend: score.Never}
-		switch a {
-		case score.Suspend:
-			s.Steps[m].Limit, s.Steps[m].Suspend = 1, 1
-		case score.RateLimit:
-			s.Steps[m].Limit = 1
-		}
-	}
-	return s
-}
 
 // chat injects n datagrams of one flow and counts those that passed.
 func chat(t *testing.T, f fixture, port uint16, n int) (passed int) {
@@ -80,7 +66,7 @@ func wild(rng *rand.Rand, f *kernelFlow) {
 // what package score makes of its record, whatever the flow holds.
 func TestFeaturesAreThoseOfTheReference(t *testing.T) {
 	f := newFixture(t, Options{MaxFlows: minMaxFlows, EventRate: 1 << 30})
-	check(t, f.SetScoring(dataplane.Scoring{Active: constant(1, score.Suspend), Shadow: true}))
+	check(t, f.SetScoring(dataplane.Scoring{Active: scoretest.Constant(1, score.Suspend), Shadow: true}))
 	chat(t, f, 7, 2)
 	table := f.store.(*flowTable)
 	at := slices.IndexFunc(table.slots, func(s kernelSlot) bool { return s.Live != 0 })
@@ -134,7 +120,7 @@ func TestFeaturesAreThoseOfTheReference(t *testing.T) {
 // milestones on another thread: each is scored, by one of the two whole.
 func TestSwapsLeaveNoMilestoneUnscored(t *testing.T) {
 	f := newFixture(t, Options{MaxFlows: 1 << 16, EventRate: 1 << 30})
-	models := []*score.Scorer{constant(1, score.Suspend), constant(2, score.RateLimit)}
+	models := []*score.Scorer{scoretest.Constant(1, score.Suspend), scoretest.Constant(2, score.RateLimit)}
 	check(t, f.SetScoring(dataplane.Scoring{Active: models[0], Shadow: true}))
 	var stop atomic.Bool
 	var flows atomic.Uint64
@@ -195,13 +181,13 @@ func TestSwapsLeaveNoMilestoneUnscored(t *testing.T) {
 
 func TestRefusedScorerKeepsTheOld(t *testing.T) {
 	f := newFixture(t, Options{Mode: dataplane.Enforce})
-	check(t, f.SetScoring(dataplane.Scoring{Active: constant(1, score.Suspend)}))
+	check(t, f.SetScoring(dataplane.Scoring{Active: scoretest.Constant(1, score.Suspend)}))
 	f.scoring.refuse = func(s *ebpf.ProgramSpec) {
 		if s.Type == ebpf.SchedCLS { // the second of the two
 			s.Instructions = asm.Instructions{asm.Mov.Reg(asm.R0, asm.R5), asm.Return()}
 		}
 	}
-	err := f.SetScoring(dataplane.Scoring{Active: constant(2, score.Pass)})
+	err := f.SetScoring(dataplane.Scoring{Active: scoretest.Constant(2, score.Pass)})
 	var refused *ebpf.VerifierError
 	if !errors.As(err, &refused) {
 		t.Fatalf("got %v: expected the verifier to refuse", err)
@@ -220,7 +206,7 @@ func TestRefusedScorerKeepsTheOld(t *testing.T) {
 // they decided is let go until it is back.
 func TestLostHeartbeatEndsVerdicts(t *testing.T) {
 	f := newFixture(t, Options{Mode: dataplane.Enforce, DeadAfter: 5 * time.Second})
-	check(t, f.SetScoring(dataplane.Scoring{Active: constant(1, score.Suspend)}))
+	check(t, f.SetScoring(dataplane.Scoring{Active: scoretest.Constant(1, score.Suspend)}))
 	if got := chat(t, f, 7, 6); got != 3 {
 		t.Fatalf("%d packets passed: expected 3", got)
 	}
@@ -246,7 +232,7 @@ func TestAHoldOutlivesItsFlow(t *testing.T) {
 	for name, lru := range map[string]bool{"own table": false, "LRU": true} {
 		t.Run(name, func(t *testing.T) {
 			f := newFixture(t, Options{Mode: dataplane.Enforce, lruFlows: lru})
-			check(t, f.SetScoring(dataplane.Scoring{Active: constant(1, score.Suspend)}))
+			check(t, f.SetScoring(dataplane.Scoring{Active: scoretest.Constant(1, score.Suspend)}))
 			if got := chat(t, f, 7, 6); got != 3 {
 				t.Fatalf("%d packets passed: expected 3", got)
 			}
@@ -264,7 +250,7 @@ func TestAHoldOutlivesItsFlow(t *testing.T) {
 // A limit holds a flow that was pushed out of the table as well.
 func TestALimitOutlivesItsFlow(t *testing.T) {
 	f := newFixture(t, Options{Mode: dataplane.Enforce})
-	check(t, f.SetScoring(dataplane.Scoring{Active: constant(1, score.RateLimit), Rate: 290}))
+	check(t, f.SetScoring(dataplane.Scoring{Active: scoretest.Constant(1, score.RateLimit), Rate: 290}))
 	chat(t, f, 7, 4)
 	check(t, f.Flush(func(*dataplane.Event) {}))
 	if got := chat(t, f, 7, 200); got > 30 { // of 29 bytes each: ten at once, ten a second
@@ -276,7 +262,7 @@ func TestScoringSurvivesTheProcess(t *testing.T) {
 	l := newLab(t)
 	to := l.echo(t)
 	p := l.open(t, l.options(dataplane.Enforce))
-	check(t, p.SetScoring(dataplane.Scoring{Active: constant(3, score.Suspend), Hold: time.Minute}))
+	check(t, p.SetScoring(dataplane.Scoring{Active: scoretest.Constant(3, score.Suspend), Hold: time.Minute}))
 	check(t, p.Close())
 	if err := l.talk(t, to, "hello", 300*time.Millisecond); err == nil {
 		t.Error("without the daemon a connection went on beyond its fourth packet")
@@ -295,7 +281,7 @@ func TestScoringSurvivesTheProcess(t *testing.T) {
 	if err := l.talk(t, to, "hello", 300*time.Millisecond); err == nil {
 		t.Error("after the takeover a connection went on beyond its fourth packet")
 	}
-	check(t, p.SetScoring(dataplane.Scoring{Active: constant(4, score.Pass)}))
+	check(t, p.SetScoring(dataplane.Scoring{Active: scoretest.Constant(4, score.Pass)}))
 	check(t, l.talk(t, to, "hello", 5*time.Second))
 	check(t, p.SetScoring(dataplane.Scoring{}))
 	if s, err = p.ScoringState(); err != nil || s.Held != 0 || s.Active != nil {

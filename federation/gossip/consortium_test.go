@@ -1,10 +1,8 @@
 package gossip_test
 
 import (
-	"context"
 	"fmt"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -38,16 +36,7 @@ func startOf(t *testing.T, i int, others []federation.Site, orgs []chain.Member)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- n.Run(ctx) }()
-	n.stop = sync.OnceFunc(func() {
-		cancel()
-		if err := <-done; err != nil {
-			t.Errorf("%s: run: %v", org, err)
-		}
-	})
-	t.Cleanup(n.stop)
+	n.serve(t, org)
 	return n
 }
 

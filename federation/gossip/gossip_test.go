@@ -124,17 +124,22 @@ func start(t *testing.T, i int, roster []federation.Site, store federation.Stora
 	if err != nil {
 		t.Fatal(err)
 	}
+	n.serve(t, roster[i].Name)
+	return n
+}
+
+// serve runs the member until n.stop, or the test's end.
+func (n *node) serve(t *testing.T, name string) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- n.Run(ctx) }()
 	n.stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {
-			t.Errorf("%s: run: %v", roster[i].Name, err)
+			t.Errorf("%s: run: %v", name, err)
 		}
 	})
 	t.Cleanup(n.stop)
-	return n
 }
 
 // mesh starts n hosts on loopback; each knows the addresses of those before it.

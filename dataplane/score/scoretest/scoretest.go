@@ -6,6 +6,7 @@ package scoretest
 import (
 	"math"
 	"math/rand/v2"
+	"slices"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
 )
@@ -33,6 +34,26 @@ func Random(rng *rand.Rand, forests, trees, depth int) *score.Scorer {
 		}
 		st.Limit = st.Suspend - rng.Int32N(20000)
 		s.Steps[m] = st
+	}
+	return s
+}
+
+// Constant is a scorer that says the same of every flow: the action, with a score of
+// 5, at the named milestones, or at all where none is named.
+func Constant(version uint32, a score.Action, at ...score.Milestone) *score.Scorer {
+	const base = 5
+	s := &score.Scorer{Version: version, Forests: []score.Forest{{Base: base}}}
+	for m := range s.Steps {
+		s.Steps[m] = score.Step{Limit: score.Never, Suspend: score.Never}
+		if len(at) > 0 && !slices.Contains(at, score.Milestone(m)) {
+			continue
+		}
+		switch a {
+		case score.Suspend:
+			s.Steps[m].Limit, s.Steps[m].Suspend = base, base
+		case score.RateLimit:
+			s.Steps[m].Limit = base
+		}
 	}
 	return s
 }

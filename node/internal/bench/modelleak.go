@@ -158,7 +158,8 @@ func (l *leakLine) close() error {
 	return errors.Join(errs...)
 }
 
-// pump sends the frames of one flow after the other, at a rate.
+// pump sends the frames of one flow after the other, at a rate. It sleeps to keep that
+// rate, not to wait for anything.
 func (l *leakLine) pump(rate, each int) (sent uint64, took time.Duration, err error) {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -133,7 +133,6 @@ func (t *teller) tell(ctx context.Context) error {
 
 func (t *teller) has(a scenario.Attack) bool { return slices.Contains(t.o.Attacks, a) }
 
-// steps is the story that the options ask for.
 // unseen is how many sessions of a beacon have to pass at cedar before the rounds,
 // and caughtBy with which it has to be blocked at the latest after them. The table
 // shows with which it was.
@@ -142,6 +141,7 @@ const (
 	caughtBy = 10
 )
 
+// steps is the story that the options ask for.
 func (t *teller) steps() []step {
 	out := []step{{"three sites come up and find each other", t.up}, {"the sites learn their normal", t.learn}}
 	sc := t.o.Scenario
