@@ -75,6 +75,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(), Kernel: kernel,
 		},
 	}
+	s.Privacy = n.discreet.view()
 	fs, err := n.feeds.view()
 	if err != nil {
 		return api.Status{}, err
