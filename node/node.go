@@ -136,17 +136,18 @@ type Node struct {
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
-	feeds  *feeds
-	learn  *learning
-	models *life
-	pupil  *pupil
-	hunts  *hunts
-	outbox *queue[job]            // for the disk
-	back   *background.Runner     // for what computes long and may wait for packets
-	toMesh *queue[enforce.Effect] // shares and withdrawals
-	flows  archive
-	life   context.Context // of Run; questions to the mesh end with it
-	asking sync.WaitGroup
+	feeds   *feeds
+	learn   *learning
+	models  *life
+	pupil   *pupil
+	hunts   *hunts
+	outbox  *queue[job]            // for the disk
+	writing sync.Mutex             // one empties the outbox at a time
+	back    *background.Runner     // for what computes long and may wait for packets
+	toMesh  *queue[enforce.Effect] // shares and withdrawals
+	flows   archive
+	life    context.Context // of Run; questions to the mesh end with it
+	asking  sync.WaitGroup
 
 	floods floodWatch // guarded by mu
 
