@@ -54,6 +54,7 @@ type Options struct {
 	Policy   PolicyOptions
 	Flood    dataplane.Flood // what new flows may cost
 	Mesh     MeshOptions
+	Privacy  PrivacyOptions
 	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
 	Away     string   // what the plane does while no daemon is there, for status
@@ -136,11 +137,14 @@ type Node struct {
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
-	feeds   *feeds
-	learn   *learning
-	models  *life
-	pupil   *pupil
-	hunts   *hunts
+	feeds  *feeds
+	learn  *learning
+	models *life
+	pupil  *pupil
+	hunts  *hunts
+
+	discreet *discretion // what updates of the shared model may tell
+
 	outbox  *queue[job]            // for the disk
 	writing sync.Mutex             // one empties the outbox at a time
 	back    *background.Runner     // for what computes long and may wait for packets
@@ -179,6 +183,9 @@ func New(o Options) (*Node, error) {
 		if err := errors.Join(o.Metrics.WatchFeeds(n.feeds.figures), o.Metrics.WatchLists(n.Lists)); err != nil {
 			return nil, err
 		}
+	}
+	if n.discreet, err = newDiscretion(o.Privacy, o.Store); err != nil {
+		return nil, err
 	}
 	if err := n.makeMember(); err != nil {
 		return nil, err
