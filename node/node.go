@@ -149,13 +149,14 @@ type Node struct {
 
 	discreet *discretion // what updates of the shared model may tell
 
-	outbox *queue[job]            // for the disk
-	back   *background.Runner     // for what computes long and may wait for packets
-	toMesh *queue[enforce.Effect] // shares and withdrawals
-	flows  archive
-	life   context.Context // of Run; questions to the mesh end with it
-	asking sync.WaitGroup
-	driven *Steps // nil: Run
+	outbox  *queue[job]            // for the disk
+	writing sync.Mutex             // one empties the outbox at a time
+	back    *background.Runner     // for what computes long and may wait for packets
+	toMesh  *queue[enforce.Effect] // shares and withdrawals
+	flows   archive
+	life    context.Context // of Run; questions to the mesh end with it
+	asking  sync.WaitGroup
+	driven  *Steps // nil: Run
 
 	floods floodWatch // guarded by mu
 

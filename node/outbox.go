@@ -139,7 +139,11 @@ func (n *Node) tellMesh(ctx context.Context) {
 	}
 }
 
+// empty writes what waits. A command may do so beside the worker: what was decided
+// first is written first all the same.
 func (n *Node) empty() {
+	n.writing.Lock()
+	defer n.writing.Unlock()
 	for _, j := range n.outbox.drain() {
 		n.do(j)
 	}
@@ -176,7 +180,8 @@ func (n *Node) keepFlows() {
 	}
 }
 
-// flush writes what is left after everything else has stopped.
+// flush writes what is left, when everything else has stopped or somebody waits
+// for it to be durable.
 func (n *Node) flush() {
 	n.empty()
 	n.keepFlows()
