@@ -47,8 +47,8 @@ const (
 	// What the site made alone of those two: it becomes the champion with them.
 	slotTrialBase    = "trial-base"
 	slotFallbackBase = "fallback-base"
-	keyLife      = "node/lifecycle"
-	keyHosts     = "node/canary-key"
+	keyLife          = "node/lifecycle"
+	keyHosts         = "node/canary-key"
 )
 
 func newLife(n *Node) *life {
