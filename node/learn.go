@@ -251,10 +251,15 @@ func (l *learning) run(ctx context.Context) error {
 			}
 		case <-t.C:
 		}
-		why := l.takeReason()
-		if err := l.train(ctx, why); err != nil && ctx.Err() == nil {
-			l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
-		}
+		l.again(ctx)
+	}
+}
+
+// again trains now, for whatever reason there is.
+func (l *learning) again(ctx context.Context) {
+	why := l.takeReason()
+	if err := l.train(ctx, why); err != nil && ctx.Err() == nil {
+		l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
 	}
 }
 

@@ -2,9 +2,9 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"sync"
 	"time"
@@ -401,7 +401,9 @@ func (l *life) loadKey() error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	_, _ = rand.Read(l.key[:]) // never fails on the platforms that Go supports
+	if _, err := io.ReadFull(l.n.o.Rand, l.key[:]); err != nil {
+		return fmt.Errorf("node: key of hosts: %v", err)
+	}
 	return l.n.o.Store.Save(keyHosts, l.key[:])
 }
 
@@ -411,16 +413,28 @@ func (l *life) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	l.mu.Lock()
-	l.started = true
-	l.mu.Unlock()
-	o := l.m.Options()
-	regularly(ctx, max(50*time.Millisecond, min(time.Second, o.Shadow/4, o.Canary/4)), func() {
-		l.tick()
-		l.n.balance(l.n.now())
-		l.n.driftDue(l.n.now())
-	})
+	l.start()
+	regularly(ctx, l.pace(), l.step)
 	return nil
+}
+
+// start says that somebody carries models through their stages from now on.
+func (l *life) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.started = true
+}
+
+// pace is the time between two steps.
+func (l *life) pace() time.Duration {
+	o := l.m.Options()
+	return max(50*time.Millisecond, min(time.Second, o.Shadow/4, o.Canary/4))
+}
+
+func (l *life) step() {
+	l.tick()
+	l.n.balance(l.n.now())
+	l.n.driftDue(l.n.now())
 }
 
 func (l *life) tick() {

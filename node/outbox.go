@@ -125,12 +125,16 @@ func (n *Node) speak(ctx context.Context) error {
 			return nil
 		case <-n.toMesh.wake:
 		}
-		for _, f := range n.toMesh.drain() {
-			if f.Share != nil {
-				n.share(ctx, f.Share)
-			} else {
-				n.withdraw(ctx, f.Withdraw)
-			}
+		n.tellMesh(ctx)
+	}
+}
+
+func (n *Node) tellMesh(ctx context.Context) {
+	for _, f := range n.toMesh.drain() {
+		if f.Share != nil {
+			n.share(ctx, f.Share)
+		} else {
+			n.withdraw(ctx, f.Withdraw)
 		}
 	}
 }
@@ -207,11 +211,23 @@ func (n *Node) do(j job) {
 }
 
 func (n *Node) emit(e *event.Event) error {
+	if n.driven != nil && n.driven.o.Told != nil {
+		n.driven.o.Told(e)
+	}
 	telemetry.LogEvent(context.Background(), n.log, e)
 	if n.o.Metrics != nil {
 		n.o.Metrics.Observe(e)
 	}
 	return n.o.Store.PutEvent(e)
+}
+
+// putQuestion asks the mesh aside.
+func (n *Node) putQuestion(a enforce.Ask) {
+	if n.driven != nil {
+		n.driven.o.Later(askTakes, func() { n.ask(n.life, a) })
+		return
+	}
+	n.asking.Go(func() { n.ask(n.life, a) })
 }
 
 // ask puts an incident's question to the mesh, and its answer to the machine:
