@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
@@ -239,11 +240,15 @@ func (m *Member) trainOnce(ctx context.Context, job round.Train) {
 
 // trainFailed tells the rounds. m.mu is held.
 func (m *Member) trainFailed(now time.Time, job round.Train, err error) {
+	why := err.Error()
+	if errors.Is(err, ErrAbstains) {
+		why = ""
+	}
 	if m.council != nil {
-		m.council.TrainFailed(now, job.Base, err.Error())
+		m.council.TrainFailed(now, job.Base, why)
 		return
 	}
-	m.rounds.TrainFailed(job.Round, err.Error())
+	m.rounds.TrainFailed(job.Round, why)
 }
 
 // adoptLoop offers new models to the site's gate, always the latest.

@@ -75,6 +75,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(), Kernel: kernel,
 		},
 	}
+	s.Privacy = n.discreet.view()
 	fs, err := n.feeds.view()
 	if err != nil {
 		return api.Status{}, err
@@ -109,7 +110,8 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 }
 
 // Events lists records, the newest first.
-func (n *Node) Events(_ context.Context, q api.Query) ([]*event.Event, error) {
+func (n *Node) Events(ctx context.Context, q api.Query) ([]*event.Event, error) {
+	n.settle(ctx)
 	es, err := n.o.Store.Events(store.Query{Kinds: q.Kinds, Since: q.Since, Limit: q.Limit, Reverse: true})
 	if es == nil {
 		es = []*event.Event{}
@@ -144,7 +146,8 @@ func (n *Node) Follow(ctx context.Context, q api.Query) (<-chan *event.Event, er
 }
 
 // Explain gathers everything that is known of an alert, incident or blocked target.
-func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
+func (n *Node) Explain(ctx context.Context, id string) (*api.Explanation, error) {
+	n.settle(ctx)
 	incident, target, reason := n.resolve(id)
 	listing := n.listed(id)
 	undo := ""

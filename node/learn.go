@@ -79,7 +79,11 @@ type labelled struct {
 }
 
 func newLearning(n *Node) (*learning, error) {
-	pool, err := learner.NewReservoir(learner.ReservoirOptions{Seed: n.o.Learner.Seed})
+	o := learner.ReservoirOptions{Seed: n.o.Learner.Seed}
+	if n.o.Privacy.on() {
+		o.Size = privatePool
+	}
+	pool, err := learner.NewReservoir(o)
 	if err != nil {
 		return nil, fmt.Errorf("node: %v", err)
 	}
@@ -378,6 +382,9 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 	l.mu.Lock()
 	l.taught = s.until
 	l.mu.Unlock()
+	if l.n.discreet.o.on() {
+		return l.trainPrivately(ctx, base, s.attacks)
+	}
 	var p []float32
 	cfg := l.cfg
 	cfg.Pause = l.n.back.Turns()

@@ -54,6 +54,7 @@ type Options struct {
 	Policy   PolicyOptions
 	Flood    dataplane.Flood // what new flows may cost
 	Mesh     MeshOptions
+	Privacy  PrivacyOptions
 	Feeds    FeedOptions
 	Warnings []string // what `check` found, for status
 	Away     string   // what the plane does while no daemon is there, for status
@@ -141,6 +142,9 @@ type Node struct {
 	models *life
 	pupil  *pupil
 	hunts  *hunts
+
+	discreet *discretion // what updates of the shared model may tell
+
 	outbox *queue[job]            // for the disk
 	back   *background.Runner     // for what computes long and may wait for packets
 	toMesh *queue[enforce.Effect] // shares and withdrawals
@@ -178,6 +182,9 @@ func New(o Options) (*Node, error) {
 		if err := errors.Join(o.Metrics.WatchFeeds(n.feeds.figures), o.Metrics.WatchLists(n.Lists)); err != nil {
 			return nil, err
 		}
+	}
+	if n.discreet, err = newDiscretion(o.Privacy, o.Store); err != nil {
+		return nil, err
 	}
 	if err := n.makeMember(); err != nil {
 		return nil, err

@@ -22,6 +22,7 @@ type job struct {
 	remove string
 	save   *kv
 	label  *labelJob
+	until  chan<- struct{} // closed when all before it is done
 }
 
 // labelJob is what the operator said of an alert.
@@ -140,6 +141,24 @@ func (n *Node) empty() {
 	}
 }
 
+// settle waits until what was decided so far can be read from the store: who saw a
+// block in force shall find its reason there. It does not wait longer than a person
+// would, for a full disk may not hide what is stored already.
+func (n *Node) settle(ctx context.Context) {
+	done := make(chan struct{})
+	n.outbox.put(job{until: done})
+	n.mu.Lock()
+	life := n.life
+	n.mu.Unlock()
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	select {
+	case <-done:
+	case <-ctx.Done():
+	case <-life.Done():
+	}
+}
+
 func (n *Node) keepFlows() {
 	flows, lost := n.flows.drain()
 	if lost > 0 {
@@ -174,6 +193,8 @@ func (n *Node) do(j job) {
 		err = n.o.Store.Save(j.save.key, j.save.value)
 	case j.label != nil:
 		err = n.o.Store.SetLabel(j.label.alert, j.label.label)
+	case j.until != nil:
+		close(j.until)
 	}
 	if err != nil {
 		n.log.Error("decision was not stored", telemetry.KeyErr, err)

@@ -202,13 +202,16 @@ func (m *Machine) Trained(now time.Time, base wire.Hash, params []float32) error
 }
 
 // TrainFailed says that there is no delta of ours on a block yet. It is asked for
-// again after Every, as long as the block is the tip.
+// again after Every, as long as the block is the tip. Without a why there is no
+// event.
 func (m *Machine) TrainFailed(now time.Time, base wire.Hash, why string) {
 	now = m.wake(now)
 	if m.trainedOn == base {
 		m.trainedOn, m.trainAt = wire.Hash{}, now.Add(m.cfg.Every)
 	}
-	m.event(Event{Step: Failed, Round: m.round, Hash: base, Why: why})
+	if why != "" {
+		m.event(Event{Step: Failed, Round: m.round, Hash: base, Why: why})
+	}
 }
 
 // Fetched takes parameters that were asked for.

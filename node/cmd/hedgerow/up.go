@@ -266,6 +266,7 @@ func siteOptions(cfg *config.Config, place placed, seed uint64) node.Options {
 		Site: cfg.Site.Name, Version: versionString(), Interface: place.names(), Mode: cfg.Dataplane.Mode,
 		Never: place.Never, Spared: t.Spared, Own: place.Own, Inside: place.Inside,
 		Warnings: place.Warnings, Away: away(cfg), Flood: t.Flood, Feeds: t.Feeds, Policy: t.Policy,
+		Privacy: node.PrivacyOptions(cfg.Privacy),
 		Learner: node.LearnerOptions{
 			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
 			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: t.IncidentsPerDay,

@@ -28,6 +28,7 @@ type Status struct {
 	Plane    PlaneStatus           `json:"plane"`
 	Learning Learning              `json:"learning"`
 	Mesh     Mesh                  `json:"mesh"`
+	Privacy  *Privacy              `json:"privacy,omitempty"` // nil: updates carry no noise
 	Feeds    FeedsSummary          `json:"feeds"`
 	Open     int                   `json:"open_incidents"`
 	Blocks   int                   `json:"blocks"`
@@ -178,6 +179,17 @@ type Mesh struct {
 	Height    uint64   `json:"height,omitempty"`  // of the last final model of the consortium
 	ID        string   `json:"id"`
 	Addrs     []string `json:"addrs,omitempty"`
+}
+
+// Privacy is what the site's updates to the shared model told so far.
+type Privacy struct {
+	Unit   string  `json:"unit"`    // flow or host
+	Spent  float64 `json:"epsilon"` // that holds at Delta
+	Budget float64 `json:"budget"`
+	Delta  float64 `json:"delta"`
+	Rounds uint64  `json:"rounds"`
+	Left   int     `json:"rounds_left"` // more like the last; -1 before the first since the start
+	Words  string  `json:"words"`
 }
 
 // StoreStatus is what the state costs.

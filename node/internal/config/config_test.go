@@ -85,6 +85,13 @@ discover = true
 relay = true
 behind_nat = true
 passphrase_file = "/etc/hedgerow/passphrase"
+
+[privacy]
+unit = "host"
+epsilon = 3
+delta = 1e-7
+clip = 0.5
+noise = 6
 [feeds]
 warning_lists = ["/usr/share/warninglists"]
 ignore_warnings = ["vpn-ipv4"]
@@ -144,6 +151,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 			{"birch", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xo", []string{"/dns4/gw.example.org/tcp/4400"}},
 			{"cedar", "12D3KooWQYhTNQdmr3ArTeUHRYzFg94BKyTkoWBDWez9kSCVe2Xp", nil}}},
 		Federation: Federation{true, true, true, "/etc/hedgerow/passphrase"},
+		Privacy:    Privacy{PrivacyHost, 3, 1e-7, 0.5, 6},
 		Feeds: Feeds{[]string{"/usr/share/warninglists"}, []string{"vpn-ipv4"}, 5000, []Feed{
 			{"ipsum", "/var/lib/ipsum.txt", "", "plain", "1", 30 * time.Minute, 2 * time.Hour, 3, "lists", 1 << 20},
 			{Name: "drop", URL: "https://lists.example.org/drop.txt", Format: "auto", Every: time.Hour, Expires: 5 * time.Hour, MaxSize: 64 << 20}}},
