@@ -6,12 +6,14 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp"
 )
 
@@ -63,6 +65,43 @@ func TestBothStatesAreMeasured(t *testing.T) {
 	}
 	if r.Work.Trainings+r.Work.Rounds+r.Work.Reloads == 0 { // which of them ends first is the machine's affair
 		t.Errorf("work %+v: the gateway was never busy", r.Work)
+	}
+}
+
+// A gateway that learns trains, distils, and puts what it distilled in the packet path.
+func TestALearningGatewaySwapsScorers(t *testing.T) {
+	p, err := softplane.Open(softplane.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	g := newThinker(p)
+	g.flows = madeFlows(300, 20) // of which a scorer is made at once
+	g.obey(t.Context(), learning)
+	for began := time.Now(); ; {
+		g.mu.Lock()
+		work, err := g.work, g.err
+		g.mu.Unlock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if work.Swaps > 1 && work.Distilled > 0 && work.Trainings > 0 {
+			break
+		}
+		if time.Since(began) > time.Minute {
+			t.Fatalf("after a minute: %+v", work)
+		}
+		runtime.Gosched()
+	}
+	if a := g.obey(t.Context(), idle); a.Error != "" {
+		t.Error(a.Error)
+	}
+	s, err := p.ScoringState()
+	if err != nil || s.Active == nil || !s.Shadow {
+		t.Errorf("%v: the packet path scores by %+v: expected the last scorer, which only counts", err, s)
+	}
+	if a := g.obey(t.Context(), "asleep"); !strings.Contains(a.Error, "learning") {
+		t.Errorf("error %q of a state that is none", a.Error)
 	}
 }
 
