@@ -94,8 +94,13 @@ func Model(ctx context.Context, o ModelOptions) (*ModelReport, error) {
 		if o.Only != "" && o.Only != part {
 			continue
 		}
-		if err := errors.Join(ctx.Err(), r.part(part)(ctx, &o)); err != nil {
-			return nil, err
+		for _, step := range r.part(part) {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if err := step(ctx, &o); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return r, nil
@@ -104,25 +109,17 @@ func Model(ctx context.Context, o ModelOptions) (*ModelReport, error) {
 // ModelParts are what is measured, in this order.
 var ModelParts = []string{"cost", "swap", "leak", "forward"}
 
-func (r *ModelReport) part(name string) func(context.Context, *ModelOptions) error {
+func (r *ModelReport) part(name string) []func(context.Context, *ModelOptions) error {
+	type steps = []func(context.Context, *ModelOptions) error
 	switch name {
 	case "cost":
-		return then(r.costs, r.weigh)
+		return steps{r.count, r.costs, r.weigh}
 	case "swap":
-		return then(r.swaps, r.under)
+		return steps{r.swaps, r.under}
 	case "leak":
-		return r.leaks
+		return steps{r.leaks}
 	}
-	return r.forward
-}
-
-func then(first, second func(context.Context, *ModelOptions) error) func(context.Context, *ModelOptions) error {
-	return func(ctx context.Context, o *ModelOptions) error {
-		if err := first(ctx, o); err != nil {
-			return err
-		}
-		return second(ctx, o)
-	}
+	return steps{r.forward}
 }
 
 // passing is a scorer that is evaluated and finds nothing.
