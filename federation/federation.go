@@ -114,7 +114,8 @@ type Transport interface {
 // ends. Slices handed over belong to the callee.
 type Trainer interface {
 	// Train returns new parameters, trained on local data from base, and how
-	// many examples that took. The length must be that of base.
+	// many examples that took. The length must be that of base. After an error that
+	// wraps ErrAbstains nothing is told of it.
 	Train(ctx context.Context, round uint64, base []float32) (params []float32, examples int, err error)
 	// Adopt offers a round's model to the site, which uses it or says why not.
 	Adopt(ctx context.Context, round uint64, hash string, params []float32) (adopted bool, why string, err error)
@@ -137,6 +138,7 @@ var (
 	ErrRateLimited = errors.New("federation: too many requests; try again in a second")
 	ErrStopped     = errors.New("federation: the member is not running")
 	ErrNoTrainer   = errors.New("federation: this site takes no part in model rounds")
+	ErrAbstains    = errors.New("federation: the trainer has said why it takes no part")
 	ErrRoundOpen   = errors.New("federation: a round is open already")
 )
 
@@ -260,7 +262,8 @@ type Status struct {
 	Open      uint64 // the open round, 0 when none
 	Deltas    int    // held for the open round
 	NextRound time.Time
-	Live      int // indicators in force, of all authors
+	Fork      string // why models of rounds are not adopted: two sealed ones conflict; "" when they are
+	Live      int    // indicators in force, of all authors
 	Refused   map[wire.Reason]uint64
 }
 

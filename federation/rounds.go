@@ -2,6 +2,7 @@ package federation
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
@@ -204,17 +205,22 @@ func (m *Member) trainLoop(ctx context.Context) {
 			return
 		case <-m.train:
 		}
-		m.mu.Lock()
-		job := m.toTrain
-		m.toTrain = nil
-		jobCtx, stop := context.WithCancel(ctx)
-		m.stopJob = stop
-		m.mu.Unlock()
-		if job != nil {
-			m.trainOnce(jobCtx, *job)
-		}
-		stop()
+		m.trainNext(ctx)
 	}
+}
+
+// trainNext trains for the round that asks for it, if one does.
+func (m *Member) trainNext(ctx context.Context) {
+	m.mu.Lock()
+	job := m.toTrain
+	m.toTrain = nil
+	jobCtx, stop := context.WithCancel(ctx)
+	m.stopJob = stop
+	m.mu.Unlock()
+	if job != nil {
+		m.trainOnce(jobCtx, *job)
+	}
+	stop()
 }
 
 func (m *Member) trainOnce(ctx context.Context, job round.Train) {
@@ -239,11 +245,15 @@ func (m *Member) trainOnce(ctx context.Context, job round.Train) {
 
 // trainFailed tells the rounds. m.mu is held.
 func (m *Member) trainFailed(now time.Time, job round.Train, err error) {
+	why := err.Error()
+	if errors.Is(err, ErrAbstains) {
+		why = ""
+	}
 	if m.council != nil {
-		m.council.TrainFailed(now, job.Base, err.Error())
+		m.council.TrainFailed(now, job.Base, why)
 		return
 	}
-	m.rounds.TrainFailed(job.Round, err.Error())
+	m.rounds.TrainFailed(job.Round, why)
 }
 
 // adoptLoop offers new models to the site's gate, always the latest.
@@ -254,13 +264,17 @@ func (m *Member) adoptLoop(ctx context.Context) {
 			return
 		case <-m.adopt:
 		}
-		m.mu.Lock()
-		head := m.toAdopt
-		m.toAdopt = nil
-		m.mu.Unlock()
-		if head != nil {
-			m.adoptOnce(ctx, *head)
-		}
+		m.adoptNext(ctx)
+	}
+}
+
+func (m *Member) adoptNext(ctx context.Context) {
+	m.mu.Lock()
+	head := m.toAdopt
+	m.toAdopt = nil
+	m.mu.Unlock()
+	if head != nil {
+		m.adoptOnce(ctx, *head)
 	}
 }
 

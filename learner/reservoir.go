@@ -75,6 +75,9 @@ func NewReservoir(o ReservoirOptions) (*Reservoir, error) {
 // Len is how many vectors it holds.
 func (r *Reservoir) Len() int { return len(r.entries) }
 
+// Room is how many vectors it takes before one has to give way to another.
+func (r *Reservoir) Room() int { return r.o.Size - len(r.entries) }
+
 // Add offers a vector of a flow between a host and a peer, seen at a time,
 // with hashes of host, peer and service.
 func (r *Reservoir) Add(at time.Time, v *feature.Vector, host, peer, service uint64) {
@@ -148,23 +151,37 @@ func (r *Reservoir) count(e *held, d int) {
 // long enough to teach, less what came from peers that are suspected; nil
 // suspects nobody. The vectors are copies.
 func (r *Reservoir) Mature(before time.Time, suspect func(peer uint64) bool) []feature.Vector {
-	type ref struct {
-		at int64
-		i  int
+	refs := r.mature(before, suspect)
+	out := make([]feature.Vector, len(refs))
+	for k, i := range refs {
+		out[k] = r.entries[i].v
 	}
-	var refs []ref
+	return out
+}
+
+// MatureByHost is Mature with whose traffic each vector is, for those that have
+// an owner (host 0 is nobody).
+func (r *Reservoir) MatureByHost(before time.Time, suspect func(peer uint64) bool) map[uint64][]feature.Vector {
+	out := make(map[uint64][]feature.Vector)
+	for _, i := range r.mature(before, suspect) {
+		if h := r.entries[i].host; h != 0 {
+			out[h] = append(out[h], r.entries[i].v)
+		}
+	}
+	return out
+}
+
+// mature is the indices of what may teach, oldest first.
+func (r *Reservoir) mature(before time.Time, suspect func(peer uint64) bool) []int {
+	var refs []int
 	limit := before.UnixNano()
 	for i := range r.entries {
 		if r.entries[i].at < limit && (suspect == nil || !suspect(r.entries[i].peer)) {
-			refs = append(refs, ref{r.entries[i].at, i})
+			refs = append(refs, i)
 		}
 	}
-	slices.SortFunc(refs, func(a, b ref) int { return cmp.Or(cmp.Compare(a.at, b.at), cmp.Compare(a.i, b.i)) })
-	out := make([]feature.Vector, len(refs))
-	for k, x := range refs {
-		out[k] = r.entries[x.i].v
-	}
-	return out
+	slices.SortFunc(refs, func(a, b int) int { return cmp.Or(cmp.Compare(r.entries[a].at, r.entries[b].at), cmp.Compare(a, b)) })
+	return refs
 }
 
 // Each shows every entry to f, oldest first. The vector is valid until f returns.

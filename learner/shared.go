@@ -161,6 +161,11 @@ func (b *attackBatch) near(x []float32, v *feature.Vector) {
 			}
 		}
 	}
+	b.jittered(x, n)
+}
+
+// jittered writes a vector of which what is known and not a flag moves a little.
+func (b *attackBatch) jittered(x []float32, n feature.Vector) {
 	for i, xi := range n.X {
 		if n.Known(i) && !feature.IsFlag(i) {
 			n.X[i] = min(max(xi+float32(jitter*b.rng.NormFloat64()), -1), 1)

@@ -75,6 +75,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(), Kernel: kernel,
 		},
 	}
+	s.Privacy = n.discreet.view()
 	fs, err := n.feeds.view()
 	if err != nil {
 		return api.Status{}, err
@@ -96,6 +97,9 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 			}
 		}
 		s.Mesh.Counted, s.Mesh.Height = ms.Counted, ms.Height
+		if ms.Fork != "" {
+			s.Warnings = append(s.Warnings, ms.Fork+": no model of rounds is adopted here (`hedgerow federation resume` goes on, once the members' chains were compared)")
+		}
 		for _, p := range n.o.Mesh.Transport.Peers() {
 			if p.Organisation != "" && p.Connected {
 				s.Mesh.Connected = append(s.Mesh.Connected, p.Organisation+"/"+p.Name)
@@ -109,7 +113,8 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 }
 
 // Events lists records, the newest first.
-func (n *Node) Events(_ context.Context, q api.Query) ([]*event.Event, error) {
+func (n *Node) Events(ctx context.Context, q api.Query) ([]*event.Event, error) {
+	n.settle(ctx)
 	es, err := n.o.Store.Events(store.Query{Kinds: q.Kinds, Since: q.Since, Limit: q.Limit, Reverse: true})
 	if es == nil {
 		es = []*event.Event{}
@@ -144,7 +149,8 @@ func (n *Node) Follow(ctx context.Context, q api.Query) (<-chan *event.Event, er
 }
 
 // Explain gathers everything that is known of an alert, incident or blocked target.
-func (n *Node) Explain(_ context.Context, id string) (*api.Explanation, error) {
+func (n *Node) Explain(ctx context.Context, id string) (*api.Explanation, error) {
+	n.settle(ctx)
 	incident, target, reason := n.resolve(id)
 	listing := n.listed(id)
 	undo := ""
@@ -313,6 +319,12 @@ func (n *Node) Block(ctx context.Context, target string, d time.Duration, reason
 
 // Unblock undoes whatever blocks a target.
 func (n *Node) Unblock(_ context.Context, target string) error {
+	if isMark(target) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.forgetMark(target)
+		return nil
+	}
 	t, err := enforce.ParseTarget(target)
 	if err != nil && looksLikeDomain(target) {
 		return n.unblockDomain(target)

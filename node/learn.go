@@ -79,7 +79,11 @@ type labelled struct {
 }
 
 func newLearning(n *Node) (*learning, error) {
-	pool, err := learner.NewReservoir(learner.ReservoirOptions{Seed: n.o.Learner.Seed})
+	o := learner.ReservoirOptions{Seed: n.o.Learner.Seed}
+	if n.o.Privacy.on() {
+		o.Size = privatePool
+	}
+	pool, err := learner.NewReservoir(o)
 	if err != nil {
 		return nil, fmt.Errorf("node: %v", err)
 	}
@@ -246,10 +250,15 @@ func (l *learning) run(ctx context.Context) error {
 			}
 		case <-t.C:
 		}
-		why := l.takeReason()
-		if err := l.train(ctx, why); err != nil && ctx.Err() == nil {
-			l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
-		}
+		l.again(ctx)
+	}
+}
+
+// again trains now, for whatever reason there is.
+func (l *learning) again(ctx context.Context) {
+	why := l.takeReason()
+	if err := l.train(ctx, why); err != nil && ctx.Err() == nil {
+		l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
 	}
 }
 
@@ -314,7 +323,25 @@ type lesson struct {
 	normal      []feature.Vector
 	attacks     []learner.Example
 	champion    *learner.Model
-	from, until time.Time // age of the oldest and the youngest normal
+	from, until time.Time          // age of the oldest and the youngest normal
+	say         func(words string) // hears how far training is; nil: nobody does
+}
+
+// sayEvery is how many steps of training pass between words.
+const sayEvery = 250
+
+// steps lets others have their turn between steps, and says how far training is.
+func (s *lesson) steps(turn func()) func() {
+	if s.say == nil {
+		return turn
+	}
+	n := 0
+	return func() {
+		if n++; n%sayEvery == 0 {
+			s.say(fmt.Sprintf("training: %d steps", n))
+		}
+		turn()
+	}
 }
 
 func (s *lesson) window() lifecycle.Window {
@@ -335,7 +362,7 @@ func (l *learning) train(ctx context.Context, why string) error {
 // teach trains on a lesson and proposes what comes of it.
 func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle.Model, err error) {
 	cfg := l.cfg
-	cfg.TrainedAt, cfg.Pause = l.n.now(), l.n.back.Turns()
+	cfg.TrainedAt, cfg.Pause = l.n.now(), s.steps(l.n.back.Turns())
 	began := time.Now()
 	var m *learner.Model
 	err = l.n.back.Run(ctx, func(ctx context.Context) (err error) {
@@ -378,6 +405,9 @@ func (l *learning) Train(ctx context.Context, _ uint64, base []float32) ([]float
 	l.mu.Lock()
 	l.taught = s.until
 	l.mu.Unlock()
+	if l.n.discreet.o.on() {
+		return l.trainPrivately(ctx, base, s.attacks)
+	}
 	var p []float32
 	cfg := l.cfg
 	cfg.Pause = l.n.back.Turns()

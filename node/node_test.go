@@ -72,6 +72,12 @@ func (s *testSite) start() {
 // sites starts nodes of one organisation, in enforce mode without a learner.
 func sites(t *testing.T, names ...string) []*testSite {
 	t.Helper()
+	return sitesWith(t, func(*Options) {}, names...)
+}
+
+// sitesWith is sites with something else in their options.
+func sitesWith(t *testing.T, mend func(*Options), names ...string) []*testSite {
+	t.Helper()
 	bus := membus.New(membus.Config{Seed: 1})
 	var roster []federation.Site
 	var out []*testSite
@@ -100,6 +106,7 @@ func sites(t *testing.T, names ...string) []*testSite {
 		if len(names) > 1 {
 			s.o.Mesh = MeshOptions{Organisation: "grove", Roster: roster, Transport: bus.Join(roster[i].ID), RoundEvery: time.Hour, Gather: time.Second}
 		}
+		mend(&s.o)
 		s.start()
 	}
 	return out
@@ -143,9 +150,14 @@ func visit(from netip.Addr, port uint16) []planetest.Step {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
+	within(t, 20*time.Second, what, cond)
+}
+
+func within(t *testing.T, limit time.Duration, what string, cond func() bool) {
+	t.Helper()
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	deadline := time.After(20 * time.Second)
+	deadline := time.After(limit)
 	for !cond() {
 		select {
 		case <-deadline:

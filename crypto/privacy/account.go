@@ -14,6 +14,7 @@
 package privacy
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -81,6 +82,64 @@ func (a *Account) Epsilon(delta float64) (float64, error) {
 // Clone is an account of its own, to see what a plan would cost.
 func (a *Account) Clone() *Account {
 	return &Account{spent: append([]float64(nil), a.spent...)}
+}
+
+// accountVersion names the orders; an account over other ones cannot be added to.
+const accountVersion = 1
+
+// MarshalBinary encodes the account, so that it outlives the process.
+func (a *Account) MarshalBinary() ([]byte, error) {
+	b := []byte{accountVersion}
+	for _, s := range a.spent {
+		b = binary.LittleEndian.AppendUint64(b, math.Float64bits(s))
+	}
+	return b, nil
+}
+
+// UnmarshalBinary takes back what MarshalBinary wrote. On an error the account is
+// as it was.
+func (a *Account) UnmarshalBinary(b []byte) error {
+	n := len(orders())
+	if len(b) == 0 || b[0] != accountVersion || len(b) != 1 && len(b) != 1+8*n {
+		return fmt.Errorf("%w: stored account of %d bytes: expected version %d with 0 or %d orders", ErrInput, len(b), accountVersion, n)
+	}
+	if len(b) == 1 {
+		a.spent = nil
+		return nil
+	}
+	spent := make([]float64, n)
+	for i := range spent {
+		spent[i] = math.Float64frombits(binary.LittleEndian.Uint64(b[1+8*i:]))
+		if !(spent[i] >= 0) {
+			return fmt.Errorf("%w: stored account: order %d has %g: expected at least 0", ErrInput, i, spent[i])
+		}
+	}
+	a.spent = spent
+	return nil
+}
+
+// Left is how many more rounds of steps fit under a budget at delta, at most
+// 1000. It errs as Spend and Epsilon do.
+func (a *Account) Left(budget, delta, rate, noise float64, steps int) (int, error) {
+	var one Account
+	if err := one.Spend(rate, noise, steps); err != nil {
+		return 0, err
+	}
+	next := a.Clone()
+	if next.spent == nil {
+		next.spent = make([]float64, len(one.spent))
+	}
+	for n := range 1000 {
+		for i, s := range one.spent {
+			next.spent[i] += s
+		}
+		if eps, err := next.Epsilon(delta); err != nil {
+			return 0, err
+		} else if eps > budget {
+			return n, nil
+		}
+	}
+	return 1000, nil
 }
 
 // divergence is one step's at an order above 1.

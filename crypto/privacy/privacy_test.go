@@ -118,3 +118,88 @@ func TestNoiseHasItsSize(t *testing.T) {
 		t.Error("nothing expected")
 	}
 }
+
+// An account goes on where it was after it was stored, and what is no account
+// leaves it as it is.
+func TestAStoredAccountGoesOn(t *testing.T) {
+	var a, b Account
+	if err := a.Spend(0.02, 2, 1000); err != nil {
+		t.Fatal(err)
+	}
+	enc, err := a.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := b.UnmarshalBinary(enc); err != nil {
+		t.Fatal(err)
+	}
+	x, _ := a.Epsilon(1e-6)
+	if y, err := b.Epsilon(1e-6); err != nil || x != y || x == 0 {
+		t.Errorf("%g became %g, %v", x, y, err)
+	}
+	bad := append([]byte(nil), enc...)
+	for i := range 8 {
+		bad[1+i] = 0xff // not a number
+	}
+	for _, in := range [][]byte{nil, {}, {2}, {1, 0}, enc[:len(enc)-1], append(append([]byte(nil), enc...), 0), bad} {
+		if err := b.UnmarshalBinary(in); !errors.Is(err, ErrInput) {
+			t.Errorf("%d bytes: %v", len(in), err)
+		}
+	}
+	if y, _ := b.Epsilon(1e-6); x != y {
+		t.Error("what was refused changed the account")
+	}
+	var none Account
+	if enc, _ = none.MarshalBinary(); b.UnmarshalBinary(enc) != nil {
+		t.Error("an empty account is refused")
+	}
+	if y, _ := b.Epsilon(1e-6); y != 0 {
+		t.Errorf("an empty account has %g", y)
+	}
+}
+
+// Left says what Spend and Epsilon say, one round after the other.
+func TestRoundsLeft(t *testing.T) {
+	var a Account
+	n, err := a.Left(2, 1e-6, 64.0/4096, 4, 1000)
+	if err != nil || n < 2 || n > 50 {
+		t.Fatalf("%d rounds, %v", n, err)
+	}
+	for round := range n + 1 {
+		if err := a.Spend(64.0/4096, 4, 1000); err != nil {
+			t.Fatal(err)
+		}
+		if eps, _ := a.Epsilon(1e-6); (eps > 2) != (round == n) {
+			t.Errorf("round %d of %d: epsilon %g", round+1, n, eps)
+		}
+	}
+	if left, err := a.Left(2, 1e-6, 64.0/4096, 4, 1000); left != 0 || err != nil {
+		t.Errorf("spent: %d left, %v", left, err)
+	}
+	if _, err := a.Left(2, 1e-6, 2, 4, 1); !errors.Is(err, ErrInput) {
+		t.Errorf("rate 2: %v", err)
+	}
+}
+
+func FuzzStoredAccount(f *testing.F) {
+	var a Account
+	if err := a.Spend(0.02, 2, 10); err != nil {
+		f.Fatal(err)
+	}
+	enc, _ := a.MarshalBinary()
+	f.Add(enc)
+	f.Add([]byte{1})
+	f.Fuzz(func(t *testing.T, in []byte) {
+		var b Account
+		if b.UnmarshalBinary(in) != nil {
+			return
+		}
+		eps, err := b.Epsilon(1e-6)
+		if err != nil || !(eps >= 0) {
+			t.Errorf("epsilon %g, %v", eps, err)
+		}
+		if out, _ := b.MarshalBinary(); string(out) != string(in) {
+			t.Error("another encoding")
+		}
+	})
+}

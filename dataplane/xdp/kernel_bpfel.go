@@ -482,7 +482,7 @@ type kernelScoring struct {
 
 type kernelSeed struct {
 	_ structs.HostLayout
-	K [20]uint64
+	K [22]uint64
 }
 
 type kernelSlot struct {

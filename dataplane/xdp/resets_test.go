@@ -39,7 +39,7 @@ func TestResetsPushOutNothing(t *testing.T) {
 	}
 	s, err := f.Stats()
 	check(t, err)
-	if len(before) < flows*3/4 || s.FlowsUntracked == 0 || s.Flows != uint64(len(after)) || len(after) == len(before) {
+	if len(before) < flows*7/8 || s.FlowsUntracked == 0 || s.Flows != uint64(len(after)) || len(after) == len(before) {
 		t.Errorf("%d flows before, %d after, by the counters %d, %d packets untracked: expected more after, and most resets untracked",
 			len(before), len(after), s.Flows, s.FlowsUntracked)
 	}

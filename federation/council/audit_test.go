@@ -24,7 +24,7 @@ func audit(w *testnet, nd *testnode) (f []chain.Finding, _ error) {
 // touched, whatever was touched.
 func TestAudit(t *testing.T) {
 	w := newNet(t, 4, 3)
-	w.run(20 * time.Second)
+	w.Run(20 * time.Second)
 	nd := w.nodes[2]
 	found, err := audit(w, nd)
 	if err != nil || len(found) < 5 {
@@ -94,7 +94,7 @@ func auditDeltas(t *testing.T, w *testnet, nd *testnode) {
 // genesis names is found although it sealed its model.
 func TestAuditFindsAnotherRule(t *testing.T) {
 	w := newNet(t, 4, 3)
-	w.run(10 * time.Second)
+	w.Run(10 * time.Second)
 	half := func(d [][]float32, f int) ([]float32, error) { return meanOf(d[:2], f) }
 	err := chain.Audit(w.gen, hashes{}, half, w.nodes[0], func(chain.Finding) {})
 	if err == nil || !strings.Contains(err.Error(), "height 1, round 1: model") {
@@ -105,12 +105,12 @@ func TestAuditFindsAnotherRule(t *testing.T) {
 // TestWeeksAway: a site that was off for a long time ends where the others are.
 func TestWeeksAway(t *testing.T) {
 	w := newNet(t, 7, 5)
-	w.run(5 * time.Second)
+	w.Run(5 * time.Second)
 	away := w.nodes[3]
 	w.kill(away)
-	w.run(4 * time.Minute)
+	w.Run(4 * time.Minute)
 	w.boot(away)
-	w.run(15 * time.Second)
+	w.Run(15 * time.Second)
 	if a, b := away.m.Tree().Final().Next.Height, w.nodes[0].m.Tree().Final().Next.Height; a+1 < b || b < 40 {
 		t.Fatalf("height %d after coming back, the others %d", a, b)
 	}
@@ -135,12 +135,12 @@ func TestBoastsAreNotBelieved(t *testing.T) {
 		}
 		return []wire.Payload{p}
 	}
-	w.run(5 * time.Second)
+	w.Run(5 * time.Second)
 	away := w.nodes[3]
 	w.kill(away)
-	w.run(time.Minute)
+	w.Run(time.Minute)
 	w.boot(away)
-	w.run(15 * time.Second)
+	w.Run(15 * time.Second)
 	last := away.adopted[len(away.adopted)-1]
 	if f := w.nodes[0].m.Tree().Final(); last.Height+1 < f.Next.Height || f.Next.Height < 12 {
 		t.Errorf("its gate was last offered the model of height %d, the others are at %d", last.Height, f.Next.Height)
@@ -167,7 +167,7 @@ func signedEntry(gen chain.Genesis, e wire.Entry) wire.Entry {
 // final, and not after.
 func TestRosterInTheChain(t *testing.T) {
 	w := newNet(t, 5, 9)
-	w.run(5 * time.Second)
+	w.Run(5 * time.Second)
 	gone := w.gen.Orgs[4]
 	e := approved(w, wire.Entry{Kind: wire.Revokes, Org: gone.Org, Voter: gone.Voter, Epoch: 0})
 	for _, nd := range w.nodes {
@@ -175,7 +175,7 @@ func TestRosterInTheChain(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	w.run(20 * time.Second)
+	w.Run(20 * time.Second)
 	next := w.nodes[0].m.Tree().Tip().Next
 	if next.Epoch != 1 || len(next.Orgs) != 4 || next.Org(gone.Voter) >= 0 {
 		t.Fatalf("epoch %d with %d organisations, expected 1 with 4", next.Epoch, len(next.Orgs))
@@ -187,7 +187,7 @@ func TestRosterInTheChain(t *testing.T) {
 		t.Error(err)
 	}
 	late := &wire.Message{Author: gone.Voter, Payload: &wire.Wish{Round: 90, High: 1, Hash: wire.Hash{1}}}
-	if err := w.nodes[0].m.Step(w.now, late); wire.ReasonOf(err) != wire.NotMember {
+	if err := w.nodes[0].m.Step(w.Now, late); wire.ReasonOf(err) != wire.NotMember {
 		t.Errorf("a word of the revoked: %v", err)
 	}
 }
@@ -196,14 +196,14 @@ func TestRosterInTheChain(t *testing.T) {
 // with another voter, and one more, and the chain brings it about step by step.
 func TestRosterIsFollowed(t *testing.T) {
 	w := newNet(t, 6, 11)
-	w.run(5 * time.Second)
+	w.Run(5 * time.Second)
 	all := testGenesis(t, 9).Orgs
 	counted := append(slices.Clone(w.gen.Orgs[:4]), chain.Member{Org: w.gen.Orgs[4].Org, Voter: all[8].Voter}, all[7])
 	for _, nd := range w.nodes {
-		nd.m.Follow(w.now, counted, nil)
+		nd.m.Follow(w.Now, counted, nil)
 		w.drain(nd)
 	}
-	w.run(90 * time.Second)
+	w.Run(90 * time.Second)
 	next := w.nodes[0].m.Tree().Final().Next
 	if !slices.Equal(next.Orgs, counted) || next.Epoch != 4 {
 		t.Fatalf("epoch %d: %v, expected after four changes %v", next.Epoch, next.Orgs, counted)
@@ -228,10 +228,10 @@ func TestRosterIsFollowed(t *testing.T) {
 func TestFewDoNotChangeTheRoster(t *testing.T) {
 	w := newNet(t, 6, 12)
 	for _, nd := range w.nodes[:3] {
-		nd.m.Follow(w.now, w.gen.Orgs[:5], nil)
+		nd.m.Follow(w.Now, w.gen.Orgs[:5], nil)
 		w.drain(nd)
 	}
-	w.run(30 * time.Second)
+	w.Run(30 * time.Second)
 	if next := w.nodes[0].m.Tree().Tip().Next; next.Epoch != 0 || next.Height < 5 {
 		t.Errorf("epoch %d at height %d, expected no change and progress", next.Epoch, next.Height)
 	}
@@ -241,7 +241,7 @@ func TestFewDoNotChangeTheRoster(t *testing.T) {
 func TestTrainsAgain(t *testing.T) {
 	w := newNet(t, 4, 13)
 	w.fail = 3
-	w.run(40 * time.Second)
+	w.Run(40 * time.Second)
 	for _, nd := range w.nodes {
 		if h := nd.m.Tree().Final().Next.Height; h < 3 {
 			t.Errorf("height %d: %v", h, nd.events)
@@ -261,7 +261,7 @@ func TestWithholdingCosts(t *testing.T) {
 		}
 		return []wire.Payload{p}
 	}
-	w.run(time.Minute)
+	w.Run(time.Minute)
 	found, err := audit(w, w.nodes[0])
 	if err != nil {
 		t.Fatal(err)
@@ -297,7 +297,7 @@ func TestShortListsAtOnceAreRefused(t *testing.T) {
 		}
 		return []wire.Payload{p}
 	}
-	w.run(time.Minute)
+	w.Run(time.Minute)
 	found, err := audit(w, w.nodes[1])
 	if err != nil || len(found) < 6 {
 		t.Fatalf("%d blocks: %v", len(found), err)
@@ -317,11 +317,11 @@ func TestShortListsAtOnceAreRefused(t *testing.T) {
 // is not offered again.
 func TestUnseenModelIsOfferedAfterRestart(t *testing.T) {
 	w := newNet(t, 7, 8)
-	w.run(10 * time.Second)
+	w.Run(10 * time.Second)
 	for _, nd := range w.nodes[3:] {
 		w.kill(nd)
 	}
-	w.run(5 * time.Second)
+	w.Run(5 * time.Second)
 	for i, nd := range w.nodes[3:5] {
 		want := nd.m.Tree().Final().Next.Model
 		nd.adopted = nil
@@ -329,7 +329,7 @@ func TestUnseenModelIsOfferedAfterRestart(t *testing.T) {
 			delete(nd.blobs, want)
 		}
 		w.boot(nd)
-		w.run(5 * time.Second)
+		w.Run(5 * time.Second)
 		if f := nd.m.Tree().Final().Next.Model; f != want {
 			t.Fatalf("another final model with %d of 7", 4)
 		}
@@ -345,13 +345,13 @@ func TestUnseenModelIsOfferedAfterRestart(t *testing.T) {
 func TestLostDiskIsSilent(t *testing.T) {
 	for at := range 5 {
 		w := newNet(t, 7, 4)
-		w.run(10*time.Second + time.Duration(at)*311*time.Millisecond)
+		w.Run(10*time.Second + time.Duration(at)*311*time.Millisecond)
 		nd := w.nodes[3]
 		w.kill(nd)
 		nd.disk, nd.blobs, nd.chain = nil, make(map[wire.Hash][]float32), make(map[uint64]*wire.Sealed)
 		nd.events = make(map[string]int)
 		w.boot(nd)
-		w.run(40 * time.Second)
+		w.Run(40 * time.Second)
 		if nd.events[Committed] == 0 || nd.m.safe.voted == 0 {
 			t.Errorf("it stayed silent, mute %d at round %d: %v", nd.m.safe.mute, nd.m.round, nd.events)
 		}
@@ -360,7 +360,7 @@ func TestLostDiskIsSilent(t *testing.T) {
 
 func TestRestoreRefuses(t *testing.T) {
 	w := newNet(t, 4, 1)
-	w.run(5 * time.Second)
+	w.Run(5 * time.Second)
 	disk := w.nodes[0].disk
 	other := newNet(t, 4, 1)
 	other.gen.Name = "another"
@@ -378,7 +378,7 @@ func TestRestoreRefuses(t *testing.T) {
 
 func FuzzRestore(f *testing.F) {
 	w := newNet(f, 4, 1)
-	w.run(5 * time.Second)
+	w.Run(5 * time.Second)
 	f.Add(bytes.Clone(w.nodes[0].disk))
 	f.Add([]byte{0xa0})
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -2,7 +2,6 @@ package council
 
 import (
 	"bytes"
-	"container/heap"
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation/chain"
+	"github.com/hedgerow-mesh/hedgerow/federation/internal/agenda"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
@@ -59,13 +59,11 @@ func testGenesis(t testing.TB, n int) chain.Genesis {
 
 // testnet drives machines by one queue of events in virtual time.
 type testnet struct {
+	agenda.Agenda
 	t     testing.TB
 	rng   *rand.Rand
-	now   time.Time
 	gen   chain.Genesis
 	nodes []*testnode
-	queue events
-	n     int
 	loss  float64
 	slow  time.Duration // longest delay
 	fail  int           // trainings of each node that fail first
@@ -87,7 +85,7 @@ type testnode struct {
 	disk    []byte
 	blobs   map[wire.Hash][]float32
 	chain   map[uint64]*wire.Sealed
-	armed   time.Time
+	alarm   agenda.Alarm
 	adopted []*Model
 	events  map[string]int
 	bend    func(p wire.Payload) []wire.Payload // what a liar makes of its words
@@ -95,30 +93,9 @@ type testnode struct {
 	fails   int                                 // trainings that failed
 }
 
-type event struct {
-	at time.Time
-	n  int
-	do func()
-}
-
-type events []event
-
-func (q events) Len() int { return len(q) }
-func (q events) Less(i, j int) bool {
-	return q[i].at.Before(q[j].at) || (q[i].at.Equal(q[j].at) && q[i].n < q[j].n)
-}
-func (q events) Swap(i, j int) { q[i], q[j] = q[j], q[i] }
-func (q *events) Push(x any)   { *q = append(*q, x.(event)) }
-func (q *events) Pop() any {
-	old := *q
-	e := old[len(old)-1]
-	*q = old[:len(old)-1]
-	return e
-}
-
 func newNet(t testing.TB, orgs int, seed uint64) *testnet {
 	w := &testnet{
-		t: t, rng: rand.New(rand.NewPCG(seed, 7)), now: epoch, gen: testGenesis(t, orgs), slow: 80 * time.Millisecond,
+		t: t, rng: rand.New(rand.NewPCG(seed, 7)), Agenda: agenda.Agenda{Now: epoch}, gen: testGenesis(t, orgs), slow: 80 * time.Millisecond,
 		votes: make(map[wire.Hash]map[identity.ID]bool), says: make(map[string]wire.Hash), block: make(map[wire.Hash]*wire.Block),
 	}
 	for i := range orgs {
@@ -165,43 +142,20 @@ func (w *testnet) boot(nd *testnode) {
 			w.t.Fatal(err)
 		}
 	}
-	nd.m, nd.down, nd.armed = m, false, time.Time{}
+	nd.m, nd.down, nd.alarm = m, false, agenda.Alarm{}
 	m.Tick(w.clock(nd))
 	w.drain(nd)
 }
 
 func (w *testnet) kill(nd *testnode) { nd.down = true; nd.life++ }
 
-func (w *testnet) clock(nd *testnode) time.Time { return w.now.Add(nd.skew) }
-
-func (w *testnet) after(d time.Duration, f func()) {
-	w.n++
-	heap.Push(&w.queue, event{w.now.Add(d), w.n, f})
-}
-
-func (w *testnet) run(d time.Duration) {
-	end := w.now.Add(d)
-	for len(w.queue) > 0 && !w.queue[0].at.After(end) {
-		e := heap.Pop(&w.queue).(event)
-		w.now = e.at
-		e.do()
-	}
-	w.now = end
-}
+func (w *testnet) clock(nd *testnode) time.Time { return w.Now.Add(nd.skew) }
 
 func (w *testnet) arm(nd *testnode) {
-	at := w.now.Add(max(nd.m.Next().Sub(w.clock(nd)), 5*time.Millisecond))
-	if nd.armed.After(w.now) && !at.Before(nd.armed) {
-		return
-	}
-	nd.armed = at
 	life := nd.life
-	w.after(at.Sub(w.now), func() {
-		if nd.life == life && nd.armed.Equal(at) {
-			nd.armed = time.Time{}
-			nd.m.Tick(w.clock(nd))
-			w.drain(nd)
-		}
+	nd.alarm.Set(&w.Agenda, max(nd.m.Next().Sub(w.clock(nd)), 5*time.Millisecond), func() bool { return nd.life == life }, func() {
+		nd.m.Tick(w.clock(nd))
+		w.drain(nd)
 	})
 }
 
@@ -261,7 +215,7 @@ func (w *testnet) seal(nd *testnode, p wire.Payload) {
 	}
 	for _, p := range out {
 		nd.seq++
-		msg := &wire.Message{Author: nd.id, Seq: nd.seq, Time: w.now, Payload: p}
+		msg := &wire.Message{Author: nd.id, Seq: nd.seq, Time: w.Now, Payload: p}
 		w.note(nd, p)
 		if err := nd.m.Step(w.clock(nd), msg); err != nil && !nd.liar && wire.ReasonOf(err).Penal() {
 			w.t.Errorf("%s: our own %s: %v", w.gen.Orgs[nd.org].Org, p.Kind(), err)
@@ -318,7 +272,7 @@ func (w *testnet) delay() time.Duration {
 func (w *testnet) send(nd *testnode, msg *wire.Message) {
 	for _, to := range w.nodes {
 		if to.id != nd.id && w.hears(nd, to) {
-			w.after(w.delay(), func() { w.deliver(to, msg) })
+			w.After(w.delay(), func() { w.deliver(to, msg) })
 		}
 	}
 }
@@ -335,7 +289,7 @@ func (w *testnet) ask(nd *testnode, id identity.ID, f func(from *testnode)) {
 	life := nd.life
 	for _, from := range w.nodes {
 		if from.id == id && w.hears(from, nd) && !from.down && !from.deaf {
-			w.after(w.delay(), func() {
+			w.After(w.delay(), func() {
 				if nd.life == life && !from.down {
 					f(from)
 				}
@@ -376,7 +330,7 @@ func (w *testnet) sync(nd *testnode, s Sync) {
 
 func (w *testnet) train(nd *testnode, tr Train) {
 	life := nd.life
-	w.after(200*time.Millisecond, func() {
+	w.After(200*time.Millisecond, func() {
 		if nd.life != life {
 			return
 		}

@@ -16,7 +16,7 @@ func long() bool { return os.Getenv("HEDGEROW_LONG") != "" }
 
 func TestRoundsAmongHonest(t *testing.T) {
 	w := newNet(t, 7, 1)
-	w.run(30 * time.Second)
+	w.Run(30 * time.Second)
 	for _, nd := range w.nodes {
 		f := nd.m.Tree().Final()
 		if f.Next.Height < 8 || len(nd.adopted) == 0 {
@@ -110,10 +110,10 @@ func (w *testnet) colludes() {
 			copy(v.Sig[:], fakeSign(nd.id, st.Kind, st.Bytes(w.gen.Hash())))
 			w.voted(hash, nd.id)
 			nd.seq++
-			msg := &wire.Message{Author: nd.id, Seq: nd.seq, Time: w.now, Payload: v}
+			msg := &wire.Message{Author: nd.id, Seq: nd.seq, Time: w.Now, Payload: v}
 			for _, to := range w.nodes {
 				if to.id != nd.id && w.rng.IntN(2) == 0 && w.hears(nd, to) {
-					w.after(w.delay(), func() { w.deliver(to, msg) })
+					w.After(w.delay(), func() { w.deliver(to, msg) })
 				}
 			}
 		}
@@ -146,7 +146,7 @@ func adversary(w *testnet, steps int) {
 			w.heal()
 		}
 		w.colludes()
-		w.run(time.Duration(r.IntN(8000)) * time.Millisecond)
+		w.Run(time.Duration(r.IntN(8000)) * time.Millisecond)
 	}
 }
 
@@ -208,7 +208,7 @@ func (w *testnet) recovers(seed uint64) {
 		before = max(before, nd.m.Tree().Final().Next.Height)
 	}
 	for range 20 {
-		w.run(15 * time.Second)
+		w.Run(15 * time.Second)
 		if w.agreed() && w.honest()[0].m.Tree().Final().Next.Height >= before+2 {
 			break
 		}
@@ -264,7 +264,7 @@ func TestConflictAtOneThird(t *testing.T) {
 				for j, nd := range half {
 					nd.group = (j + i) % 2
 				}
-				w.run(20 * time.Second)
+				w.Run(20 * time.Second)
 				w.colludes()
 			}
 			if w.conflict() != "" {

@@ -17,6 +17,9 @@ func (m *Machine) Step(now time.Time, msg *wire.Message) error {
 		return wire.Refuse(wire.NotMember, "%s has no vote in epoch %d", msg.Author, m.tree.Tip().Next.Epoch)
 	}
 	if r := m.take(now, msg); r != nil {
+		if r.Reason == wire.Equivocation {
+			m.progress(now) // others may have agreed on the second of two
+		}
 		return r
 	}
 	if msg.Author == m.cfg.Self {
@@ -89,7 +92,11 @@ func (m *Machine) takeSet(now time.Time, st *state, author identity.ID, p *wire.
 	if r := m.turn(author, p.Round, p.Parent); r != nil {
 		return r
 	}
-	if r := m.record(now, st, author, chain.Statement{Kind: chain.SaySet, Round: p.Round, Hash: p.Hash()}, p.Sig); r != nil {
+	r := m.record(now, st, author, chain.Statement{Kind: chain.SaySet, Round: p.Round, Hash: p.Hash()}, p.Sig)
+	if r != nil && r.Reason == wire.Equivocation && len(st.otherSets) < 3 {
+		st.otherSets = append(st.otherSets, p) // it never gets our signature while the first stands
+	}
+	if r != nil {
 		return r
 	}
 	if st.set == nil {
@@ -202,13 +209,16 @@ func (m *Machine) Trained(now time.Time, base wire.Hash, params []float32) error
 }
 
 // TrainFailed says that there is no delta of ours on a block yet. It is asked for
-// again after Every, as long as the block is the tip.
+// again after Every, as long as the block is the tip. Without a why there is no
+// event.
 func (m *Machine) TrainFailed(now time.Time, base wire.Hash, why string) {
 	now = m.wake(now)
 	if m.trainedOn == base {
 		m.trainedOn, m.trainAt = wire.Hash{}, now.Add(m.cfg.Every)
 	}
-	m.event(Event{Step: Failed, Round: m.round, Hash: base, Why: why})
+	if why != "" {
+		m.event(Event{Step: Failed, Round: m.round, Hash: base, Why: why})
+	}
 }
 
 // Fetched takes parameters that were asked for.

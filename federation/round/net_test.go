@@ -11,29 +11,22 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/internal/agenda"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
 // testnet drives machines by one queue of events in virtual time: no goroutine,
 // no clock, so one seed gives one run.
 type testnet struct {
+	agenda.Agenda
 	t     *testing.T
 	rng   *rand.Rand
-	now   time.Time
 	nodes []*testnode
-	queue []event
-	n     int // orders events of one time
 
 	loss  float64
 	delay func() time.Duration
 	cut   map[[2]int]bool
 	trace *strings.Builder // nil: silent
-}
-
-type event struct {
-	at time.Time
-	n  int
-	do func()
 }
 
 type testnode struct {
@@ -49,13 +42,13 @@ type testnode struct {
 	signed map[string]wire.Hash // what we signed, by round and base: the disk must prevent a second
 	mute   bool                 // never proposes
 	slow   time.Duration
-	armed  time.Time // when its Tick is due
+	alarm  agenda.Alarm
 }
 
 var epoch = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 
 func newNet(t *testing.T, n int, seed uint64) *testnet {
-	w := &testnet{t: t, rng: rand.New(rand.NewPCG(seed, 1)), now: epoch, cut: make(map[[2]int]bool)}
+	w := &testnet{t: t, rng: rand.New(rand.NewPCG(seed, 1)), Agenda: agenda.Agenda{Now: epoch}, cut: make(map[[2]int]bool)}
 	w.delay = func() time.Duration { return 10 * time.Millisecond }
 	for i := range n {
 		k, err := identity.Generate(bytes.NewReader(bytes.Repeat([]byte{byte(i + 1)}, 32)))
@@ -89,49 +82,19 @@ func (w *testnet) boot(i int) {
 	nd := w.nodes[i]
 	nd.life++
 	if nd.disk != nil {
-		if err := m.Restore(nd.disk, w.now); err != nil {
+		if err := m.Restore(nd.disk, w.Now); err != nil {
 			w.t.Fatal(err)
 		}
 	}
-	nd.m, nd.down, nd.armed = m, false, time.Time{}
+	nd.m, nd.down, nd.alarm = m, false, agenda.Alarm{}
 	w.tick(i)
 }
 
 func (w *testnet) kill(i int) { w.nodes[i].down = true; w.nodes[i].life++ }
 
-func (w *testnet) after(d time.Duration, f func()) {
-	w.n++
-	w.queue = append(w.queue, event{w.now.Add(d), w.n, f})
-}
-
-// until runs all events up to a time.
-func (w *testnet) until(at time.Time) {
-	for {
-		best := -1
-		for i, e := range w.queue {
-			if e.at.After(at) {
-				continue
-			}
-			if best < 0 || cmp.Or(e.at.Compare(w.queue[best].at), cmp.Compare(e.n, w.queue[best].n)) < 0 {
-				best = i
-			}
-		}
-		if best < 0 {
-			w.now = at
-			return
-		}
-		e := w.queue[best]
-		w.queue = slices.Delete(w.queue, best, best+1)
-		w.now = e.at
-		e.do()
-	}
-}
-
-func (w *testnet) run(d time.Duration) { w.until(w.now.Add(d)) }
-
 func (w *testnet) logf(i int, format string, args ...any) {
 	if w.trace != nil {
-		_, _ = fmt.Fprintf(w.trace, "%6s %s: %s\n", w.now.Sub(epoch).Round(time.Millisecond), w.nodes[i].name, fmt.Sprintf(format, args...))
+		_, _ = fmt.Fprintf(w.trace, "%6s %s: %s\n", w.Now.Sub(epoch).Round(time.Millisecond), w.nodes[i].name, fmt.Sprintf(format, args...))
 	}
 }
 
@@ -149,25 +112,15 @@ func (w *testnet) tick(i int) {
 	if nd.down {
 		return
 	}
-	nd.m.Tick(w.now)
+	nd.m.Tick(w.Now)
 	w.drain(i)
 }
 
 // arm has Tick called when the machine next asks for it.
 func (w *testnet) arm(i int) {
 	nd := w.nodes[i]
-	at := w.now.Add(max(nd.m.Next().Sub(w.now), time.Millisecond))
-	if nd.armed.After(w.now) && !at.Before(nd.armed) {
-		return
-	}
-	nd.armed = at
 	life := nd.life
-	w.after(at.Sub(w.now), func() {
-		if nd.life == life && nd.armed.Equal(at) {
-			nd.armed = time.Time{}
-			w.tick(i)
-		}
-	})
+	nd.alarm.Set(&w.Agenda, max(nd.m.Next().Sub(w.Now), time.Millisecond), func() bool { return nd.life == life }, func() { w.tick(i) })
 }
 
 func (w *testnet) drain(i int) {
@@ -229,11 +182,11 @@ func (w *testnet) seal(i int, p wire.Payload) {
 		return
 	}
 	nd.seq++
-	msg, err := wire.Seal(nd.key, nd.seq, w.now, p)
+	msg, err := wire.Seal(nd.key, nd.seq, w.Now, p)
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := nd.m.Step(w.now, msg); err != nil {
+	if err := nd.m.Step(w.Now, msg); err != nil {
 		return
 	}
 	var what string
@@ -256,7 +209,7 @@ func (w *testnet) send(i int, msg *wire.Message) {
 		if j == i || w.cut[[2]int{i, j}] || w.rng.Float64() < w.loss {
 			continue
 		}
-		w.after(w.delay(), func() { w.deliver(j, msg) })
+		w.After(w.delay(), func() { w.deliver(j, msg) })
 	}
 }
 
@@ -264,7 +217,7 @@ func (w *testnet) deliver(j int, msg *wire.Message) {
 	if w.nodes[j].down {
 		return
 	}
-	if err := w.nodes[j].m.Step(w.now, msg); err != nil && wire.ReasonOf(err).Penal() {
+	if err := w.nodes[j].m.Step(w.Now, msg); err != nil && wire.ReasonOf(err).Penal() {
 		w.logf(j, "refused %s of %s: %s", msg.Kind(), w.name(msg.Author), wire.ReasonOf(err))
 	}
 	w.drain(j)
@@ -276,7 +229,7 @@ func (w *testnet) fetch(i int, f Fetch) {
 	if w.cut[[2]int{i, j}] || w.cut[[2]int{j, i}] || w.rng.Float64() < w.loss {
 		return
 	}
-	w.after(2*w.delay(), func() {
+	w.After(2*w.delay(), func() {
 		if nd.life != life || w.nodes[j].down {
 			return
 		}
@@ -287,7 +240,7 @@ func (w *testnet) fetch(i int, f Fetch) {
 		if f.Params {
 			params, err := wire.DecodeParams(blob)
 			if err == nil {
-				err = nd.m.Fetched(w.now, f.Hash, params)
+				err = nd.m.Fetched(w.Now, f.Hash, params)
 			}
 			if err != nil && wire.ReasonOf(err) != wire.NotFound {
 				w.t.Errorf("%s: fetched model: %v", nd.name, err)
@@ -295,7 +248,7 @@ func (w *testnet) fetch(i int, f Fetch) {
 			w.drain(i)
 			return
 		}
-		msg, err := wire.Open(blob, w.now, func(identity.ID) bool { return true })
+		msg, err := wire.Open(blob, w.Now, func(identity.ID) bool { return true })
 		if err != nil {
 			w.t.Errorf("fetched delta: %v", err)
 			return
@@ -306,7 +259,7 @@ func (w *testnet) fetch(i int, f Fetch) {
 
 func (w *testnet) train(i int, tr Train) {
 	nd, life := w.nodes[i], w.nodes[i].life
-	w.after(nd.slow, func() {
+	w.After(nd.slow, func() {
 		if nd.life != life {
 			return
 		}
@@ -314,7 +267,7 @@ func (w *testnet) train(i int, tr Train) {
 		for j := range params {
 			params[j] += (nd.target - params[j]) / 2
 		}
-		if d, err := nd.m.Trained(w.now, tr.Round, tr.Base, params, 10); err == nil {
+		if d, err := nd.m.Trained(w.Now, tr.Round, tr.Base, params, 10); err == nil {
 			w.seal(i, d)
 		}
 		w.drain(i)
@@ -322,7 +275,7 @@ func (w *testnet) train(i int, tr Train) {
 }
 
 func (w *testnet) start(i int) {
-	if _, err := w.nodes[i].m.Start(w.now); err != nil {
+	if _, err := w.nodes[i].m.Start(w.Now); err != nil {
 		w.logf(i, "start: %v", err)
 	}
 	w.drain(i)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/internal/agenda"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
@@ -96,7 +97,7 @@ func play(t *testing.T, w *testnet, trace *strings.Builder, f []string) {
 			w.nodes[who[0]].slow = d
 			return
 		}
-		w.run(d)
+		w.Run(d)
 	case "heads":
 		_, _ = fmt.Fprintf(trace, "heads: %s\n", w.heads())
 	default:
@@ -155,7 +156,7 @@ func chaos(t *testing.T, seed uint64) *testnet {
 		if s := r.IntN(len(w.nodes)); !w.nodes[s].down {
 			w.start(s)
 		}
-		w.run(time.Duration(r.IntN(20000)) * time.Millisecond)
+		w.Run(time.Duration(r.IntN(20000)) * time.Millisecond)
 	}
 	for i, nd := range w.nodes { // the quiet end
 		nd.mute = false
@@ -166,7 +167,7 @@ func chaos(t *testing.T, seed uint64) *testnet {
 	clear(w.cut)
 	w.loss = 0.1
 	for range 20 {
-		w.run(30 * time.Second)
+		w.Run(30 * time.Second)
 		if w.one() {
 			break
 		}
@@ -195,11 +196,11 @@ func TestRoundsOnTheClock(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		nd.m, nd.armed = m, time.Time{}
+		nd.m, nd.alarm = m, agenda.Alarm{}
 		nd.life++
 		w.tick(i)
 	}
-	w.run(10*time.Minute + 30*time.Second)
+	w.Run(10*time.Minute + 30*time.Second)
 	if r := w.nodes[0].m.Head().Round; r < 9 || r > 10 || !w.one() {
 		t.Fatalf("after 10 min of one round a minute: %s", w.heads())
 	}
@@ -209,7 +210,7 @@ func TestSoloMakesItsOwnRounds(t *testing.T) {
 	w := newNet(t, 1, 1)
 	for range 3 {
 		w.start(0)
-		w.run(5 * time.Second)
+		w.Run(5 * time.Second)
 	}
 	if r := w.nodes[0].m.Head().Round; r != 3 {
 		t.Fatalf("round %d, expected 3", r)
@@ -220,13 +221,13 @@ func TestRefusals(t *testing.T) {
 	w := newNet(t, 3, 1)
 	w.nodes[2].slow = time.Hour
 	w.start(0)
-	w.run(2 * time.Second) // a and b hold two deltas, c trains
+	w.Run(2 * time.Second) // a and b hold two deltas, c trains
 	a, b := w.nodes[0], w.nodes[1]
 	head := a.m.Head()
 	b.seq = 1000
 	sealed := func(nd *testnode, p wire.Payload) *wire.Message {
 		nd.seq++
-		m, err := wire.Seal(nd.key, nd.seq, w.now, p)
+		m, err := wire.Seal(nd.key, nd.seq, w.Now, p)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -251,11 +252,11 @@ func TestRefusals(t *testing.T) {
 		"an indicator":   {sealed(b, &wire.Withdrawal{ID: strings.Repeat("a", 32)}), wire.WrongTopic},
 		"begun twice":    {sealed(b, &wire.Begin{Round: 1, Base: head.Hash}), wire.Duplicate},
 	} {
-		if err := a.m.Step(w.now, c.msg); err == nil || wire.ReasonOf(err) != c.want {
+		if err := a.m.Step(w.Now, c.msg); err == nil || wire.ReasonOf(err) != c.want {
 			t.Errorf("%s: %v, expected %s", name, err, c.want)
 		}
 	}
-	if err := a.m.Fetched(w.now, some, make([]float32, 3)); wire.ReasonOf(err) != wire.NotFound {
+	if err := a.m.Fetched(w.Now, some, make([]float32, 3)); wire.ReasonOf(err) != wire.NotFound {
 		t.Errorf("unasked model: %v", err)
 	}
 	if got := a.m.Head().state(); got != head.state() {
@@ -280,7 +281,7 @@ func TestEquivocatingProposer(t *testing.T) {
 		w.nodes[i].mute = true // nobody lists by itself
 	}
 	w.start(0)
-	w.run(3 * time.Second)
+	w.Run(3 * time.Second)
 	p := w.nodes[1] // (round 1 + view 0) mod 4
 	hs := p.m.open.hashes()
 	if len(hs) != 4 {
@@ -290,7 +291,7 @@ func TestEquivocatingProposer(t *testing.T) {
 	two := &wire.List{Round: 1, Base: p.m.Head().Hash, Deltas: hs[1:]}
 	for i, l := range []*wire.List{one, one, two, two} {
 		p.seq++
-		msg, err := wire.Seal(p.key, p.seq, w.now, l)
+		msg, err := wire.Seal(p.key, p.seq, w.Now, l)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -299,7 +300,7 @@ func TestEquivocatingProposer(t *testing.T) {
 	if w.one() {
 		t.Fatal("the lists made one model: the test shows nothing")
 	}
-	w.run(time.Minute)
+	w.Run(time.Minute)
 	if !w.one() {
 		t.Fatalf("after a minute: %s", w.heads())
 	}
@@ -308,14 +309,14 @@ func TestEquivocatingProposer(t *testing.T) {
 func TestRestoreRefuses(t *testing.T) {
 	w := newNet(t, 1, 1)
 	w.start(0)
-	w.run(5 * time.Second)
+	w.Run(5 * time.Second)
 	good := w.nodes[0].disk
 	for name, b := range map[string][]byte{"empty": nil, "cut": good[:len(good)/2], "foreign": []byte("hello")} {
 		m, err := New(w.config(0))
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := m.Restore(b, w.now); !errors.Is(err, ErrSnapshot) || m.Head().Round != 0 {
+		if err := m.Restore(b, w.Now); !errors.Is(err, ErrSnapshot) || m.Head().Round != 0 {
 			t.Errorf("%s: %v at round %d, expected ErrSnapshot at genesis", name, err, m.Head().Round)
 		}
 	}
@@ -325,7 +326,7 @@ func TestRestoreRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := m.Restore(good, w.now); !errors.Is(err, ErrSnapshot) {
+	if err := m.Restore(good, w.Now); !errors.Is(err, ErrSnapshot) {
 		t.Errorf("another schema: %v", err)
 	}
 }

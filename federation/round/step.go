@@ -252,10 +252,14 @@ func (m *Machine) Trained(now time.Time, round uint64, base wire.Hash, params []
 	return d, nil
 }
 
-// TrainFailed says that there will be no delta of ours in a round.
+// TrainFailed says that there will be no delta of ours in a round. Without a why
+// there is no event.
 func (m *Machine) TrainFailed(round uint64, why string) {
 	if m.open != nil && m.open.round == round {
 		m.open.training = false
+	}
+	if why == "" {
+		return
 	}
 	m.event(Event{Step: Failed, Round: round, Author: m.cfg.Self, Why: why})
 }

@@ -32,7 +32,7 @@ func Size(b []byte) int {
 	switch {
 	case len(b) == 0:
 		return 0
-	case b[0] == Version:
+	case b[0] == Version, b[0] == 2:
 		return EncodedSize
 	case b[0] == 1:
 		return size1
@@ -59,11 +59,39 @@ func (v *Vector) UnmarshalBinary(b []byte) error {
 			w.X[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[17+4*i:]))
 		}
 	}
+	if b[0] < 3 {
+		w.coarsen()
+	}
 	if err := w.Valid(); err != nil {
 		return fmt.Errorf("decode vector: %w", err)
 	}
 	*v = w
 	return nil
+}
+
+// grain2 are the grains of times, in seconds, before schema version 3.
+var grain2 = map[int]float64{
+	iDuration: 0.001, iGapMaxOut: 0.001, iGap1: 0.001, iGap2: 0.001, iGap3: 0.001, iGap4: 0.001, iRTT: 0.0001,
+}
+
+// coarsen brings a vector of an earlier schema to the times of version 3. What
+// is out of range stays so, for Valid to find.
+func (v *Vector) coarsen() {
+	for i, grain := range grain2 {
+		if x := v.X[i]; v.Known(i) && x >= 0 && x <= 1 {
+			v.X[i] = Scaled(i, grain*math.Expm1(float64(x)*math.Log1p(specs[i].Hi/grain)))
+		}
+	}
+	for _, d := range [...][2]int{{iRateOut, iPayloadOut}, {iRateIn, iPayloadIn}} {
+		rate, payload := d[0], d[1]
+		if v.Known(iDuration) && v.Known(payload) {
+			v.set(rate, pace(v.Value(payload), v.Value(iDuration)))
+		}
+	}
+	if n := v.Value(iPacketsOut) - 1; n > 1 && v.Known(iGapDevOut) && v.Known(iDuration) {
+		mean := v.Value(iDuration) / n // nearly: of the initiator's packets
+		v.set(iGapDevOut, v.Value(iGapDevOut)*mean/(mean+tick))
+	}
 }
 
 // Schema version 1 had 64 features: 50 of the flow itself, and 14 of its context.
@@ -86,8 +114,8 @@ var first1 = func() (m Mask) {
 	return m
 }()
 
-// read1 reads a vector of schema version 1. Its features kept their meaning and
-// their scale; version 2 put some behind those of the flow, and some at the end.
+// read1 reads a vector of schema version 1, whose features version 2 kept as they
+// were; it put some behind those of the flow, and some at the end.
 func (v *Vector) read1(b []byte) {
 	has := binary.LittleEndian.Uint64(b[1:])
 	for i := range dim1 {

@@ -9,8 +9,8 @@ import (
 
 // Version of the schema. It grows when a feature changes its place, meaning or
 // scale. 2 added what TLS clients say, and how well the client and the protocol
-// are known.
-const Version = 2
+// are known. 3 made the grain of what is timed within a flow four milliseconds.
+const Version = 3
 
 // Dim is the number of features.
 const Dim = 74

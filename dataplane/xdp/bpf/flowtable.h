@@ -177,6 +177,17 @@ static __always_inline int same_key(const struct flow_key *x, const struct flow_
 }
 
 /*
+ * Chooses a place by the upper bits: multiply-shift (Dietzfelbinger et al., "A
+ * reliable randomized algorithm for the closest-pair problem", 1997). What was
+ * multiplied with secrets before is folded first: neighbouring addresses are
+ * equal steps, and equal steps of an unlucky secret would fall on few places.
+ */
+static __always_inline __u64 scatter(__u64 x, __u64 secret)
+{
+	return (x ^ x >> 32) * (secret | 1);
+}
+
+/*
  * Multilinear-HM twice (Lemire and Kaser, "Strongly universal string hashing
  * is fast", 2014), of the key's ten 32-bit words: whoever does not know the
  * seed cannot choose keys that meet more often than chance has it.
@@ -190,8 +201,8 @@ static __always_inline void hash(const struct flow_key *key, const struct seed *
 		x += (s->k[i] + w[i]) * (s->k[i + 1] + w[i + 1]);
 		y += (s->k[i + 10] + w[i]) * (s->k[i + 11] + w[i + 1]);
 	}
-	*one = x >> 32;
-	*two = y >> 32;
+	*one = scatter(x, s->k[20]) >> 32;
+	*two = scatter(y, s->k[21]) >> 32;
 }
 
 /* One bit for each 16-bit lane of word that equals tag's; false ones are rare. */

@@ -126,7 +126,7 @@ struct bucket {
 
 /* Keys of the hash that chooses buckets; random, and as old as the table. */
 struct seed {
-	__u64 k[20];
+	__u64 k[22];
 };
 
 /*

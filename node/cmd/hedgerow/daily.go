@@ -141,6 +141,9 @@ func printStatus(w io.Writer, s api.Status) {
 	} else {
 		row("mesh", "none: a single site is complete; [[mesh.peer]] in the configuration adds others")
 	}
+	if p := s.Privacy; p != nil {
+		row("privacy", "%s", p.Words)
+	}
 	row("feeds", "%s", s.Feeds.Words)
 	row("incidents", "%d open; %d blocks standing", s.Open, s.Blocks)
 	row("state", "%s: %s, %d events, %d flows", s.Store.Dir, size(s.Store.Bytes), s.Store.Events, s.Store.Flows)

@@ -29,6 +29,7 @@ type Status struct {
 	Plane    PlaneStatus           `json:"plane"`
 	Learning Learning              `json:"learning"`
 	Mesh     Mesh                  `json:"mesh"`
+	Privacy  *Privacy              `json:"privacy,omitempty"` // nil: updates carry no noise
 	Feeds    FeedsSummary          `json:"feeds"`
 	Open     int                   `json:"open_incidents"`
 	Blocks   int                   `json:"blocks"`
@@ -196,6 +197,17 @@ type Mesh struct {
 	Addrs     []string `json:"addrs,omitempty"`
 }
 
+// Privacy is what the site's updates to the shared model told so far.
+type Privacy struct {
+	Unit   string  `json:"unit"`    // flow or host
+	Spent  float64 `json:"epsilon"` // that holds at Delta
+	Budget float64 `json:"budget"`
+	Delta  float64 `json:"delta"`
+	Rounds uint64  `json:"rounds"`
+	Left   int     `json:"rounds_left"` // more like the last; -1 before the first since the start
+	Words  string  `json:"words"`
+}
+
 // StoreStatus is what the state costs.
 type StoreStatus struct {
 	Dir    string `json:"dir"`
@@ -271,8 +283,8 @@ type Query struct {
 	Limit int
 }
 
-// Backend is what a running site offers. Errors that wrap ErrNotFound or
-// ErrInvalid become 404 and 400.
+// Backend is what a running site offers. Errors that wrap ErrNotFound, ErrInvalid
+// or ErrBusy become 404, 400 and 409.
 type Backend interface {
 	Status(ctx context.Context) (Status, error)
 	Events(ctx context.Context, q Query) ([]*event.Event, error)
@@ -293,6 +305,7 @@ type Backend interface {
 	ModelBackend
 	HuntBackend
 	RoundBackend
+	HistoryBackend
 	Feeds(ctx context.Context) (Feeds, error)
 	Refused(ctx context.Context, name string) ([]FeedNote, error)
 	ReloadFeeds(ctx context.Context, name string) (Feeds, error)

@@ -27,6 +27,7 @@ type Config struct {
 	Flood      dataplane.Flood
 	Mesh       Mesh
 	Federation Federation
+	Privacy    Privacy
 	Feeds      Feeds
 	Store      Store
 	Telemetry  Telemetry
@@ -117,6 +118,23 @@ type Federation struct {
 	PassphraseFile string // absolute path; of the key files, "" when these are not locked
 }
 
+// What Privacy.Unit hides.
+const (
+	PrivacyOff  = "off"
+	PrivacyFlow = "flow"
+	PrivacyHost = "host"
+)
+
+// Privacy bounds what this site's changes to the shared model tell of its normal
+// traffic.
+type Privacy struct {
+	Unit    string  // one of the Privacy constants
+	Epsilon float64 // budget of all changes together, 0.01 to 1000
+	Delta   float64 // 1e-12 to 0.01
+	Clip    float64 // length that one unit's gradient is cut to, 0.001 to 100
+	Noise   float64 // in clips, 0.1 to 1000
+}
+
 // Peer is one other site of the same organisation.
 type Peer struct {
 	Name  string
@@ -142,6 +160,8 @@ type Telemetry struct {
 	Metrics   string // host:port of the metrics listener; "" means none
 	Log       slog.Level
 	LogFormat string // one of the Log constants
+	Taxii     bool   // serve shared indicators at the same address
+	TaxiiFile string // absolute path of the token for TLP green; "" tells clear alone
 }
 
 const day = 24 * time.Hour
@@ -166,6 +186,7 @@ func Default() Config {
 			Listen:     []string{"/ip4/0.0.0.0/tcp/4400", "/ip4/0.0.0.0/udp/4400/quic-v1"},
 			RoundEvery: 10 * time.Minute, Gather: 5 * time.Second,
 		},
+		Privacy:   Privacy{Unit: PrivacyOff, Epsilon: 2, Delta: 1e-6, Clip: 0.1, Noise: 4},
 		Feeds:     Feeds{MaxEntries: 1_500_000},
 		Store:     Store{MaxBytes: 2 << 30, KeepEvents: 90 * day, KeepFlows: 30 * day},
 		Telemetry: Telemetry{Metrics: "127.0.0.1:9464", LogFormat: LogText},

@@ -20,7 +20,7 @@ type field[T any] struct {
 }
 
 // sections are the tables that may stand in a file.
-var sections = []string{"site", "dataplane", "learner", "policy", "flood", "mesh", "federation", "feeds", "store", "telemetry"}
+var sections = []string{"site", "dataplane", "learner", "policy", "flood", "mesh", "federation", "privacy", "feeds", "store", "telemetry"}
 
 // fields is every key outside [[mesh.peer]], in the order of the documentation.
 func fields() []field[Config] {
@@ -75,6 +75,11 @@ func fields() []field[Config] {
 		flag("federation.relay", func(c *Config) *bool { return &c.Federation.Relay }),
 		flag("federation.behind_nat", func(c *Config) *bool { return &c.Federation.BehindNAT }),
 		text("federation.passphrase_file", func(c *Config) *string { return &c.Federation.PassphraseFile }, orEmpty(checkPath)),
+		text("privacy.unit", func(c *Config) *string { return &c.Privacy.Unit }, oneOf(PrivacyOff, PrivacyFlow, PrivacyHost)),
+		number("privacy.epsilon", func(c *Config) *float64 { return &c.Privacy.Epsilon }, 0.01, 1000),
+		number("privacy.delta", func(c *Config) *float64 { return &c.Privacy.Delta }, 1e-12, 0.01),
+		number("privacy.clip", func(c *Config) *float64 { return &c.Privacy.Clip }, 0.001, 100),
+		number("privacy.noise", func(c *Config) *float64 { return &c.Privacy.Noise }, 0.1, 1000),
 		list("feeds.warning_lists", func(c *Config) *[]string { return &c.Feeds.WarningLists }, absolute),
 		list("feeds.ignore_warnings", func(c *Config) *[]string { return &c.Feeds.IgnoreWarnings }, label),
 		whole("feeds.max_entries", func(c *Config) *int { return &c.Feeds.MaxEntries }, 1000, 10_000_000),
@@ -84,6 +89,8 @@ func fields() []field[Config] {
 		text("telemetry.metrics", func(c *Config) *string { return &c.Telemetry.Metrics }, checkListen),
 		{"telemetry.log", "a string", setLevel},
 		text("telemetry.log_format", func(c *Config) *string { return &c.Telemetry.LogFormat }, oneOf(LogText, LogJSON)),
+		flag("telemetry.taxii", func(c *Config) *bool { return &c.Telemetry.Taxii }),
+		text("telemetry.taxii_file", func(c *Config) *string { return &c.Telemetry.TaxiiFile }, orEmpty(checkPath)),
 	}
 }
 
