@@ -7,8 +7,8 @@ package api
 import (
 	"context"
 	"fmt"
-	"strings"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"

@@ -30,20 +30,12 @@ func (t *thinker) learn(ctx context.Context) {
 		t.did(ctx, nil, errors.New("this packet path scores nothing"))
 		return
 	}
-	if t.flows[0] == nil {
-		t.flows = madeFlows(remembered, confirmed)
-	}
 	var last atomic.Pointer[score.Scorer]
-	swap := func(s *score.Scorer) error {
-		err := p.SetScoring(dataplane.Scoring{Active: s, Shadow: true})
-		t.did(ctx, &t.work.Swaps, err)
-		return err
-	}
 	t.task(ctx, &t.work.Trainings, func() error { return t.train(ctx) })
 	t.task(ctx, &t.work.Distilled, func() error {
-		x, err := distill.Distil(ctx, t.flows[0], t.flows[1], distill.Options{Seed: 1, Pause: t.back.Turns()})
+		s, err := t.distil(ctx)
 		if err == nil {
-			last.Store(x.Scorer)
+			last.Store(s)
 		}
 		return err
 	})
@@ -56,11 +48,26 @@ func (t *thinker) learn(ctx context.Context) {
 				return
 			case <-tick.C:
 			}
-			if s := last.Load(); s != nil && swap(s) != nil {
+			if s := last.Load(); s != nil && !t.did(ctx, &t.work.Swaps, swap(p, s)) {
 				return
 			}
 		}
 	})
+}
+
+func (t *thinker) distil(ctx context.Context) (*score.Scorer, error) {
+	if t.flows[0] == nil {
+		t.flows = madeFlows(remembered, confirmed)
+	}
+	x, err := distill.Distil(ctx, t.flows[0], t.flows[1], distill.Options{Seed: 1, Pause: t.back.Turns()})
+	if err != nil {
+		return nil, err
+	}
+	return x.Scorer, nil
+}
+
+func swap(p dataplane.Scorer, s *score.Scorer) error {
+	return p.SetScoring(dataplane.Scoring{Active: s, Shadow: true})
 }
 
 // madeFlows are ordinary flows and some attacks, which are smaller packets.
