@@ -193,6 +193,7 @@ func (t *Transport) open() error {
 		libp2p.DisableMetrics(),
 		libp2p.Ping(false),
 		libp2p.UserAgent("hedgerow"),
+		libp2p.AddrsFactory(t.shown(listen)),
 	)...)
 	if err != nil {
 		_ = limits.Close()
