@@ -220,6 +220,13 @@ func (s *Set) admit(now time.Time, a *author, m *wire.Message, src Source) *wire
 	return nil
 }
 
+// Spent says whether whatever a site gossips now would be refused for its budget,
+// so that nobody needs to open it.
+func (s *Set) Spent(now time.Time, id identity.ID) bool {
+	a := s.authors[id]
+	return a != nil && a.gossip.left(now, s.cfg.Rate, s.cfg.Burst) < 1
+}
+
 // seenBefore tells an echo, which gossip brings all the time, from a replay and
 // from two messages under one number.
 func (s *Set) seenBefore(a *author, m *wire.Message) *wire.Refusal {
