@@ -263,7 +263,7 @@ func (m *Member) restore() error {
 		}
 	}
 	if m.council != nil {
-		return m.restoreCouncil()
+		return errors.Join(m.restoreCouncil(), m.restoreFork())
 	}
 	if m.rounds == nil {
 		return nil

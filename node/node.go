@@ -161,6 +161,7 @@ type Node struct {
 	floods floodWatch // guarded by mu
 
 	shared sync.Map                       // share key -> indicator id, for withdrawal
+	marked sync.Map                       // target -> value, of fingerprints and behaviours
 	spare  atomic.Pointer[[]netip.Prefix] // what no word of other organisations may touch
 }
 
@@ -482,6 +483,9 @@ func (n *Node) act(fx []enforce.Effect) {
 				vecs = n.sensor.Telling(vecs)
 			}
 			n.learn.label(f.Label, vecs)
+			if !f.Label.Attack {
+				n.forgetMark(behaviourPrefix + f.Label.Incident)
+			}
 			n.pupil.label(n.now(), f.Label)
 		case f.Innocent != nil:
 			if n.member != nil {

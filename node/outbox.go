@@ -326,11 +326,7 @@ func (n *Node) onIndicator(e federation.IndicatorEvent) {
 	n.mu.Lock()
 	switch e.Effect {
 	case federation.Enforce, federation.Limit:
-		fx, why := n.machine.Indicator(n.now(), enforce.Received{
-			ID: e.Indicator.ID, Author: e.Author, Value: e.Indicator.Value,
-			Conf: e.Indicator.Confidence, Sentence: e.Indicator.Sentence, Expires: e.Indicator.Expires, Limit: e.Effect == federation.Limit,
-		})
-		n.act(fx)
+		why := n.take(&e.Indicator, e.Author, e.Effect)
 		b.Outcome, b.Why = "enforced", why
 		if why != "" {
 			b.Outcome = "observed"
@@ -339,6 +335,7 @@ func (n *Node) onIndicator(e federation.IndicatorEvent) {
 		n.hunts.indicator(e.Indicator.Value)
 	case federation.Lift:
 		n.act(n.machine.Withdrawn(n.now(), e.Author, e.Indicator.Value))
+		n.sensor.Unmark(e.Author, e.Indicator.Value)
 		b.Outcome, b.DoneNS = "lifted", n.now().UnixNano()
 	case federation.Refused:
 		b.Outcome, b.Why = "refused", string(e.Reason)+": "+e.Why
