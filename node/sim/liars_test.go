@@ -44,4 +44,3 @@ func TestMeshCut(t *testing.T) {
 		t.Errorf("the cut healed, yet the blocks did not reach all: %v", share)
 	}
 }
-
