@@ -58,7 +58,7 @@ fuzz time='20s' pkg='./...':
 demo *args: build
     bin/hedgerow demo {{ args }}
 
-# What takes longer than CI may: the rules' bytes on arm64 (Debian's qemu-user-static), other kernels, 200 kills, two stories in virtual time, a thousand adversarial schedules of sealed rounds, the demo over five seeds, a round of fuzzing
+# What takes longer than CI may: the rules' bytes on arm64 (Debian's qemu-user-static), other kernels, 200 kills, two stories in virtual time, 1300 adversarial schedules of sealed rounds, the demo over five seeds, a round of fuzzing
 [group('check')]
 verify: build
     GOARCH=arm64 CGO_ENABLED=0 go test -count=1 -exec qemu-aarch64-static -run Golden ./federation/robust

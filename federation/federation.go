@@ -262,7 +262,8 @@ type Status struct {
 	Open      uint64 // the open round, 0 when none
 	Deltas    int    // held for the open round
 	NextRound time.Time
-	Live      int // indicators in force, of all authors
+	Fork      string // why models of rounds are not adopted: two sealed ones conflict; "" when they are
+	Live      int    // indicators in force, of all authors
 	Refused   map[wire.Reason]uint64
 }
 

@@ -72,6 +72,7 @@ type Member struct {
 	running    context.Context // the life of Run, for the work that it waits for; nil outside of it
 	ran        bool
 	work       sync.WaitGroup
+	later      Later // nil: goroutines and timers of our own
 }
 
 type outgoing struct {
@@ -262,7 +263,7 @@ func (m *Member) restore() error {
 		}
 	}
 	if m.council != nil {
-		return m.restoreCouncil()
+		return errors.Join(m.restoreCouncil(), m.restoreFork())
 	}
 	if m.rounds == nil {
 		return nil
@@ -340,9 +341,20 @@ func (m *Member) stop() {
 }
 
 // spawn runs f while Run lives; after that it does nothing. m.mu is held.
-func (m *Member) spawn(f func(ctx context.Context)) {
-	if ctx := m.running; ctx != nil && ctx.Err() == nil {
-		m.work.Go(func() { f(ctx) })
+func (m *Member) spawn(f func(ctx context.Context)) { m.spawnAfter(0, f) }
+
+// spawnAfter runs f after a time. m.mu is held.
+func (m *Member) spawnAfter(d time.Duration, f func(ctx context.Context)) {
+	switch ctx := m.running; {
+	case ctx == nil || ctx.Err() != nil:
+	case m.later != nil:
+		m.later(d, func() { f(ctx) })
+	default:
+		m.work.Go(func() {
+			if d <= 0 || pause(ctx, d) {
+				f(ctx)
+			}
+		})
 	}
 }
 

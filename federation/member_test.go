@@ -479,3 +479,35 @@ func TestOptionsAreNamed(t *testing.T) {
 		}
 	}
 }
+
+// TestFloodIsNotRead: above its author's budget a message is refused before anything
+// of it is read, and no event tells of it.
+func TestFloodIsNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, 2, lan, nil)
+		defer w.close()
+		from, at := w.sites[1].key, w.sites[0]
+		hear := func(raw []byte) federation.Verdict {
+			return federation.HandlerOf(at.Member).Receive(t.Context(), federation.TopicIntel, from.ID(), raw)
+		}
+		const burst = 50
+		for i := range burst {
+			msg, err := wire.Seal(from, uint64(100+i), time.Now(), &wire.Withdrawal{ID: strings.Repeat("0a", 16)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			hear(msg.Raw)
+		}
+		before := len(at.events())
+		if v := hear([]byte("nothing that could be read")); v != federation.Ignore {
+			t.Errorf("above its budget: verdict %v, expected to be ignored", v)
+		}
+		pass(time.Second)
+		if r := at.Status().Refused; r[wire.OverBudget] != 1 || r[wire.Malformed] != 0 || len(at.events()) != before {
+			t.Errorf("refused %v, %d events more", r, len(at.events())-before)
+		}
+		if v := hear([]byte("nothing that could be read")); v != federation.Reject || at.Status().Refused[wire.Malformed] != 1 {
+			t.Errorf("a second later it is read again: verdict %v, refused %v", v, at.Status().Refused)
+		}
+	})
+}

@@ -23,6 +23,7 @@ type parley struct {
 	named      map[wire.Hash]uint64 // the last of the newest Keep blocks that names a hash; nil before they were read
 	syncing    bool
 	fetchAfter time.Duration // bounds a fetch: a part of the time for reveals
+	fork       string        // why models are not offered to the gate; "" when they are
 }
 
 // drainCouncil carries out what the rounds between organisations ask for: to disk
@@ -51,7 +52,10 @@ func (m *Member) drainCouncil(now time.Time) {
 		if rd.Sync != nil {
 			m.syncChain(*rd.Sync)
 		}
-		if rd.Adopt != nil {
+		if rd.Fork != "" {
+			m.stopAdopting(rd.Fork)
+		}
+		if rd.Adopt != nil && m.parley.fork == "" {
 			m.toAdopt = &round.Head{Round: rd.Adopt.Round, Hash: rd.Adopt.Hash, Params: rd.Adopt.Params.Params}
 			signal(m.adopt)
 		}

@@ -207,18 +207,11 @@ func (m *Member) chooseAsked(known map[identity.ID]bool) []identity.ID {
 func (m *Member) askAll(ctx context.Context, whom []identity.ID, q *wire.Query) []Answer {
 	got := make(chan Answer, len(whom))
 	for _, id := range whom {
-		go func() { // ends within askAfter: request has its own deadline
-			resp, err := m.request(ctx, id, &wire.Request{Query: q}, askAfter)
-			if err == nil && resp.Answer == nil {
-				err = errNoAnswer
-			}
-			if err != nil {
-				m.opt.Log.Debug("a site did not answer", "site", m.nameOf(id), "error", err)
-				got <- Answer{}
-				return
-			}
-			got <- Answer{Site: m.nameOf(id), From: m.from(id), Seen: resp.Answer.Seen, Count: resp.Answer.Count, Last: resp.Answer.Last}
-		}()
+		if m.later != nil {
+			got <- m.askOne(ctx, id, q)
+			continue
+		}
+		go func() { got <- m.askOne(ctx, id, q) }() // ends within askAfter: request has its own deadline
 	}
 	var out []Answer
 	for range whom {
@@ -228,6 +221,19 @@ func (m *Member) askAll(ctx context.Context, whom []identity.ID, q *wire.Query) 
 	}
 	slices.SortFunc(out, func(a, b Answer) int { return strings.Compare(a.Site, b.Site) })
 	return out
+}
+
+// askOne is one site's answer, with its name; without one, it gave none.
+func (m *Member) askOne(ctx context.Context, id identity.ID, q *wire.Query) Answer {
+	resp, err := m.request(ctx, id, &wire.Request{Query: q}, askAfter)
+	if err == nil && resp.Answer == nil {
+		err = errNoAnswer
+	}
+	if err != nil {
+		m.opt.Log.Debug("a site did not answer", "site", m.nameOf(id), "error", err)
+		return Answer{}
+	}
+	return Answer{Site: m.nameOf(id), From: m.from(id), Seen: resp.Answer.Seen, Count: resp.Answer.Count, Last: resp.Answer.Last}
 }
 
 // Refusal returns the named reason inside an error of this package, if it has one.

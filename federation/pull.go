@@ -68,10 +68,7 @@ func (m *Member) pullFrom(id identity.ID) {
 
 // pullSoon pulls once more when a new connection has settled. m.mu is held.
 func (m *Member) pullSoon(id identity.ID) {
-	m.spawn(func(ctx context.Context) {
-		if !pause(ctx, settle) {
-			return
-		}
+	m.spawnAfter(settle, func(context.Context) {
 		m.mu.Lock()
 		defer m.mu.Unlock()
 		m.pullFrom(id)

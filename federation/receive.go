@@ -23,6 +23,9 @@ func (h *handler) Receive(_ context.Context, topic Topic, from identity.ID, b []
 		return m.refuse(from, wire.Refuse(wire.Oversized, "%d bytes on topic %s: expected at most %d", len(b), topic, wire.MaxSmall))
 	}
 	now := m.opt.Now()
+	if m.spent(now, topic, from) {
+		return m.refuse(from, wire.Refuse(wire.OverBudget, "more indicators than a site may send; unread"))
+	}
 	member := m.ours
 	if topic.Shared() {
 		member = m.member
@@ -50,6 +53,18 @@ func (h *handler) Receive(_ context.Context, topic Topic, from identity.ID, b []
 		return Ignore // it depends on what we know: not the fault of who forwarded it
 	}
 	return m.refuse(from, err)
+}
+
+// spent says that a message is above its author's budget whatever it holds. That is
+// asked before its signature is checked, and no event tells of it: a flood must not
+// be work.
+func (m *Member) spent(now time.Time, topic Topic, from identity.ID) bool {
+	if topic != TopicIntel && topic != TopicCommons {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.intel.Spent(now, from)
 }
 
 // fits says whether a message may be on a topic.

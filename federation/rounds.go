@@ -205,17 +205,22 @@ func (m *Member) trainLoop(ctx context.Context) {
 			return
 		case <-m.train:
 		}
-		m.mu.Lock()
-		job := m.toTrain
-		m.toTrain = nil
-		jobCtx, stop := context.WithCancel(ctx)
-		m.stopJob = stop
-		m.mu.Unlock()
-		if job != nil {
-			m.trainOnce(jobCtx, *job)
-		}
-		stop()
+		m.trainNext(ctx)
 	}
+}
+
+// trainNext trains for the round that asks for it, if one does.
+func (m *Member) trainNext(ctx context.Context) {
+	m.mu.Lock()
+	job := m.toTrain
+	m.toTrain = nil
+	jobCtx, stop := context.WithCancel(ctx)
+	m.stopJob = stop
+	m.mu.Unlock()
+	if job != nil {
+		m.trainOnce(jobCtx, *job)
+	}
+	stop()
 }
 
 func (m *Member) trainOnce(ctx context.Context, job round.Train) {
@@ -259,13 +264,17 @@ func (m *Member) adoptLoop(ctx context.Context) {
 			return
 		case <-m.adopt:
 		}
-		m.mu.Lock()
-		head := m.toAdopt
-		m.toAdopt = nil
-		m.mu.Unlock()
-		if head != nil {
-			m.adoptOnce(ctx, *head)
-		}
+		m.adoptNext(ctx)
+	}
+}
+
+func (m *Member) adoptNext(ctx context.Context) {
+	m.mu.Lock()
+	head := m.toAdopt
+	m.toAdopt = nil
+	m.mu.Unlock()
+	if head != nil {
+		m.adoptOnce(ctx, *head)
 	}
 }
 

@@ -65,7 +65,7 @@ func (m *Member) councilStatus(s *Status) {
 	orgs := len(m.council.Tree().Tip().Next.Orgs)
 	s.Preset = fmt.Sprintf("consortium: %s over %d organisations; withstands %d that lie", g.Rule, orgs, orgs/5)
 	s.Round, s.Hash, s.Height = f.Round(), f.Next.Model.String(), f.Next.Height
-	s.Open, s.Phase = m.council.Round(), m.council.Phase()
+	s.Open, s.Phase, s.Fork = m.council.Round(), m.council.Phase(), m.parley.fork
 }
 
 // Model is the current global model: its round, hash and parameters. Parameters

@@ -75,6 +75,9 @@ func NewReservoir(o ReservoirOptions) (*Reservoir, error) {
 // Len is how many vectors it holds.
 func (r *Reservoir) Len() int { return len(r.entries) }
 
+// Room is how many vectors it takes before one has to give way to another.
+func (r *Reservoir) Room() int { return r.o.Size - len(r.entries) }
+
 // Add offers a vector of a flow between a host and a peer, seen at a time,
 // with hashes of host, peer and service.
 func (r *Reservoir) Add(at time.Time, v *feature.Vector, host, peer, service uint64) {

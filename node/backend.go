@@ -97,6 +97,9 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 			}
 		}
 		s.Mesh.Counted, s.Mesh.Height = ms.Counted, ms.Height
+		if ms.Fork != "" {
+			s.Warnings = append(s.Warnings, ms.Fork+": no model of rounds is adopted here (`hedgerow federation resume` goes on, once the members' chains were compared)")
+		}
 		for _, p := range n.o.Mesh.Transport.Peers() {
 			if p.Organisation != "" && p.Connected {
 				s.Mesh.Connected = append(s.Mesh.Connected, p.Organisation+"/"+p.Name)
@@ -316,6 +319,12 @@ func (n *Node) Block(ctx context.Context, target string, d time.Duration, reason
 
 // Unblock undoes whatever blocks a target.
 func (n *Node) Unblock(_ context.Context, target string) error {
+	if isMark(target) {
+		n.mu.Lock()
+		defer n.mu.Unlock()
+		n.forgetMark(target)
+		return nil
+	}
 	t, err := enforce.ParseTarget(target)
 	if err != nil && looksLikeDomain(target) {
 		return n.unblockDomain(target)

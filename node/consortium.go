@@ -136,7 +136,7 @@ func (n *Node) Indicators(context.Context) ([]api.Indicator, error) {
 	for _, l := range n.member.Indicators() {
 		x := &l.Indicator
 		out = append(out, api.Indicator{
-			ID: x.ID, Value: x.Value, Author: l.Author, Own: l.Own, Effect: ladderWord(l.Effect), Evidence: string(x.Evidence),
+			ID: x.ID, Type: string(x.Type), Value: x.Value, Author: l.Author, Own: l.Own, Effect: ladderWord(l.Effect), Evidence: string(x.Evidence),
 			Conf: x.Confidence, TLP: string(x.TLP), First: x.First, Last: x.Last, Expires: x.Expires, Sentence: x.Sentence,
 		})
 	}
@@ -187,6 +187,14 @@ func (n *Node) AuditRounds(ctx context.Context) (api.RoundAudit, error) {
 		a.Broken = err.Error()
 	}
 	return a, nil
+}
+
+// ResumeRounds lets models of rounds reach the gate again after a fork.
+func (n *Node) ResumeRounds(ctx context.Context) error {
+	if n.member == nil {
+		return fmt.Errorf("this site is in no consortium: %w", errInvalid)
+	}
+	return forAPI(n.member.Resume(ctx))
 }
 
 // source ends an audit with who asked for it.

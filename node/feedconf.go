@@ -55,6 +55,7 @@ func (f *feeds) keptPath(name string) string {
 func (f *feeds) newState(c Feed) *feedState {
 	return &feedState{Feed: c, src: fetch.New(fetch.Options{
 		Path: c.Path, URL: c.URL, Keep: f.keptPath(c.Name), MaxBytes: c.MaxSize, Client: f.o.Client,
+		TAXII: c.Format == formatTAXII, AuthFile: c.AuthFile,
 	})}
 }
 

@@ -48,8 +48,12 @@ func (f *feeds) keptCopy(ctx context.Context, s *feedState, o feed.Options) (l *
 
 // reading says how a feed is read.
 func (f *feeds) reading(s *feedState) feed.Options {
+	format := feed.Format(s.Format)
+	if s.Format == formatTAXII {
+		format = feed.STIX
+	}
 	return feed.Options{
-		Format: feed.Format(s.Format), Column: s.Column, MinScore: s.MinScore, ScoreColumn: s.ScoreColumn,
+		Format: format, Column: s.Column, MinScore: s.MinScore, ScoreColumn: s.ScoreColumn,
 		Now: f.n.now(), MaxBytes: 4 * s.MaxSize,
 	}
 }

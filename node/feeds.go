@@ -45,7 +45,11 @@ type Feed struct {
 	MinScore    float64
 	ScoreColumn string
 	MaxSize     int64
+	AuthFile    string // of a TAXII collection
 }
+
+// formatTAXII is the format of a feed whose URL is a TAXII collection.
+const formatTAXII = "taxii"
 
 const (
 	maxNotes     = 1000            // lines that are remembered of each feed and stage

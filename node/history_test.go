@@ -1,6 +1,8 @@
 package node
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/history"
 )
 
@@ -49,7 +52,7 @@ func TestHistoryMakesAModel(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := x.LearnHistory(t.Context(), lesson)
+	got, err := x.LearnHistory(t.Context(), lesson, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -58,7 +61,7 @@ func TestHistoryMakesAModel(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	// The same file again replaces what it gave.
-	if _, err := x.LearnHistory(t.Context(), lesson); err != nil || len(x.learn.attacks) != 200 {
+	if _, err := x.LearnHistory(t.Context(), lesson, nil); err != nil || len(x.learn.attacks) != 200 {
 		t.Errorf("%d attacks after the second time (%v)", len(x.learn.attacks), err)
 	}
 	x.restart()
@@ -92,12 +95,133 @@ func TestShortHistoryKeepsLabels(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := x.LearnHistory(t.Context(), lesson)
+	got, err := x.LearnHistory(t.Context(), lesson, nil)
 	if err != nil || got.Model != nil || !strings.Contains(got.Words, "no model was trained") {
 		t.Fatalf("%+v %v", got, err)
 	}
 	x.restart()
 	if len(x.learn.attacks) != 5 || x.learn.active() != nil {
 		t.Errorf("%d attacks after a start", len(x.learn.attacks))
+	}
+}
+
+// served is a client of the node's control socket.
+func (x *learned) served() *api.Client {
+	x.t.Helper()
+	l, err := api.Listen(filepath.Join(x.t.TempDir(), "s"))
+	if err != nil {
+		x.t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- api.Serve(ctx, l, x.Node, nil) }()
+	cl := api.NewClient(l.Addr().String())
+	x.t.Cleanup(func() {
+		cl.Close()
+		cancel()
+		if err := <-ended; err != nil {
+			x.t.Error(err)
+		}
+	})
+	return cl
+}
+
+// TestHistoryIsHandedOver: over the control socket a lesson leads to the same model
+// and the same words as on the state itself, and how far it is can be heard.
+func TestHistoryIsHandedOver(t *testing.T) {
+	var got [2]history.Trained
+	heard := 0
+	for i := range got {
+		x := newLearned(t)
+		x.slow()
+		lesson, err := history.Learn(t.Context(), []string{oldLog(t, x.now.Add(-5*24*time.Hour), 2000)}, history.LearnOptions{Now: x.now, Wait: time.Minute, Options: history.Options{Settle: time.Minute}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for j := range lesson.Attacks {
+			lesson.Attacks[j].Source = "conn.log"
+		}
+		teach := x.LearnHistory
+		if i == 1 {
+			teach = x.served().LearnHistory
+		}
+		if got[i], err = teach(t.Context(), lesson, func(string) { heard++ }); err != nil {
+			t.Fatal(err)
+		}
+		x.restart() // what was answered is durable
+		if m := x.learn.active(); m == nil || m.Hash() != got[i].Model.ID || len(x.learn.attacks) != 100 {
+			t.Errorf("after a start: model %v, %d attacks", m, len(x.learn.attacks))
+		}
+	}
+	for i := range got {
+		if got[i].Model == nil || got[i].Words != got[0].Words || got[i].Normals != got[0].Normals || got[i].Later != got[0].Later || got[i].Attacks != 100 {
+			t.Errorf("handed over: %+v, on the state: %+v", got[1], got[0])
+		}
+	}
+	if heard < 4 {
+		t.Errorf("%d words on the way: expected several", heard)
+	}
+}
+
+// TestHandedOverLabelsStay: what is too short for a model leaves its labels with a
+// site that runs, once however often it is handed over; and what is no lesson is
+// refused and changes nothing.
+func TestHandedOverLabelsStay(t *testing.T) {
+	x := newLearned(t)
+	cl := x.served()
+	lesson, err := history.Learn(t.Context(), []string{oldLog(t, x.now.Add(-time.Hour), 100)}, history.LearnOptions{Now: x.now, Wait: 24 * time.Hour})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		got, err := cl.LearnHistory(t.Context(), lesson, nil)
+		if err != nil || got.Model != nil || got.Attacks != 5 || len(x.learn.attacks) != 5 {
+			t.Fatalf("%+v %v, %d attacks", got, err, len(x.learn.attacks))
+		}
+	}
+	for i := range lesson.Attacks {
+		lesson.Attacks[i].Weight = 7
+	}
+	if _, err := cl.LearnHistory(t.Context(), lesson, nil); !errors.Is(err, api.ErrInvalid) || !strings.Contains(err.Error(), "field weight") {
+		t.Errorf("a broken lesson: %v", err)
+	}
+	if len(x.learn.attacks) != 5 {
+		t.Errorf("%d attacks after a refusal", len(x.learn.attacks))
+	}
+	b, err := cl.HistoryBasis(t.Context())
+	if err != nil || b.Wait != time.Minute || !b.Now.Equal(x.now) || b.Reference != nil {
+		t.Errorf("basis %+v %v", b, err)
+	}
+}
+
+// TestOwnTrafficOutlivesHistory: a site that has seen traffic keeps at least half of
+// it, however long the history is that it is handed.
+func TestOwnTrafficOutlivesHistory(t *testing.T) {
+	x := newLearned(t)
+	x.see(6000)
+	own := x.learn.pool.Len()
+	mine := func() (n int) {
+		x.learn.pool.Each(func(at time.Time, _ *feature.Vector, _, _, _ uint64) {
+			if at.After(x.now.Add(-time.Hour)) {
+				n++
+			}
+		})
+		return n
+	}
+	if mine() != own || own < 1000 {
+		t.Fatalf("%d of %d are the site's own", mine(), own)
+	}
+	pool, err := learner.NewReservoir(learner.ReservoirOptions{Size: 8192})
+	if err != nil {
+		t.Fatal(err)
+	}
+	old := x.now.Add(-30 * 24 * time.Hour)
+	for i := range 8192 {
+		v := x.ordinary()
+		pool.Add(old.Add(time.Duration(i)*time.Second), &v, uint64(100+i%50), uint64(200+i%90), uint64(300+i%40))
+	}
+	_, got := x.learn.takeHistory(&history.Lesson{Normals: pool})
+	if n := mine(); n < own/2 || x.learn.pool.Len() <= n {
+		t.Errorf("%d of %d of the site's own are left beside %d old ones (%+v)", n, own, x.learn.pool.Len()-n, got)
 	}
 }

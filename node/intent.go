@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -232,9 +233,15 @@ func ruleWords(rs []dataplane.Rule) []string {
 
 // Order is a rule that the operator asks for by hand.
 func (n *Node) Order(_ context.Context, o api.Order) error {
+	switch {
+	case strings.HasPrefix(o.Target, fingerprintPrefix):
+		return n.shareFingerprint(o)
+	case strings.HasPrefix(o.Target, behaviourPrefix):
+		return n.shareBehaviour(o)
+	}
 	t, err := enforce.ParseTarget(o.Target)
 	if err != nil && o.Share && looksLikeDomain(o.Target) {
-		err = fmt.Errorf("domain %s: only addresses, networks and services are shared: block it at each site", o.Target)
+		return n.shareDomain(o)
 	}
 	if err != nil {
 		return forAPI(err)

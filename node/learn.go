@@ -250,10 +250,15 @@ func (l *learning) run(ctx context.Context) error {
 			}
 		case <-t.C:
 		}
-		why := l.takeReason()
-		if err := l.train(ctx, why); err != nil && ctx.Err() == nil {
-			l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
-		}
+		l.again(ctx)
+	}
+}
+
+// again trains now, for whatever reason there is.
+func (l *learning) again(ctx context.Context) {
+	why := l.takeReason()
+	if err := l.train(ctx, why); err != nil && ctx.Err() == nil {
+		l.n.log.Error("training failed: the model in use stays", telemetry.KeyErr, err)
 	}
 }
 
@@ -318,7 +323,25 @@ type lesson struct {
 	normal      []feature.Vector
 	attacks     []learner.Example
 	champion    *learner.Model
-	from, until time.Time // age of the oldest and the youngest normal
+	from, until time.Time          // age of the oldest and the youngest normal
+	say         func(words string) // hears how far training is; nil: nobody does
+}
+
+// sayEvery is how many steps of training pass between words.
+const sayEvery = 250
+
+// steps lets others have their turn between steps, and says how far training is.
+func (s *lesson) steps(turn func()) func() {
+	if s.say == nil {
+		return turn
+	}
+	n := 0
+	return func() {
+		if n++; n%sayEvery == 0 {
+			s.say(fmt.Sprintf("training: %d steps", n))
+		}
+		turn()
+	}
 }
 
 func (s *lesson) window() lifecycle.Window {
@@ -339,7 +362,7 @@ func (l *learning) train(ctx context.Context, why string) error {
 // teach trains on a lesson and proposes what comes of it.
 func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle.Model, err error) {
 	cfg := l.cfg
-	cfg.TrainedAt, cfg.Pause = l.n.now(), l.n.back.Turns()
+	cfg.TrainedAt, cfg.Pause = l.n.now(), s.steps(l.n.back.Turns())
 	began := time.Now()
 	var m *learner.Model
 	err = l.n.back.Run(ctx, func(ctx context.Context) (err error) {

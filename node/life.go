@@ -2,9 +2,9 @@ package node
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"sync"
 	"time"
@@ -44,8 +44,11 @@ const (
 	slotChampion = "champion"
 	slotTrial    = "trial"
 	slotFallback = "fallback"
-	keyLife      = "node/lifecycle"
-	keyHosts     = "node/canary-key"
+	// What the site made alone of those two: it becomes the champion with them.
+	slotTrialBase    = "trial-base"
+	slotFallbackBase = "fallback-base"
+	keyLife          = "node/lifecycle"
+	keyHosts         = "node/canary-key"
 )
 
 func newLife(n *Node) *life {
@@ -247,6 +250,8 @@ func (l *life) assign(r lifecycle.Roles) (fx []lifecycle.Effect) {
 	if r.Champion != r.Active && r.Champion != "" {
 		if m, err := l.model(r.Champion); err == nil {
 			champion = m
+		} else {
+			l.n.log.Warn("what the site made alone is gone: the mesh's models are compared with the active one", telemetry.KeyModel, r.Champion, telemetry.KeyErr, err)
 		}
 	}
 	if r.Canary != "" {
@@ -302,11 +307,23 @@ func (l *life) firstTime(id string) bool {
 
 // slots keeps the weights of whoever has a role.
 func (l *life) slots(r lifecycle.Roles) {
-	for slot, id := range map[string]string{slotActive: r.Active, slotChampion: r.Champion, slotTrial: r.Shadow + r.Canary, slotFallback: r.Fallback} {
+	trial := r.Shadow + r.Canary
+	for slot, id := range map[string]string{
+		slotActive: r.Active, slotChampion: r.Champion, slotTrial: trial, slotTrialBase: l.baseOf(trial), slotFallback: r.Fallback, slotFallbackBase: l.baseOf(r.Fallback),
+	} {
 		if err := l.n.o.Store.SetActive(slot, id); err != nil && !errors.Is(err, store.ErrNotFound) {
 			l.n.log.Error("the use of a model was not stored", telemetry.KeyModel, id, telemetry.KeyErr, err)
 		}
 	}
+}
+
+// baseOf is what the site made alone of a model, "" for none.
+func (l *life) baseOf(id string) string {
+	x, err := l.m.Model(id)
+	if err != nil {
+		return ""
+	}
+	return x.Base
 }
 
 // forgetModels lets go of what nobody needs in memory.
@@ -314,7 +331,7 @@ func (l *life) forgetModels(r lifecycle.Roles) {
 	need := map[string]bool{r.Active: true, r.Champion: true, r.Shadow: true, r.Canary: true, r.Fallback: true}
 	for _, x := range l.m.Models() {
 		if x.Stage != lifecycle.Retired {
-			need[x.ID] = true
+			need[x.ID], need[x.Base] = true, true
 		}
 	}
 	for id := range l.models {
@@ -384,7 +401,9 @@ func (l *life) loadKey() error {
 	if err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	_, _ = rand.Read(l.key[:]) // never fails on the platforms that Go supports
+	if _, err := io.ReadFull(l.n.o.Rand, l.key[:]); err != nil {
+		return fmt.Errorf("node: key of hosts: %v", err)
+	}
 	return l.n.o.Store.Save(keyHosts, l.key[:])
 }
 
@@ -394,16 +413,28 @@ func (l *life) run(ctx context.Context) error {
 		<-ctx.Done()
 		return nil
 	}
-	l.mu.Lock()
-	l.started = true
-	l.mu.Unlock()
-	o := l.m.Options()
-	regularly(ctx, max(50*time.Millisecond, min(time.Second, o.Shadow/4, o.Canary/4)), func() {
-		l.tick()
-		l.n.balance(l.n.now())
-		l.n.driftDue(l.n.now())
-	})
+	l.start()
+	regularly(ctx, l.pace(), l.step)
 	return nil
+}
+
+// start says that somebody carries models through their stages from now on.
+func (l *life) start() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.started = true
+}
+
+// pace is the time between two steps.
+func (l *life) pace() time.Duration {
+	o := l.m.Options()
+	return max(50*time.Millisecond, min(time.Second, o.Shadow/4, o.Canary/4))
+}
+
+func (l *life) step() {
+	l.tick()
+	l.n.balance(l.n.now())
+	l.n.driftDue(l.n.now())
 }
 
 func (l *life) tick() {

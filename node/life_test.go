@@ -11,6 +11,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
+	"github.com/hedgerow-mesh/hedgerow/learner"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
@@ -270,4 +271,38 @@ func FuzzKnownNormal(f *testing.F) {
 			t.Errorf("%d and %d canaries", len(known), len(forgiven))
 		}
 	})
+}
+
+// TestWhatIsInsideOfATrialIsKept: the part that the site made alone becomes the
+// champion when the model that holds it is promoted, so its weights stay till then.
+func TestWhatIsInsideOfATrialIsKept(t *testing.T) {
+	x := newLearned(t)
+	x.see(1500)
+	x.train()
+	x.see(500)
+	taken, why, err := x.learn.Adopt(t.Context(), 1, "aa", learner.InitShared(9))
+	if err != nil || !taken {
+		t.Fatal(taken, why, err)
+	}
+	x.pass()
+	x.pass()
+	x.see(1500)
+	x.train()
+	trial, err := x.models.m.Model(x.models.m.Roles().Shadow)
+	if err != nil || trial.Round != 1 || trial.Base == trial.ID {
+		t.Fatalf("on trial: %+v %v", trial, err)
+	}
+	used, err := x.o.Store.Slots()
+	if err != nil || used[slotTrial] != trial.ID || used[slotTrialBase] != trial.Base {
+		t.Errorf("in use: %v %v: expected %.12s with %.12s inside", used, err, trial.ID, trial.Base)
+	}
+	if x.models.models[trial.Base] == nil {
+		t.Error("the part that the site made alone was let go from memory")
+	}
+	if _, err := x.PromoteModel(t.Context(), trial.ID, ""); err != nil {
+		t.Fatal(err)
+	}
+	if c := x.learn.champion; c == nil || c.Hash() != trial.Base {
+		t.Errorf("the champion is not what the site made alone")
+	}
 }

@@ -59,14 +59,10 @@ func (n *Node) reconcile() {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, l := range n.member.Indicators() {
-		if l.Own || (l.Effect != federation.Enforce && l.Effect != federation.Limit) {
+		if l.Own && !enforce.Marks(string(l.Indicator.Type)) || (l.Effect != federation.Enforce && l.Effect != federation.Limit) {
 			continue
 		}
-		fx, _ := n.machine.Indicator(n.now(), enforce.Received{
-			ID: l.Indicator.ID, Author: l.Author, Value: l.Indicator.Value,
-			Conf: l.Indicator.Confidence, Sentence: l.Indicator.Sentence, Expires: l.Indicator.Expires, Limit: l.Effect == federation.Limit,
-		})
-		n.act(fx)
+		n.take(&l.Indicator, l.Author, l.Effect)
 	}
 }
 

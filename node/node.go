@@ -10,8 +10,10 @@ package node
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/netip"
 	"slices"
@@ -32,6 +34,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/background"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
@@ -67,6 +70,7 @@ type Options struct {
 	Metrics *telemetry.Metrics // nil: none are kept
 	Log     *slog.Logger
 	Now     func() time.Time
+	Rand    io.Reader // of keys that stay here; nil is crypto/rand, and only a simulation has another
 }
 
 // LearnerOptions say what the site learns and when.
@@ -145,16 +149,19 @@ type Node struct {
 
 	discreet *discretion // what updates of the shared model may tell
 
-	outbox *queue[job]            // for the disk
-	back   *background.Runner     // for what computes long and may wait for packets
-	toMesh *queue[enforce.Effect] // shares and withdrawals
-	flows  archive
-	life   context.Context // of Run; questions to the mesh end with it
-	asking sync.WaitGroup
+	outbox  *queue[job]            // for the disk
+	writing sync.Mutex             // one empties the outbox at a time
+	back    *background.Runner     // for what computes long and may wait for packets
+	toMesh  *queue[enforce.Effect] // shares and withdrawals
+	flows   archive
+	life    context.Context // of Run; questions to the mesh end with it
+	asking  sync.WaitGroup
+	driven  *Steps // nil: Run
 
 	floods floodWatch // guarded by mu
 
 	shared sync.Map                       // share key -> indicator id, for withdrawal
+	marked sync.Map                       // target -> value, of fingerprints and behaviours
 	spare  atomic.Pointer[[]netip.Prefix] // what no word of other organisations may touch
 }
 
@@ -166,6 +173,9 @@ func New(o Options) (*Node, error) {
 	}
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
@@ -199,7 +209,7 @@ func (n *Node) makeJudgement() error {
 	}
 	n.machine = enforce.New(enforce.Options{
 		Site: n.o.Site, Mode: n.o.Mode, SuspendFor: n.o.Policy.Suspend, BlockFor: n.o.Policy.Block,
-		Rules: n.o.Policy.Rules, Inside: n.inside, Hold: n.hold,
+		Rules: n.o.Policy.Rules, Inside: n.inside, Hold: n.hold, NewID: event.IDs(n.o.Rand),
 		Burst: max(8, int(n.o.Learner.IncidentsPerDay)), Every: every(n.o.Learner.IncidentsPerDay),
 		May: func(now time.Time, r dataplane.Rule) error {
 			if err := n.notOwn(r.Target); err != nil {
@@ -366,14 +376,19 @@ func (n *Node) ticker(ctx context.Context) error {
 		if s := clock.look(n.now()); s != "" {
 			n.log.Warn("clock jumped", telemetry.KeyReason, s)
 		}
-		n.lookAtFloods()
-		n.mu.Lock()
-		n.setBudget()
-		n.act(n.machine.Tick(n.now()))
-		n.tickNames()
-		n.mu.Unlock()
+		n.tick()
 	})
 	return nil
+}
+
+// tick is what time alone brings.
+func (n *Node) tick() {
+	n.lookAtFloods()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.setBudget()
+	n.act(n.machine.Tick(n.now()))
+	n.tickNames()
 }
 
 // handle judges what the plane reports. It is called by one goroutine.
@@ -468,6 +483,9 @@ func (n *Node) act(fx []enforce.Effect) {
 				vecs = n.sensor.Telling(vecs)
 			}
 			n.learn.label(f.Label, vecs)
+			if !f.Label.Attack {
+				n.forgetMark(behaviourPrefix + f.Label.Incident)
+			}
 			n.pupil.label(n.now(), f.Label)
 		case f.Innocent != nil:
 			if n.member != nil {
@@ -485,7 +503,7 @@ func (n *Node) act(fx []enforce.Effect) {
 		case f.Forget != "":
 			n.outbox.put(job{remove: f.Forget})
 		case f.Ask != nil:
-			n.asking.Go(func() { n.ask(n.life, *f.Ask) })
+			n.putQuestion(*f.Ask)
 		default:
 			n.toMesh.put(f)
 		}

@@ -125,17 +125,25 @@ func (n *Node) speak(ctx context.Context) error {
 			return nil
 		case <-n.toMesh.wake:
 		}
-		for _, f := range n.toMesh.drain() {
-			if f.Share != nil {
-				n.share(ctx, f.Share)
-			} else {
-				n.withdraw(ctx, f.Withdraw)
-			}
+		n.tellMesh(ctx)
+	}
+}
+
+func (n *Node) tellMesh(ctx context.Context) {
+	for _, f := range n.toMesh.drain() {
+		if f.Share != nil {
+			n.share(ctx, f.Share)
+		} else {
+			n.withdraw(ctx, f.Withdraw)
 		}
 	}
 }
 
+// empty writes what waits. A command may do so beside the worker: what was decided
+// first is written first all the same.
 func (n *Node) empty() {
+	n.writing.Lock()
+	defer n.writing.Unlock()
 	for _, j := range n.outbox.drain() {
 		n.do(j)
 	}
@@ -172,7 +180,8 @@ func (n *Node) keepFlows() {
 	}
 }
 
-// flush writes what is left after everything else has stopped.
+// flush writes what is left, when everything else has stopped or somebody waits
+// for it to be durable.
 func (n *Node) flush() {
 	n.empty()
 	n.keepFlows()
@@ -202,11 +211,23 @@ func (n *Node) do(j job) {
 }
 
 func (n *Node) emit(e *event.Event) error {
+	if n.driven != nil && n.driven.o.Told != nil {
+		n.driven.o.Told(e)
+	}
 	telemetry.LogEvent(context.Background(), n.log, e)
 	if n.o.Metrics != nil {
 		n.o.Metrics.Observe(e)
 	}
 	return n.o.Store.PutEvent(e)
+}
+
+// putQuestion asks the mesh aside.
+func (n *Node) putQuestion(a enforce.Ask) {
+	if n.driven != nil {
+		n.driven.o.Later(askTakes, func() { n.ask(n.life, a) })
+		return
+	}
+	n.asking.Go(func() { n.ask(n.life, a) })
 }
 
 // ask puts an incident's question to the mesh, and its answer to the machine:
@@ -305,11 +326,7 @@ func (n *Node) onIndicator(e federation.IndicatorEvent) {
 	n.mu.Lock()
 	switch e.Effect {
 	case federation.Enforce, federation.Limit:
-		fx, why := n.machine.Indicator(n.now(), enforce.Received{
-			ID: e.Indicator.ID, Author: e.Author, Value: e.Indicator.Value,
-			Conf: e.Indicator.Confidence, Sentence: e.Indicator.Sentence, Expires: e.Indicator.Expires, Limit: e.Effect == federation.Limit,
-		})
-		n.act(fx)
+		why := n.take(&e.Indicator, e.Author, e.Effect)
 		b.Outcome, b.Why = "enforced", why
 		if why != "" {
 			b.Outcome = "observed"
@@ -318,6 +335,7 @@ func (n *Node) onIndicator(e federation.IndicatorEvent) {
 		n.hunts.indicator(e.Indicator.Value)
 	case federation.Lift:
 		n.act(n.machine.Withdrawn(n.now(), e.Author, e.Indicator.Value))
+		n.sensor.Unmark(e.Author, e.Indicator.Value)
 		b.Outcome, b.DoneNS = "lifted", n.now().UnixNano()
 	case federation.Refused:
 		b.Outcome, b.Why = "refused", string(e.Reason)+": "+e.Why

@@ -2,6 +2,7 @@ package node
 
 import (
 	"errors"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -100,6 +101,20 @@ func TestAnAccountThatIsDamagedOrCannotBeStored(t *testing.T) {
 	if _, err := d.charge(0.02, 1000); !errors.Is(err, full) || d.view().Spent != 0 || d.rounds != 0 {
 		t.Errorf("not stored: %v, %+v", err, d.view())
 	}
+}
+
+// noisyVectors are known normal traffic: every number is known, and like no other.
+func noisyVectors(n int) []feature.Vector {
+	rng := rand.New(rand.NewPCG(7, 7))
+	out := make([]feature.Vector, n)
+	for i := range out {
+		out[i].Has = feature.All()
+		for k := range out[i].X {
+			out[i].X[k] = float32(0.2 + 0.6*rng.Float64())
+		}
+		out[i].X[feature.Index("ended")] = 1
+	}
+	return out
 }
 
 // teach puts finished flows of some hosts into a site's pool.

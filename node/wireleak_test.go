@@ -8,7 +8,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
-	"math/rand/v2"
 	"net/netip"
 	"slices"
 	"strings"
@@ -113,20 +112,6 @@ func found(in []byte, secrets []secret) (out []string) {
 		if bytes.Contains(in, s.bytes) {
 			out = append(out, s.what)
 		}
-	}
-	return out
-}
-
-// noisyVectors are known normal traffic: every number is known, and like no other.
-func noisyVectors(n int) []feature.Vector {
-	rng := rand.New(rand.NewPCG(7, 7))
-	out := make([]feature.Vector, n)
-	for i := range out {
-		out[i].Has = feature.All()
-		for k := range out[i].X {
-			out[i].X[k] = float32(0.2 + 0.6*rng.Float64())
-		}
-		out[i].X[feature.Index("ended")] = 1
 	}
 	return out
 }

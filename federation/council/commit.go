@@ -103,14 +103,14 @@ func (m *Machine) closeSet(now time.Time) {
 	if st.set == nil || st.setSigs != nil {
 		return
 	}
-	parent := m.tree.Link(st.set.Parent)
-	if parent == nil {
+	set, sigs := m.signedSet(st)
+	if set == nil {
 		return
 	}
-	sigs := st.votes(&parent.Next, chain.SaySetVote, st.set.Hash())
-	if len(sigs) < parent.Next.Quorum() {
-		return
-	}
+	// A proposer that told us another list of commitments than the others must not
+	// make us one that withholds.
+	st.set = set
+	parent := m.tree.Link(set.Parent)
 	st.setSigs, m.closed = sigs[:parent.Next.Quorum()], now
 	m.event(Event{Step: Closed, Round: m.round, Hash: st.set.Hash(), Listed: len(st.set.Commits)})
 	for _, o := range parent.Next.Orgs {
@@ -118,6 +118,21 @@ func (m *Machine) closeSet(now time.Time) {
 			_ = m.open(st, o.Voter, p) // refused or not: it came without blame when it came
 		}
 	}
+}
+
+// signedSet is the set of the round that two thirds have signed, with their
+// signatures; nil while there is none.
+func (m *Machine) signedSet(st *state) (*wire.Set, []wire.OrgSig) {
+	for _, set := range append([]*wire.Set{st.set}, st.otherSets...) {
+		parent := m.tree.Link(set.Parent)
+		if parent == nil {
+			continue
+		}
+		if sigs := st.votes(&parent.Next, chain.SaySetVote, set.Hash()); len(sigs) >= parent.Next.Quorum() {
+			return set, sigs
+		}
+	}
+	return nil, nil
 }
 
 // reveal tells our delta once it is bound, and asks for the others'.

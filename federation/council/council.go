@@ -159,6 +159,7 @@ type Ready struct {
 	Sync    *Sync
 	Train   *Train
 	Adopt   *Model // a final model for the site's gate
+	Fork    string // two sealed blocks exclude each other: what conflicts, in words
 	Events  []Event
 }
 
@@ -172,7 +173,7 @@ type Model struct {
 // Empty says that there is nothing to do.
 func (r *Ready) Empty() bool {
 	return len(r.Keep) == 0 && len(r.Chain) == 0 && !r.Persist && len(r.Send) == 0 && len(r.Seal) == 0 &&
-		len(r.Fetch) == 0 && r.Sync == nil && r.Train == nil && r.Adopt == nil && len(r.Events) == 0
+		len(r.Fetch) == 0 && r.Sync == nil && r.Train == nil && r.Adopt == nil && r.Fork == "" && len(r.Events) == 0
 }
 
 // Machine is one member's view of the rounds.

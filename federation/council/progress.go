@@ -154,6 +154,7 @@ func (m *Machine) add(s *wire.Sealed) (*chain.Link, error) {
 	epoch := m.tree.Tip().Next.Epoch
 	l, final, err := m.tree.Add(s)
 	if errors.Is(err, chain.ErrFork) {
+		m.ready.Fork = err.Error()
 		m.event(Event{Step: Failed, Round: s.Block.Round, Why: err.Error()})
 	}
 	if err != nil || known {
@@ -304,11 +305,21 @@ func (m *Machine) sooner(t time.Time) {
 	}
 }
 
+// Final is the latest final model; nil while its bytes are missing, and at genesis.
+func (m *Machine) Final() *Model {
+	f := m.tree.Final()
+	p := m.params[f.Next.Model]
+	if p == nil || f.Next.Height == 0 {
+		return nil
+	}
+	return &Model{Round: f.Round(), Height: f.Next.Height, Params: Params{f.Next.Model, slices.Clone(p)}}
+}
+
 // offer hands the latest final model to the gate.
 func (m *Machine) offer() {
 	f := m.tree.Final()
 	if p := m.params[f.Next.Model]; p != nil && m.adopt != f.Next.Model {
 		m.adopt = f.Next.Model
-		m.ready.Adopt = &Model{Round: f.Round(), Height: f.Next.Height, Params: Params{f.Next.Model, slices.Clone(p)}}
+		m.ready.Adopt = m.Final()
 	}
 }

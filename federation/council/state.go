@@ -105,7 +105,8 @@ type reveal struct {
 type state struct {
 	said        map[said]statement
 	also        map[said][]wire.Hash // commitments that came after the first: proved lies, but who lists one may have heard it first
-	set         *wire.Set            // the first of its proposer
+	set         *wire.Set            // the first of its proposer, or the one that was closed
+	otherSets   []*wire.Set          // of a proposer that lies: two thirds may have signed one of them
 	blocks      map[wire.Hash]*wire.Proposal
 	waiting     map[identity.ID]*wire.Reveal // the set is not closed here yet
 	reveals     map[identity.ID]*reveal

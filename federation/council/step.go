@@ -17,6 +17,9 @@ func (m *Machine) Step(now time.Time, msg *wire.Message) error {
 		return wire.Refuse(wire.NotMember, "%s has no vote in epoch %d", msg.Author, m.tree.Tip().Next.Epoch)
 	}
 	if r := m.take(now, msg); r != nil {
+		if r.Reason == wire.Equivocation {
+			m.progress(now) // others may have agreed on the second of two
+		}
 		return r
 	}
 	if msg.Author == m.cfg.Self {
@@ -89,7 +92,11 @@ func (m *Machine) takeSet(now time.Time, st *state, author identity.ID, p *wire.
 	if r := m.turn(author, p.Round, p.Parent); r != nil {
 		return r
 	}
-	if r := m.record(now, st, author, chain.Statement{Kind: chain.SaySet, Round: p.Round, Hash: p.Hash()}, p.Sig); r != nil {
+	r := m.record(now, st, author, chain.Statement{Kind: chain.SaySet, Round: p.Round, Hash: p.Hash()}, p.Sig)
+	if r != nil && r.Reason == wire.Equivocation && len(st.otherSets) < 3 {
+		st.otherSets = append(st.otherSets, p) // it never gets our signature while the first stands
+	}
+	if r != nil {
 		return r
 	}
 	if st.set == nil {

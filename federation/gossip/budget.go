@@ -19,13 +19,16 @@ import (
 // again, and tighter, by those who read it. Zero fields take the defaults.
 type Budget struct {
 	Messages float64 // per second (100)
-	Burst    float64 // and at once (4000)
+	Burst    float64 // and at once (1000)
+	Site     float64 // at once by one of its sites, on a wire of its own (400, or Burst if that is less)
 	Bytes    float64 // per second (512 KiB); at once, forty times that
 }
 
-func (b Budget) withDefaults() Budget {
+// WithDefaults is the budget with its zero fields filled in.
+func (b Budget) WithDefaults() Budget {
 	b.Messages = cmp.Or(b.Messages, 100)
-	b.Burst = cmp.Or(b.Burst, 4000)
+	b.Burst = cmp.Or(b.Burst, 1000)
+	b.Site = cmp.Or(b.Site, min(400, b.Burst))
 	b.Bytes = cmp.Or(b.Bytes, 512<<10)
 	return b
 }
@@ -59,7 +62,7 @@ type excess struct {
 
 func newLedger(b Budget, now func() time.Time) *ledger {
 	return &ledger{
-		budget: b.withDefaults(), now: now,
+		budget: b.WithDefaults(), now: now,
 		accounts: make(map[string]*account), of: make(map[peer.ID]*account), wire: make(map[peer.ID]*account), excess: make(map[peer.ID]*excess),
 	}
 }
@@ -92,7 +95,7 @@ func (l *ledger) bill(ls []*peerLink) {
 func (l *ledger) charge(author peer.ID, size int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.take(l.of[author], size)
+	return l.take(l.of[author], size, l.budget.Burst)
 }
 
 // onWire is the same for a message that its author itself has sent us, before
@@ -101,11 +104,11 @@ func (l *ledger) charge(author peer.ID, size int) bool {
 func (l *ledger) onWire(author peer.ID, size int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.take(l.wire[author], size)
+	return l.take(l.wire[author], size, l.budget.Site)
 }
 
 // take spends from an account; without one there is nothing to spend. l.mu is held.
-func (l *ledger) take(a *account, size int) bool {
+func (l *ledger) take(a *account, size int, burst float64) bool {
 	if a == nil {
 		return false
 	}
@@ -114,7 +117,7 @@ func (l *ledger) take(a *account, size int) bool {
 		a.messages, a.bytes = max(0, a.messages-d*l.budget.Messages), max(0, a.bytes-d*l.budget.Bytes)
 	}
 	a.at = now
-	if a.messages+1 > l.budget.Burst || a.bytes+float64(size) > 40*l.budget.Bytes {
+	if a.messages+1 > burst || a.bytes+float64(size) > 40*l.budget.Bytes {
 		return false
 	}
 	a.messages++

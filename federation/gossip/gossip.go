@@ -96,6 +96,7 @@ type Transport struct {
 	links   links
 	refused refusals
 	scores  sync.Map // peer.ID -> float64
+	traffic traffic
 
 	mu     sync.Mutex
 	joined map[federation.Topic]*pubsub.Topic // nil unless running
@@ -191,6 +192,7 @@ func (t *Transport) open() error {
 		libp2p.ConnectionGater(&gater{t}),
 		libp2p.ResourceManager(limits),
 		libp2p.DisableMetrics(),
+		libp2p.BandwidthReporter(&t.traffic),
 		libp2p.Ping(false),
 		libp2p.UserAgent("hedgerow"),
 	)...)

@@ -127,7 +127,7 @@ type author struct {
 type Set struct {
 	cfg     Config
 	authors map[identity.ID]*author
-	at      map[netip.Prefix]map[*entry]struct{}
+	at      map[place]map[*entry]struct{}
 	queue   expiries
 	n       int
 	nth     uint64 // the last word's
@@ -140,10 +140,19 @@ func New(cfg Config) *Set {
 	return &Set{
 		cfg:     cfg.withDefaults(),
 		authors: make(map[identity.ID]*author),
-		at:      make(map[netip.Prefix]map[*entry]struct{}),
+		at:      make(map[place]map[*entry]struct{}),
 		foreign: make(map[wire.Target]map[*entry]struct{}),
 	}
 }
+
+// place is where claims are looked for: a network with all its services, or a name.
+type place struct {
+	prefix netip.Prefix
+	typ    wire.Type
+	name   string
+}
+
+func placeOf(t wire.Target) place { return place{t.Prefix, t.Type, t.Name} }
 
 func (s *Set) author(id identity.ID) *author {
 	a := s.authors[id]
@@ -209,6 +218,13 @@ func (s *Set) admit(now time.Time, a *author, m *wire.Message, src Source) *wire
 		}
 	}
 	return nil
+}
+
+// Spent says whether whatever a site gossips now would be refused for its budget,
+// so that nobody needs to open it.
+func (s *Set) Spent(now time.Time, id identity.ID) bool {
+	a := s.authors[id]
+	return a != nil && a.gossip.left(now, s.cfg.Rate, s.cfg.Burst) < 1
 }
 
 // seenBefore tells an echo, which gossip brings all the time, from a replay and
@@ -371,10 +387,11 @@ func (s *Set) put(a *author, old, e *entry) {
 	if e.ind == nil || e.withdrawn {
 		return
 	}
-	if s.at[e.target.Prefix] == nil {
-		s.at[e.target.Prefix] = make(map[*entry]struct{})
+	at := placeOf(e.target)
+	if s.at[at] == nil {
+		s.at[at] = make(map[*entry]struct{})
 	}
-	s.at[e.target.Prefix][e] = struct{}{}
+	s.at[at][e] = struct{}{}
 	s.join(e)
 }
 
@@ -385,10 +402,11 @@ func (s *Set) remove(a *author, e *entry) {
 		s.n--
 	}
 	s.leave(e)
-	if m := s.at[e.target.Prefix]; m != nil {
+	at := placeOf(e.target)
+	if m := s.at[at]; m != nil {
 		delete(m, e)
 		if len(m) == 0 {
-			delete(s.at, e.target.Prefix)
+			delete(s.at, at)
 		}
 	}
 }

@@ -33,6 +33,8 @@ type settledSnapshot struct {
 	Proto  uint8  `cbor:"3,keyasint"`
 	Port   uint16 `cbor:"4,keyasint"`
 	Until  int64  `cbor:"5,keyasint"`
+	Type   string `cbor:"6,keyasint,omitempty"` // of what is no address
+	Name   string `cbor:"7,keyasint,omitempty"`
 }
 
 // TrustSnapshot encodes the standing of other organisations, and for what they have
@@ -63,7 +65,7 @@ func (s *Set) TrustSnapshot() ([]byte, error) {
 	slices.SortFunc(snap.Standings, func(a, b standingAt) int { return cmp.Compare(a.Org, b.Org) })
 	for _, xs := range [][]settledSnapshot{snap.Settled, snap.Innocent} {
 		slices.SortFunc(xs, func(a, b settledSnapshot) int {
-			return cmp.Or(cmp.Compare(a.Org, b.Org), slices.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto))
+			return cmp.Or(cmp.Compare(a.Org, b.Org), slices.Compare(a.Prefix, b.Prefix), cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Type, b.Type), cmp.Compare(a.Name, b.Name))
 		})
 	}
 	return cbor.Marshal(snap)
@@ -71,11 +73,18 @@ func (s *Set) TrustSnapshot() ([]byte, error) {
 
 func snapshotOf(p payment, until time.Time) (settledSnapshot, error) {
 	prefix, err := p.key.Prefix.MarshalBinary()
-	return settledSnapshot{p.org, prefix, p.key.Proto, p.key.Port, until.Unix()}, err
+	return settledSnapshot{p.org, prefix, p.key.Proto, p.key.Port, until.Unix(), string(p.key.Type), p.key.Name}, err
 }
 
 // target is what a stored row is about.
 func (p settledSnapshot) target() (wire.Target, error) {
+	if p.Type != "" {
+		t, err := wire.ParseValue(wire.Type(p.Type), p.Name)
+		if err != nil || t.Type == "" {
+			return wire.Target{}, wire.Refuse(wire.BadField, "stored standing of %q: %.80q: expected a name", p.Org, p.Name)
+		}
+		return t, nil
+	}
 	var prefix netip.Prefix
 	if err := prefix.UnmarshalBinary(p.Prefix); err != nil || !prefix.IsValid() {
 		return wire.Target{}, wire.Refuse(wire.BadField, "stored standing of %q: expected a network", p.Org)

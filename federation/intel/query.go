@@ -40,12 +40,17 @@ func (s *Set) Seen(typ wire.Type, value string) ([]Claim, error) {
 		return nil, err
 	}
 	var out []Claim
+	for e := range s.at[placeOf(t)] {
+		if t.Type != "" {
+			out = append(out, claimOf(e))
+		}
+	}
 	for bits := t.Prefix.Bits(); bits >= 0; bits-- {
 		p, err := t.Prefix.Addr().Prefix(bits)
 		if err != nil {
 			break
 		}
-		for e := range s.at[p] {
+		for e := range s.at[place{prefix: p}] {
 			if t.Proto == 0 || e.target.Proto == 0 || e.target == t {
 				out = append(out, claimOf(e))
 			}

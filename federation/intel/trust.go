@@ -323,7 +323,7 @@ func (s *Set) moved(e *entry, old Op, why string) (effects []Effect) {
 
 // stands says whether another claim about the very same value leads to as much.
 func (s *Set) stands(e *entry, level Op) bool {
-	for other := range s.at[e.target.Prefix] {
+	for other := range s.at[placeOf(e.target)] {
 		if other != e && other.inForce() && other.level != Observe && other.target == e.target && (other.level == level || other.level == Enforce) {
 			return true
 		}

@@ -113,17 +113,19 @@ type bucket struct {
 }
 
 func (b *bucket) take(now time.Time, rate, burst float64) bool {
-	if b.at.IsZero() {
-		b.tokens = burst
-	} else if d := now.Sub(b.at); d > 0 {
-		b.tokens = min(burst, b.tokens+d.Seconds()*rate)
-	}
-	b.at = now
+	b.tokens, b.at = b.left(now, rate, burst), now
 	if b.tokens < 1 {
 		return false
 	}
 	b.tokens--
 	return true
+}
+
+func (b *bucket) left(now time.Time, rate, burst float64) float64 {
+	if b.at.IsZero() {
+		return burst
+	}
+	return min(burst, b.tokens+max(0, now.Sub(b.at).Seconds())*rate)
 }
 
 // expiries is a heap by time; entries that are gone are dropped when they surface.

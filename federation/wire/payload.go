@@ -10,7 +10,8 @@ import (
 type Type string
 
 // Types. An address is an IP address or a prefix no wider than /24 or /48, as
-// "203.0.113.9" or "203.0.113.0/24"; a service is "203.0.113.9 tcp/8443".
+// "203.0.113.9" or "203.0.113.0/24"; a service is "203.0.113.9 tcp/8443". The others
+// are in name.go.
 const (
 	TypeAddress Type = "address"
 	TypeService Type = "service"
@@ -52,7 +53,8 @@ const (
 	TLPAmberStrict TLP = "amber+strict"
 )
 
-// Indicator is a claim about an outside address or service.
+// Indicator is a claim about an outside address or service, a domain, a client's
+// fingerprint, or a behaviour.
 type Indicator struct {
 	ID         string // IndicatorID of author, type and value: 32 hexadecimal digits
 	Type       Type

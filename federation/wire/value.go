@@ -13,15 +13,21 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 )
 
-// A Target is a parsed value: an address (Proto 0) or one service of it.
+// A Target is a parsed value: an address (Proto 0), one service of it, or a name.
 type Target struct {
-	Prefix netip.Prefix // masked; a full-length one is a single address
+	Prefix netip.Prefix // masked; a full-length one is a single address; zero for a name
 	Proto  uint8        // 0, 6 (tcp) or 17 (udp)
 	Port   uint16       // 0 when Proto is
+
+	Type Type   // of what is no address: domain, fingerprint or behaviour; else ""
+	Name string // its value
 }
 
 // String is the canonical value.
 func (t Target) String() string {
+	if t.Type != "" {
+		return t.Name
+	}
 	s := t.Prefix.String()
 	if t.Prefix.IsSingleIP() {
 		s = t.Prefix.Addr().String()
@@ -38,8 +44,12 @@ func (t Target) String() string {
 // ParseValue reads an indicator's or query's value and refuses everything that
 // is not canonical, not public, or too wide.
 func ParseValue(typ Type, s string) (Target, error) {
-	if len(s) > 64 {
-		return Target{}, Refuse(BadField, "value: %d bytes: expected at most 64", len(s))
+	switch typ {
+	case TypeDomain, TypeFingerprint, TypeBehaviour:
+		return named(typ, s)
+	}
+	if len(s) > maxAddressValue {
+		return Target{}, Refuse(BadField, "value: %d bytes: expected at most %d", len(s), maxAddressValue)
 	}
 	var t Target
 	var err error
@@ -49,7 +59,7 @@ func ParseValue(typ Type, s string) (Target, error) {
 	case TypeService:
 		t, err = parseService(s)
 	default:
-		return Target{}, Refuse(BadField, "type: %.20q: expected %q or %q", typ, TypeAddress, TypeService)
+		return Target{}, Refuse(BadField, "type: %.20q: expected address, service, domain, fingerprint or behaviour", typ)
 	}
 	if err != nil {
 		return Target{}, err

@@ -15,9 +15,10 @@
 // encode back to the very same bytes is refused too; so one message has one hash.
 //
 // What leaves a site is listed here and nowhere else. An indicator names an
-// outside address or service, when it was seen, how sure the site is, and one
-// sentence; private addresses are refused in the value and in the sentence, when
-// made and when received.
+// outside address or service, a domain, a TLS client's fingerprint or a behaviour
+// (coarse bounds of many flows), when it was seen, how sure the site is, and one
+// sentence; private addresses and inside names are refused in the value, and
+// private addresses in the sentence, when made and when received.
 package wire
 
 import (
@@ -124,6 +125,7 @@ const (
 	BadField      Reason = "bad-field"
 	PrivateValue  Reason = "private-address"
 	PrefixTooWide Reason = "prefix-too-wide"
+	NameTooWide   Reason = "name-too-wide"
 	NotFinite     Reason = "not-finite"
 	NormTooLarge  Reason = "norm-too-large"
 	WrongLength   Reason = "wrong-length"

@@ -2,9 +2,11 @@ package lifecycle_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -469,7 +471,33 @@ func (s *schedule) take(fx []lifecycle.Effect, _ error) {
 			}
 		case f.Forget != "":
 			s.gone++
+			s.unneeded(f.Forget)
 		}
+	}
+}
+
+// unneeded wants a model that is forgotten to be inside of none that judges or may
+// come to: it would be missed as what the mesh's models must not be worse than.
+func (s *schedule) unneeded(id string) {
+	s.t.Helper()
+	b, err := s.m.Encode()
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var st struct {
+		Champion  string   `json:"champion"`
+		Fallbacks []string `json:"fallbacks"`
+	}
+	if err := json.Unmarshal(b, &st); err != nil {
+		s.t.Fatal(err)
+	}
+	for _, x := range s.m.Models() {
+		if x.Base == id && (x.Stage != lifecycle.Retired || slices.Contains(st.Fallbacks, x.ID)) {
+			s.t.Fatalf("%.12s was forgotten, and is the base of %.12s, which is %s", id, x.ID, x.Stage)
+		}
+	}
+	if st.Champion == id {
+		s.t.Fatalf("%.12s was forgotten, and is the champion", id)
 	}
 }
 

@@ -480,13 +480,24 @@ func (m *Machine) roles() Effect {
 	return Effect{Roles: &r}
 }
 
+// needed are the models that judge or may come to, those on trial and in wait among
+// them, and what is inside of each: it becomes the champion with it.
+func (m *Machine) needed() map[string]bool {
+	out := map[string]bool{m.st.Champion: true}
+	for _, x := range m.st.Models {
+		if x.Stage != Retired || slices.Contains(m.st.Fallbacks, x.ID) {
+			out[x.ID], out[x.Base] = true, true
+		}
+	}
+	return out
+}
+
 // forget drops the oldest lineage that nobody needs.
 func (m *Machine) forget() []Effect {
 	var fx []Effect
+	needed := m.needed()
 	for len(m.st.Models) > m.o.MaxModels {
-		i := slices.IndexFunc(m.st.Models, func(x *Model) bool {
-			return x.Stage == Retired && x.ID != m.st.Champion && !slices.Contains(m.st.Fallbacks, x.ID)
-		})
+		i := slices.IndexFunc(m.st.Models, func(x *Model) bool { return !needed[x.ID] })
 		if i < 0 {
 			break
 		}

@@ -29,7 +29,7 @@ func draw(rng *rand.Rand, at time.Time, shift float64) Item {
 	return it
 }
 
-func window(t *testing.T, l Limits) *Window {
+func window(t testing.TB, l Limits) *Window {
 	t.Helper()
 	w, err := NewWindow(l)
 	if err != nil {
@@ -124,7 +124,7 @@ func TestRefusedOneByOne(t *testing.T) {
 	}
 }
 
-func fill(t *testing.T, w *Window, rng *rand.Rand, n int, shift float64) *Window {
+func fill(t testing.TB, w *Window, rng *rand.Rand, n int, shift float64) *Window {
 	t.Helper()
 	for i := range n {
 		it := draw(rng, noon.Add(time.Duration(i)*time.Second), shift)

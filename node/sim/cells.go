@@ -86,7 +86,7 @@ func (w *Sweep) finish(dir string) (complete bool, err error) {
 	}
 	put := func(name string, write func(io.Writer) error) {
 		if err == nil {
-			err = whole(filepath.Join(dir, name), write)
+			err = wholly(filepath.Join(dir, name), write)
 		}
 	}
 	v := w.view(t)

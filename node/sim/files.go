@@ -63,31 +63,35 @@ func (t *table) write(w io.Writer) error {
 // Save writes a run's figures into a folder, which it makes: the scenario in full,
 // CSV tables, figures as SVG, and one page of all.
 func (r *Result) Save(dir string) error {
+	return save(dir, &r.Scenario, r.tables(), r.drawings(), r.HTML)
+}
+
+func save(dir string, s *Scenario, tables []table, figures []drawing, page func(io.Writer) error) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("sim: output: %w", err)
 	}
-	b, err := r.Scenario.Encode()
+	b, err := s.Encode()
 	if err != nil {
 		return err
 	}
 	put := func(name string, write func(io.Writer) error) {
 		if err == nil {
-			err = whole(filepath.Join(dir, name), write)
+			err = wholly(filepath.Join(dir, name), write)
 		}
 	}
 	put("scenario.toml", func(w io.Writer) error { _, err := w.Write(b); return err })
-	for _, t := range r.tables() {
+	for _, t := range tables {
 		put(t.name, t.write)
 	}
-	for _, f := range r.drawings() {
+	for _, f := range figures {
 		put(f.name, f.draw)
 	}
-	put("report.html", r.HTML)
+	put("report.html", page)
 	return err
 }
 
-// whole writes a file so that it is there in full or not at all.
-func whole(name string, write func(io.Writer) error) (err error) {
+// wholly writes a file so that it is there in full or not at all.
+func wholly(name string, write func(io.Writer) error) (err error) {
 	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
 	if err != nil {
 		return fmt.Errorf("sim: output: %w", err)

@@ -18,6 +18,9 @@ const (
 	forAbsence
 	forTest
 	forInit
+	forMessages
+	forKeys
+	forCampaigns
 )
 
 // source is the randomness of a purpose; a and b tell sites and rounds apart.

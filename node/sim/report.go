@@ -163,15 +163,20 @@ func (r *Result) withheld() string {
 
 // HTML writes a run as one page that loads nothing from elsewhere.
 func (r *Result) HTML(w io.Writer) error {
+	return writeReport(w, &r.Scenario, r.Print, r.drawings(), r.tables())
+}
+
+// writeReport is the page of a run.
+func writeReport(w io.Writer, s *Scenario, print func(io.Writer) error, figures []drawing, tables []table) error {
 	var text strings.Builder
-	if err := r.Print(&text); err != nil {
+	if err := print(&text); err != nil {
 		return err
 	}
-	scenario, err := r.Scenario.Encode()
+	scenario, err := s.Encode()
 	if err != nil {
 		return err
 	}
-	return writePage(w, r.Scenario.Name, text.String(), r.drawings(), string(scenario), r.tables())
+	return writePage(w, s.Name, text.String(), figures, string(scenario), tables)
 }
 
 // writePage is the page of a run or of a sweep.

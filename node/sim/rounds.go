@@ -141,6 +141,9 @@ func Run(ctx context.Context, s *Scenario, o Options) (*Result, error) {
 }
 
 func newWorld(s *Scenario, o Options) (*world, error) {
+	if s.Depth != DepthRounds {
+		return nil, fmt.Errorf("depth: found %q: expected %q", s.Depth, DepthRounds)
+	}
 	if err := s.Check(o.Library); err != nil {
 		return nil, err
 	}

@@ -20,6 +20,7 @@ import (
 // Scenario is one run, said in full.
 type Scenario struct {
 	Name      string    `toml:"name"`
+	Depth     string    `toml:"depth"`
 	Seed      uint64    `toml:"seed"`
 	Sites     Sites     `toml:"sites"`
 	Data      Data      `toml:"data"`
@@ -28,6 +29,9 @@ type Scenario struct {
 	Gate      Gate      `toml:"gate"`
 	Attackers Attackers `toml:"attackers"`
 	Measure   Measure   `toml:"measure"`
+	Network   Network   `toml:"network"`
+	Nodes     Nodes     `toml:"nodes"`
+	Campaigns Campaigns `toml:"campaigns"`
 }
 
 // Sites are who takes part.
@@ -86,12 +90,14 @@ type Measure struct {
 // Default is what a scenario says where it says nothing.
 func Default() Scenario {
 	return Scenario{
-		Name: "scenario", Seed: 1,
+		Name: "scenario", Depth: DepthRounds, Seed: 1,
 		Sites:    Sites{Count: 20, Partition: "dirichlet", Alpha: 0.5},
 		Training: Training{Rounds: 25, Steps: 10, Batch: 32, Rate: 0.05, Hidden: []int{48}},
 		Rule:     Rule{Name: robust.NameGeometricMasked, F: -1, Clip: robust.DefaultClip},
 		Gate:     Gate{Held: 0.25, Normals: 10},
 		Measure:  Measure{Every: 5, Rows: 4000},
+		Network:  Network{Delay: 0.05, Jitter: 0.05},
+		Nodes:    defaultNodes(), Campaigns: defaultCampaigns(),
 	}
 }
 
@@ -188,6 +194,16 @@ func keys() []string {
 
 // Check says what is wrong with a scenario, naming the field.
 func (s *Scenario) Check(lib *Library) error {
+	switch s.Depth {
+	case DepthRounds:
+		return s.checkRounds(lib)
+	case DepthMesh:
+		return s.checkMesh()
+	}
+	return fmt.Errorf("depth: found %q: expected %q or %q", s.Depth, DepthRounds, DepthMesh)
+}
+
+func (s *Scenario) checkRounds(lib *Library) error {
 	for _, check := range []func() error{
 		s.Sites.check, s.Data.check, s.Training.check, s.Measure.check,
 		func() error { return s.names(lib) },

@@ -112,6 +112,9 @@ func (w *Sweep) expand(base *Scenario, grid map[string][]any, lib *Library) erro
 		if err == nil {
 			err = c.Scenario.Check(lib)
 		}
+		if err == nil && c.Scenario.Depth != DepthRounds {
+			err = fmt.Errorf("depth: found %q: a sweep plays %q", c.Scenario.Depth, DepthRounds)
+		}
 		if err != nil {
 			return fmt.Errorf("grid: cell %d (%s): %w", i+1, describe(w.Keys, set), err)
 		}
@@ -219,7 +222,7 @@ func (w *Sweep) claim(dir string) error {
 	have, err := os.ReadFile(name)
 	switch {
 	case errors.Is(err, os.ErrNotExist):
-		return whole(name, func(out io.Writer) error { _, err := out.Write(w.text); return err })
+		return wholly(name, func(out io.Writer) error { _, err := out.Write(w.text); return err })
 	case err != nil:
 		return fmt.Errorf("sim: output: %w", err)
 	case !bytes.Equal(have, w.text):
@@ -289,7 +292,7 @@ func (w *Sweep) cell(ctx context.Context, dir string, i int, o Options) error {
 		return err
 	}
 	t := table{head: w.head(), rows: w.rows(i, r)}
-	return whole(w.file(dir, i), t.write)
+	return wholly(w.file(dir, i), t.write)
 }
 
 func (w *Sweep) file(dir string, i int) string {
@@ -356,5 +359,5 @@ func (w *Sweep) take(dir, from string, i int) error {
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	}
-	return whole(w.file(dir, i), func(out io.Writer) error { _, err := out.Write(b); return err })
+	return wholly(w.file(dir, i), func(out io.Writer) error { _, err := out.Write(b); return err })
 }

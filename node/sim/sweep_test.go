@@ -162,7 +162,7 @@ func TestSweepOnAFullDisk(t *testing.T) {
 	if _, err := os.Stat("/dev/full"); err != nil {
 		t.Fatalf("a Linux without /dev/full: %v", err)
 	}
-	err := whole(filepath.Join(t.TempDir(), "cell.csv"), func(io.Writer) error {
+	err := wholly(filepath.Join(t.TempDir(), "cell.csv"), func(io.Writer) error {
 		return os.WriteFile("/dev/full", []byte("x"), 0o600)
 	})
 	if err == nil || !strings.Contains(err.Error(), "cell.csv") || !strings.Contains(err.Error(), "no space left") {

@@ -5,6 +5,7 @@ package sim
 const Template = `# A scenario for hedgerow sim. Everything that is not said has the value shown.
 
 name = "first"
+depth = "rounds"          # rounds: models and their aggregation; mesh: whole nodes
 seed = 1                  # the same seed gives the same bytes
 
 [sites]
@@ -45,4 +46,30 @@ share = 0.2               # of the sites
 [measure]
 every = 5                 # rounds between measurements
 rows = 4000               # most validation, and most test rows
+
+# What follows is for depth = "mesh", which uses nothing of the above but the name,
+# the seed and sites.count. Times are in seconds.
+
+[nodes]
+seconds = 600.0           # how long the nodes live
+flows = 10.0              # ordinary sessions a second at each site
+organisations = 1         # 1: all sites trust each other; more: they weigh words; 0: each alone
+learner = false           # train models, beside the counting rules
+warmup = 800              # flows before a first model
+retrain = 3600.0          # between trainings
+rounds = 1200.0           # between rounds of shared models
+block = 3600.0            # how long a block stands
+
+[campaigns]
+attackers = 4             # that go from site to site
+kinds = ["scan", "brute"] # in turn; also beacon and spurt
+begin = 120.0             # when the first begins
+every = 30.0              # between the beginnings of two
+move = 45.0               # from one site to the next
+sites = 0                 # that each goes to; 0: all
+
+[network]
+delay = 0.05              # of a message between sites, one way
+jitter = 0.05             # 0 to this is added
+loss = 0.0                # share of messages
 `

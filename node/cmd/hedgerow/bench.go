@@ -23,7 +23,7 @@ func benchCommand() *cobra.Command {
 		Example: "  hedgerow bench dataplane",
 		Args:    noArgs, RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(benchDataplaneCommand(), benchKernelModelCommand(), benchPrivacyCommand(), benchGatewayCommand(), benchDoomedCommand())
+	c.AddCommand(benchDataplaneCommand(), benchKernelModelCommand(), benchMeshCommand(), benchPrivacyCommand(), benchGatewayCommand(), benchDoomedCommand())
 	return c
 }
 

@@ -87,9 +87,11 @@ func blockCommand() daily {
 		use: "block TARGET", short: "Block an address, a prefix, a service or a domain until it expires",
 		long: `Block an address, a prefix, a service or a domain at this site until it expires.
 With --share the organisation's other sites are told, and enforce an address, a
-network up to /24 (IPv6 /48) or a service at once, each within its own
+network up to /24 (IPv6 /48), a service or a domain at once, each within its own
 never-block list and limits; the reason goes with it, and is required. unblock
-takes it back everywhere.`,
+takes it back everywhere. A TLS client's fingerprint (ja4:...) and the behaviour of a
+confirmed incident (behaviour:INCIDENT) are only shared: they block nobody, and make
+flows suspect that are unusual where they are met.`,
 		example: "  hedgerow block 203.0.113.9\n  hedgerow block evil.example\n  hedgerow block 203.0.113.0/24 --for 12h --reason 'asked by the provider'\n  hedgerow block '203.0.113.9 tcp/443'\n  hedgerow block 203.0.113.9 --share --reason 'logs in with stolen passwords'",
 		args:    exactArgs(1, "one target"),
 		flags: func(c *cobra.Command) {

@@ -20,10 +20,25 @@ func federationCommand() *cobra.Command {
 		Args:    noArgs,
 		RunE:    func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	sub := federationAuditCommand()
-	sub.GroupID = ""
-	c.AddCommand(sub)
+	for _, sub := range []*cobra.Command{federationAuditCommand(), federationResumeCommand()} {
+		sub.GroupID = ""
+		c.AddCommand(sub)
+	}
 	return c
+}
+
+func federationResumeCommand() *cobra.Command {
+	d := daily{
+		use: "resume", short: "Adopt models of rounds again after two sealed ones excluded each other",
+		long: `Two sealed models of one round prove that a third of the organisations lie. From then
+on this site adopts no model of rounds. Compare the members' chains first, each by its
+` + "`hedgerow federation audit`" + `, and have those leave that signed both.`,
+		example: "  hedgerow federation resume",
+		ask: func(ctx context.Context, cl *api.Client, _ *cobra.Command, _ []string) (any, func(io.Writer), error) {
+			return struct{}{}, done("models of rounds are adopted again"), cl.ResumeRounds(ctx)
+		},
+	}
+	return d.command()
 }
 
 func federationAuditCommand() *cobra.Command {

@@ -25,7 +25,7 @@ func feedOptions(cfg *config.Config) node.FeedOptions {
 	for _, f := range cfg.Feeds.List {
 		o.Feeds = append(o.Feeds, node.Feed{
 			Name: f.Name, Path: f.Path, URL: f.URL, Format: f.Format, Column: f.Column, Every: f.Every, Expires: f.Expires,
-			MinScore: f.MinScore, ScoreColumn: f.ScoreColumn, MaxSize: f.MaxSize,
+			MinScore: f.MinScore, ScoreColumn: f.ScoreColumn, MaxSize: f.MaxSize, AuthFile: f.AuthFile,
 		})
 	}
 	return o

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -47,11 +46,7 @@ func huntCommand() daily {
 func awaitHunt(ctx context.Context, cl *api.Client, h api.Hunt, w io.Writer) (api.Hunt, error) {
 	t := time.NewTicker(200 * time.Millisecond)
 	defer t.Stop()
-	live := false
-	if f, ok := w.(*os.File); ok {
-		fi, err := f.Stat()
-		live = err == nil && fi.Mode()&os.ModeCharDevice != 0
-	}
+	live := terminal(w)
 	for !h.Over() {
 		select {
 		case <-ctx.Done():

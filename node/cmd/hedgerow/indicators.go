@@ -19,7 +19,8 @@ func indicatorsCommand() daily {
 		use: "indicators", short: "List what sites say of addresses that is in force here, or write it as STIX 2.1",
 		long: `List what this site and others say of addresses that is in force here. With --stix,
 write it as a STIX 2.1 bundle for other tools. Each indicator keeps the mark of its
-author (TLP 2.0); --public leaves out what is not for everybody (amber).`,
+author (TLP 2.0); --public leaves out what is not for everybody (amber). STIX has no
+form for fingerprints and behaviours: these are left out.`,
 		example: "  hedgerow indicators\n  hedgerow indicators --stix --public > indicators.json",
 		flags: func(c *cobra.Command) {
 			c.Flags().BoolVar(&asSTIX, "stix", false, "write a STIX 2.1 bundle")
@@ -42,11 +43,18 @@ author (TLP 2.0); --public leaves out what is not for everybody (amber).`,
 func bundleOf(list []api.Indicator) ([]byte, error) {
 	var out []stix.Indicator
 	for _, x := range list {
-		out = append(out, stix.Indicator{
-			ID: x.ID, Value: x.Value, Author: x.Author, Sentence: x.Sentence, Conf: x.Conf, TLP: x.TLP, First: x.First, Last: x.Last, Expires: x.Expires,
-		})
+		if y := stixOf(x); stix.Expressible(y) {
+			out = append(out, y)
+		}
 	}
 	return stix.Bundle(out)
+}
+
+func stixOf(x api.Indicator) stix.Indicator {
+	return stix.Indicator{
+		ID: x.ID, Type: x.Type, Value: x.Value, Author: x.Author, Sentence: x.Sentence, Conf: x.Conf, TLP: x.TLP,
+		First: x.First, Last: x.Last, Expires: x.Expires,
+	}
 }
 
 func printIndicators(w io.Writer, list []api.Indicator) {

@@ -6,22 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
-	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
-	"github.com/hedgerow-mesh/hedgerow/node"
-	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/config"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/evidence"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/history"
-	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
-	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
 
 func learnCommand() *cobra.Command {
@@ -37,6 +30,7 @@ func learnCommand() *cobra.Command {
 // historyFlags are what the command line says of a history.
 type historyFlags struct {
 	config, state, truth, zone string
+	socket                     string // of the daemon; "" for the configuration's
 	inside, evidence           []string
 	settle                     time.Duration
 	header                     int
@@ -53,8 +47,9 @@ conn.log (TSV or JSON, with the ssl, ssh and dns logs beside it), Suricata's EVE
 JSON, Argus flows, CSV exports of nfdump, Westermo flow tables; each also as .gz.
 What a file is, its content tells. All of it passes the gate of data quality; what
 is younger than learner.wait does not teach normal. Labels in the logs, and those
-of --truth, become attacks that the classifier learns. The daemon must not run: the
-model goes into the site's state, and judges when it is started.`,
+of --truth, become attacks that the classifier learns. A daemon that runs is handed
+what was learnt, by its control socket, and trains beside its work; without one the
+model goes into the site's state, and judges when the daemon is started.`,
 		Example: "  hedgerow learn history /var/log/zeek/2026-03-0*/conn.*.log.gz\n  hedgerow learn history --truth labels.csv monday.pcap\n  hedgerow learn history --truth attack --dry-run flood.pcap.gz",
 		Args: func(c *cobra.Command, args []string) error {
 			if len(args) == 0 {
@@ -66,6 +61,7 @@ model goes into the site's state, and judges when it is started.`,
 	g := c.Flags()
 	g.StringVarP(&f.config, "config", "c", "", "configuration (default: "+defaultConfig+" where it exists)")
 	g.StringVar(&f.state, "state", "", "state folder, instead of site.state_dir")
+	g.StringVar(&f.socket, "socket", "", "control socket of the daemon that learns (default: site.socket, where its daemon holds the state)")
 	g.StringVar(&f.truth, "truth", "", "labels: a table with label and uid (or src,sport,dst,dport,proto), a per-packet CSV, or attack or benign for all")
 	g.StringArrayVar(&f.evidence, "evidence", nil, "log of logins or bans that labels flows: auth.log, journalctl -o json, fail2ban.log (repeatable)")
 	g.StringSliceVar(&f.inside, "inside", nil, "protected prefixes (default: those of the configuration, what the log says, private addresses)")
@@ -129,27 +125,27 @@ func (f *historyFlags) options(cfg *config.Config) (o history.LearnOptions, err 
 type learned struct {
 	*history.Lesson
 	Evidence []*evidence.Report `json:"evidence,omitempty"`
-	Result   *node.Trained      `json:"result,omitempty"`
+	Result   *history.Trained   `json:"result,omitempty"`
 }
 
 func learnHistory(ctx context.Context, cfg *config.Config, files []string, o history.LearnOptions, f *historyFlags, out, errw io.Writer) (err error) {
 	r := learned{Evidence: f.logs}
-	if f.dry {
-		if r.Lesson, err = history.Learn(ctx, files, o); err != nil {
-			return err
-		}
-		return printLearned(out, &r, f.asJSON)
-	}
-	n, closeAll, err := quietSite(ctx, cfg, errw)
+	at, err := teachable(ctx, cfg, f, errw)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, closeAll()) }()
-	o.Ref = n.Reference()
+	defer func() { err = errors.Join(err, at.close()) }()
+	o.Ref, o.Wait = at.basis.Reference, at.basis.Wait
 	if r.Lesson, err = history.Learn(ctx, files, o); err != nil {
 		return err
 	}
-	t, err := n.LearnHistory(ctx, r.Lesson)
+	if f.dry {
+		return printLearned(out, &r, f.asJSON)
+	}
+	t, err := at.learn(ctx, r.Lesson, sayings(errw))
+	if terminal(errw) {
+		_, _ = fmt.Fprint(errw, "\r\x1b[K")
+	}
 	if err != nil {
 		return err
 	}
@@ -176,48 +172,4 @@ func printLearned(w io.Writer, r *learned, asJSON bool) error {
 	}
 	_, err := fmt.Fprintf(w, "%s\n(trained on %d reports of normal traffic and %d of attacks, examined on %d later ones)\n", r.Result.Words, r.Result.Normals, r.Result.Attacks, r.Result.Later)
 	return err
-}
-
-// quietSite is the site of a configuration as its state has it, beside no packets:
-// for commands that change models while no daemon runs.
-func quietSite(ctx context.Context, cfg *config.Config, errw io.Writer) (n *node.Node, closeAll func() error, err error) {
-	c := api.NewClient(cfg.Site.Socket)
-	defer c.Close()
-	if s, err := c.Status(ctx); err == nil && s.Store.Dir == filepath.Join(cfg.Site.StateDir, "store") {
-		return nil, nil, fmt.Errorf("the daemon of site %s runs and holds the state: `hedgerow stop`, learn, `hedgerow up` (what is pinned goes on enforcing); or --dry-run", s.Site)
-	}
-	log, err := telemetry.NewLogger(errw, cfg.Telemetry.LogFormat, slog.LevelError) // the report says the rest
-	if err != nil {
-		return nil, nil, err
-	}
-	if err := os.MkdirAll(cfg.Site.StateDir, 0o700); err != nil {
-		return nil, nil, fmt.Errorf("state folder: %v: run as root, or name another with --state", err)
-	}
-	st, err := store.Open(filepath.Join(cfg.Site.StateDir, "store"), store.Options{
-		MaxBytes: cfg.Store.MaxBytes, RetainEvents: cfg.Store.KeepEvents, RetainFlows: cfg.Store.KeepFlows,
-		Log: log.With(telemetry.KeyComponent, "store"),
-	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("%w (a daemon that runs holds it: `hedgerow stop` first)", err)
-	}
-	fail := func(err error) (*node.Node, func() error, error) { return nil, nil, errors.Join(err, st.Close()) }
-	key, err := siteKey(cfg)
-	if err != nil {
-		return fail(err)
-	}
-	seed, err := learnerSeed(cfg, st)
-	if err != nil {
-		return fail(err)
-	}
-	plane, err := softplane.Open(softplane.Options{Inside: cfg.Dataplane.Inside})
-	if err != nil {
-		return fail(err)
-	}
-	cfg.Site.Name = cfg.SiteName(hostName())
-	o := siteOptions(cfg, placed{}, seed)
-	o.Plane, o.Store, o.Key, o.Log = plane, st, key, log
-	if n, err = node.New(o); err != nil {
-		return fail(errors.Join(err, plane.Close()))
-	}
-	return n, func() error { return errors.Join(plane.Close(), st.Close()) }, nil
 }

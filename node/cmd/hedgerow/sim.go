@@ -93,9 +93,9 @@ func simRun() *cobra.Command {
 		}
 		began := time.Now()
 		if !quiet {
-			o.Told = teller(c.ErrOrStderr(), "round")
+			o.Told = teller(c.ErrOrStderr(), map[string]string{sim.DepthRounds: "round", sim.DepthMesh: "second"}[s.Depth])
 		}
-		r, err := sim.Run(c.Context(), s, o)
+		r, err := sim.Play(c.Context(), s, o)
 		if err != nil {
 			return err
 		}

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
-	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -100,11 +99,7 @@ func printer(w io.Writer, asJSON bool) func(*event.Event) {
 // progress draws on a terminal, at most five times a second, for inputs that
 // take longer than a moment.
 func progress(w io.Writer) func(string, int64, int64) {
-	f, ok := w.(*os.File)
-	if !ok {
-		return nil
-	}
-	if fi, err := f.Stat(); err != nil || fi.Mode()&os.ModeCharDevice == 0 {
+	if !terminal(w) {
 		return nil
 	}
 	began, last := time.Now(), time.Now()

@@ -27,9 +27,12 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/config"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/feed/fetch"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/machine"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/membership"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/stix"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/taxii"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
 
@@ -129,6 +132,11 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 		return err
 	}
 
+	shown, err := taxiiOf(cfg)
+	if err != nil {
+		return err
+	}
+
 	if err := xdp.Privileged(); err != nil {
 		return err
 	}
@@ -204,7 +212,7 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 	}
 	greet(out, cfg, place, attach, roster)
 
-	s := &serving{node: n, keeper: keeper, plane: plane, metrics: metrics, control: l, hangups: hangups, role: place.Role, log: log, stop: stop}
+	s := &serving{node: n, keeper: keeper, plane: plane, metrics: metrics, control: l, hangups: hangups, role: place.Role, taxii: shown, log: log, stop: stop}
 	if err := s.run(ctx, cfg.Telemetry.Metrics, &remove); err != nil {
 		return err
 	}
@@ -225,6 +233,7 @@ type serving struct {
 	control net.Listener
 	hangups <-chan os.Signal
 	role    string
+	taxii   *taxii.Options // nil: not served
 	log     *slog.Logger
 	stop    func() // ends run's context
 }
@@ -245,7 +254,7 @@ func (s *serving) run(ctx context.Context, figures string, remove *atomic.Bool) 
 	g.Go(func() error { return followSystem(ctx, s.role, s.node, s.log) })
 	g.Go(func() error { return reloadOn(ctx, s.hangups, s.node, s.log) })
 	if figures != "" {
-		g.Go(func() error { return serveMetrics(ctx, figures, s.metrics, s.plane, s.log) })
+		g.Go(func() error { return serveMetrics(ctx, figures, s.pages(), s.log) })
 	}
 	err := g.Wait()
 	if errors.Is(err, context.Canceled) {
@@ -347,7 +356,44 @@ func learnerSeed(cfg *config.Config, st *store.Store) (uint64, error) {
 	return beUint64(b), st.Save(key, b)
 }
 
-func serveMetrics(ctx context.Context, addr string, m *telemetry.Metrics, p dataplane.Plane, log *slog.Logger) error {
+// pages are what is served beside the control socket: figures, and with a listing of
+// indicators TAXII.
+func (s *serving) pages() http.Handler {
+	figures := s.metrics.Handler(func() error { _, err := s.plane.Stats(); return err })
+	if s.taxii == nil {
+		return figures
+	}
+	o := *s.taxii
+	o.List = func(ctx context.Context) (out []stix.Indicator, err error) {
+		list, err := s.node.Indicators(ctx)
+		for _, x := range list {
+			out = append(out, stixOf(x))
+		}
+		return out, err
+	}
+	mux := http.NewServeMux()
+	mux.Handle("/", figures)
+	mux.Handle("/taxii2/", taxii.Handler(o))
+	return mux
+}
+
+// taxiiOf is how indicators are served, nil when they are not.
+func taxiiOf(cfg *config.Config) (*taxii.Options, error) {
+	if !cfg.Telemetry.Taxii {
+		return nil, nil
+	}
+	o := &taxii.Options{Title: "hedgerow at " + cfg.Site.Name}
+	if cfg.Telemetry.TaxiiFile == "" {
+		return o, nil
+	}
+	var err error
+	if o.Token, err = fetch.ReadToken(cfg.Telemetry.TaxiiFile); err != nil {
+		return nil, fmt.Errorf("telemetry.taxii_file: %w", err)
+	}
+	return o, nil
+}
+
+func serveMetrics(ctx context.Context, addr string, pages http.Handler, log *slog.Logger) error {
 	l, err := net.Listen("tcp", addr)
 	if err != nil {
 		// Figures are a courtesy: a taken port is no reason not to protect.
@@ -356,7 +402,7 @@ func serveMetrics(ctx context.Context, addr string, m *telemetry.Metrics, p data
 		return nil
 	}
 	s := &http.Server{
-		Handler:           m.Handler(func() error { _, err := p.Stats(); return err }),
+		Handler:           pages,
 		ReadHeaderTimeout: 5 * time.Second,
 	}
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })

@@ -267,8 +267,8 @@ type Query struct {
 	Limit int
 }
 
-// Backend is what a running site offers. Errors that wrap ErrNotFound or
-// ErrInvalid become 404 and 400.
+// Backend is what a running site offers. Errors that wrap ErrNotFound, ErrInvalid
+// or ErrBusy become 404, 400 and 409.
 type Backend interface {
 	Status(ctx context.Context) (Status, error)
 	Events(ctx context.Context, q Query) ([]*event.Event, error)
@@ -289,6 +289,7 @@ type Backend interface {
 	ModelBackend
 	HuntBackend
 	RoundBackend
+	HistoryBackend
 	Feeds(ctx context.Context) (Feeds, error)
 	Refused(ctx context.Context, name string) ([]FeedNote, error)
 	ReloadFeeds(ctx context.Context, name string) (Feeds, error)

@@ -92,6 +92,8 @@ func failure(resp *http.Response) error {
 		return wrapped{e.Error, ErrNotFound}
 	case http.StatusBadRequest:
 		return wrapped{e.Error, ErrInvalid}
+	case http.StatusConflict:
+		return wrapped{e.Error, ErrBusy}
 	}
 	return errors.New(e.Error)
 }

@@ -43,9 +43,10 @@ type Influence struct {
 	Lies    string `json:"lies"`    // the most they reach by lying about it together
 }
 
-// Indicator is what a site says of an address or a service, in force here.
+// Indicator is what a site says of an address, a service or a name, in force here.
 type Indicator struct {
 	ID       string    `json:"id"`
+	Type     string    `json:"type"` // address, service, domain, fingerprint, behaviour
 	Value    string    `json:"value"`
 	Author   string    `json:"author"` // of another organisation as "organisation/site"
 	Own      bool      `json:"own"`
@@ -63,12 +64,14 @@ type Indicator struct {
 type RoundBackend interface {
 	StartRound(ctx context.Context) (uint64, error)
 	AuditRounds(ctx context.Context) (RoundAudit, error)
+	ResumeRounds(ctx context.Context) error
 	WhatIf(ctx context.Context, peers []string) (WhatIf, error)
 	Indicators(ctx context.Context) ([]Indicator, error)
 }
 
 func serveRounds(mux *http.ServeMux, b RoundBackend) {
 	get(mux, "/v1/federation/audit", func(r *http.Request) (any, error) { return b.AuditRounds(r.Context()) })
+	post(mux, "/v1/federation/resume", func(ctx context.Context, _ struct{}) (any, error) { return nil, b.ResumeRounds(ctx) })
 	get(mux, "/v1/indicators", func(r *http.Request) (any, error) { return b.Indicators(r.Context()) })
 	get(mux, "/v1/what-if", func(r *http.Request) (any, error) { return b.WhatIf(r.Context(), r.URL.Query()["peer"]) })
 }
@@ -76,6 +79,11 @@ func serveRounds(mux *http.ServeMux, b RoundBackend) {
 // AuditRounds checks the site's chain of rounds again.
 func (c *Client) AuditRounds(ctx context.Context) (a RoundAudit, err error) {
 	return a, c.do(ctx, http.MethodGet, "/v1/federation/audit", nil, &a)
+}
+
+// ResumeRounds lets the consortium's models reach the gate again after a fork.
+func (c *Client) ResumeRounds(ctx context.Context) error {
+	return c.do(ctx, http.MethodPost, "/v1/federation/resume", struct{}{}, nil)
 }
 
 // WhatIf tells what other organisations cause at this site.

@@ -22,6 +22,7 @@ import (
 var (
 	ErrNotFound = errors.New("not found")
 	ErrInvalid  = errors.New("invalid")
+	ErrBusy     = errors.New("busy")
 )
 
 const maxBody = 64 << 10
@@ -98,6 +99,7 @@ func Handler(b Backend, log *slog.Logger) http.Handler {
 	serveModels(mux, b)
 	serveHunts(mux, b)
 	serveRounds(mux, b)
+	serveHistory(mux, b)
 	get(mux, "/v1/explain/{id}", func(r *http.Request) (any, error) { return b.Explain(r.Context(), r.PathValue("id")) })
 	get(mux, "/v1/feeds", func(r *http.Request) (any, error) { return b.Feeds(r.Context()) })
 	get(mux, "/v1/feeds/{name}/refused", func(r *http.Request) (any, error) { return b.Refused(r.Context(), r.PathValue("name")) })
@@ -187,6 +189,8 @@ func reply(w http.ResponseWriter, v any, err error) {
 			code = http.StatusNotFound
 		case errors.Is(err, ErrInvalid):
 			code = http.StatusBadRequest
+		case errors.Is(err, ErrBusy):
+			code = http.StatusConflict
 		}
 		w.WriteHeader(code)
 		v = map[string]string{"error": err.Error()}

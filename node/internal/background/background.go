@@ -40,7 +40,12 @@ type Runner struct {
 	once  sync.Once
 	lower func() error // nil: the system's
 	first func() bool  // nil: the system's
+	here  bool         // no thread of its own
 }
+
+// Here runs work where it is asked for, at the caller's priority: for who has no
+// packets to yield to, such as a simulation.
+func Here() *Runner { return &Runner{here: true} }
 
 // New tells log, once, when the system refuses low priority.
 func New(log *slog.Logger) *Runner {
@@ -86,6 +91,10 @@ func (r *Runner) Aside(ctx context.Context, work func(context.Context) error) er
 		return err
 	}
 	done := make(chan error, 1)
+	if r.here {
+		guarded(ctx, work, done)
+		return <-done
+	}
 	go r.onThread(func() { guarded(ctx, work, done) })
 	return <-done
 }

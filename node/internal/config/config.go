@@ -160,6 +160,8 @@ type Telemetry struct {
 	Metrics   string // host:port of the metrics listener; "" means none
 	Log       slog.Level
 	LogFormat string // one of the Log constants
+	Taxii     bool   // serve shared indicators at the same address
+	TaxiiFile string // absolute path of the token for TLP green; "" tells clear alone
 }
 
 const day = 24 * time.Hour

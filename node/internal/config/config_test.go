@@ -109,14 +109,21 @@ max_size = "1MiB"
 [[feed]]
 name = "drop"
 url = "https://lists.example.org/drop.txt"
+[[feed]]
+name = "isac"
+url = "https://taxii.example.org/api/collections/7"
+format = "taxii"
+auth_file = "/etc/hedgerow/isac"
 [store]
 max_bytes = "1.5GiB"
 keep_events = "7d"
 keep_flows = "36h"
 [telemetry]
-metrics = ""
+metrics = "127.0.0.1:1"
 log = "debug"
 log_format = "json"
+taxii = true
+taxii_file = "/etc/hedgerow/taxii"
 `
 
 func parse(s string) (*Config, error) { return Parse(strings.NewReader(s), "hedgerow.toml") }
@@ -153,10 +160,11 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Federation: Federation{true, true, true, "/etc/hedgerow/passphrase"},
 		Privacy:    Privacy{PrivacyHost, 3, 1e-7, 0.5, 6},
 		Feeds: Feeds{[]string{"/usr/share/warninglists"}, []string{"vpn-ipv4"}, 5000, []Feed{
-			{"ipsum", "/var/lib/ipsum.txt", "", "plain", "1", 30 * time.Minute, 2 * time.Hour, 3, "lists", 1 << 20},
-			{Name: "drop", URL: "https://lists.example.org/drop.txt", Format: "auto", Every: time.Hour, Expires: 5 * time.Hour, MaxSize: 64 << 20}}},
+			{"ipsum", "/var/lib/ipsum.txt", "", "plain", "1", 30 * time.Minute, 2 * time.Hour, 3, "lists", 1 << 20, ""},
+			{Name: "drop", URL: "https://lists.example.org/drop.txt", Format: "auto", Every: time.Hour, Expires: 5 * time.Hour, MaxSize: 64 << 20},
+			{Name: "isac", URL: "https://taxii.example.org/api/collections/7", Format: "taxii", Every: time.Hour, Expires: 5 * time.Hour, MaxSize: 64 << 20, AuthFile: "/etc/hedgerow/isac"}}},
 		Store:     Store{3 << 29, 7 * day, 36 * time.Hour},
-		Telemetry: Telemetry{"", slog.LevelDebug, LogJSON},
+		Telemetry: Telemetry{"127.0.0.1:1", slog.LevelDebug, LogJSON, true, "/etc/hedgerow/taxii"},
 	}
 	if !reflect.DeepEqual(*c, want) {
 		t.Fatalf("found\n%+v\nwant\n%+v", *c, want)
@@ -217,6 +225,8 @@ func TestMistakesInFeeds(t *testing.T) {
 		"[[feed]]\nname = \"a\"\npath = \"/a\"\nmax_size = \"2GiB\"":                   "a size from 1KiB to 1GiB",
 		"[[feed]]\nname = \"a\"\npath = \"/a\"\nevery = \"5h\"\nexpires = \"5h\"":      "hedgerow.toml:5: feed #1.expires: found \"5h\": expected more than every",
 		"[[feed]]\nname = \"a\"\npath = \"/a\"\n[[feed]]\nname = \"a\"\npath = \"/a\"": "hedgerow.toml:5: feed #2.name: found \"a\" again",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nformat = \"taxii\"":                    "expected stix, or the url of a collection",
+		"[[feed]]\nname = \"a\"\npath = \"/a\"\nauth_file = \"/b\"":                    "only taxii takes it",
 		"[feeds]\nwarning_lists = [\"a\"]":                                             "expected an absolute path",
 		"[feeds]\nignore_warnings = [\"a/b\"]":                                         "the name of a warning list",
 		strings.Repeat("[[feed]]\nname = \"a\"\npath = \"/a\"\n", 65):                  "found 65 feeds: expected at most 64",
@@ -263,6 +273,7 @@ func TestMistakes(t *testing.T) {
 		{"[store]\nmax_bytes = \"2 bananas\"", "store.max_bytes: found \"2 bananas\": expected a size such as"},
 		{"[store]\nmax_bytes = \"1MiB\"", "expected a size from 64MiB to 16TiB"},
 		{"[telemetry]\nlog = \"loud\"", "expected one of debug, info, warn, error"},
+		{"[telemetry]\nmetrics = \"\"\ntaxii = true", "telemetry.taxii: found true without telemetry.metrics"},
 		{"[telemetry]\nmetrics = \"9464\"", "expected an address and port such as 127.0.0.1:9464"},
 		{"[learner]\nincidents_per_day = \"few\"", "found \"few\": expected a number from 0.001 to 1000"},
 		{"[learner]\nincidents_per_day = nan", "found NaN: expected a number"},

@@ -27,11 +27,17 @@ type Feed struct {
 	Expires     time.Duration // how long an entry outlives the last good look, above Every, to 60 d
 	MinScore    float64       // 0 takes all
 	ScoreColumn string
-	MaxSize     int64 // bytes, 1 KiB to 1 GiB
+	MaxSize     int64  // bytes, 1 KiB to 1 GiB
+	AuthFile    string // absolute; of format taxii
 }
 
+// FeedTAXII is the format of a feed whose URL is a TAXII 2.1 collection.
+const FeedTAXII = "taxii"
+
 // FeedFormats are the values of feed.format.
-func FeedFormats() []string { return []string{"auto", "plain", "csv", "ipset", "stix", "misp"} }
+func FeedFormats() []string {
+	return []string{"auto", "plain", "csv", "ipset", "stix", "misp", FeedTAXII}
+}
 
 // maxFeeds is how many feeds can be told apart in one merged set.
 const maxFeeds = 64
@@ -56,6 +62,7 @@ func feedFields() []field[Feed] {
 		number("min_score", func(f *Feed) *float64 { return &f.MinScore }, 0, 1e9),
 		{"score_column", columnWords, func(f *Feed, v any) error { return setColumn(&f.ScoreColumn, v) }},
 		{"max_size", sizeWords, setFeedSize},
+		text("auth_file", func(f *Feed) *string { return &f.AuthFile }, checkPath),
 	}
 }
 
@@ -126,6 +133,12 @@ func (p *parser) crossFeeds() {
 			p.problem(key, "path or url is required")
 		case f.Path != "" && f.URL != "":
 			p.problem(key+".url", "found beside path: expected one of the two")
+		}
+		switch {
+		case f.Format == FeedTAXII && f.Path != "":
+			p.problem(key+".format", "found %q for a file: expected stix, or the url of a collection", f.Format)
+		case f.Format != FeedTAXII && f.AuthFile != "":
+			p.problem(key+".auth_file", "found with format %q: only taxii takes it", f.Format)
 		}
 		if f.Expires <= f.Every {
 			p.problem(key+".expires", "found %q: expected more than every, %s: entries would end between two looks", FormatDuration(f.Expires), FormatDuration(f.Every))

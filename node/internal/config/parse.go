@@ -194,6 +194,9 @@ func (p *parser) cross() {
 		p.problem("mesh.gather", "found %q: expected less than mesh.round_every, %s",
 			FormatDuration(c.Mesh.Gather), FormatDuration(c.Mesh.RoundEvery))
 	}
+	if c.Telemetry.Taxii && c.Telemetry.Metrics == "" {
+		p.problem("telemetry.taxii", "found true without telemetry.metrics: expected the address at which it is served")
+	}
 	p.crossFeeds()
 	p.crossFlood()
 	p.crossAttach()

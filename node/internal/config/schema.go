@@ -89,6 +89,8 @@ func fields() []field[Config] {
 		text("telemetry.metrics", func(c *Config) *string { return &c.Telemetry.Metrics }, checkListen),
 		{"telemetry.log", "a string", setLevel},
 		text("telemetry.log_format", func(c *Config) *string { return &c.Telemetry.LogFormat }, oneOf(LogText, LogJSON)),
+		flag("telemetry.taxii", func(c *Config) *bool { return &c.Telemetry.Taxii }),
+		text("telemetry.taxii_file", func(c *Config) *string { return &c.Telemetry.TaxiiFile }, orEmpty(checkPath)),
 	}
 }
 

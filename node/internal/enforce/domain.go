@@ -3,6 +3,7 @@ package enforce
 import (
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -26,13 +27,19 @@ const (
 	renewAfter   = 5 * time.Second // an answer that gains less changes nothing
 	toldFor      = time.Hour       // a pair is not told anew for that long
 	maxTold      = 8192
+	maxShared    = 1024 // domains by the mesh's word: the operator's own always find room
 )
 
-// domain is what the operator wants looked for.
+const typeDomain = "domain"
+
+// domain is what is looked for: the operator's wish, or the mesh's word.
 type domain struct {
 	block event.Block
 	pairs int // that stand for it
 }
+
+// shared says that the mesh's word is all that it rests on.
+func (d *domain) shared() bool { return strings.HasPrefix(d.block.Source, sourceMesh) }
 
 // Domains is how many domains are looked for.
 func (m *Machine) Domains() int { return m.names.Len() }
@@ -80,7 +87,7 @@ func (m *Machine) Resolved(now time.Time, host netip.Addr, a names.Answer) []Eff
 			break
 		}
 	}
-	if by == nil || !now.Before(by.block.Expires) {
+	if by == nil || !now.Before(by.block.Expires) || m.panicked && by.shared() {
 		return nil
 	}
 	hold := min(max(a.TTL, minHold), maxHold, by.block.Expires.Sub(now))
@@ -110,12 +117,16 @@ func (m *Machine) hold(now time.Time, by *domain, host, peer netip.Addr, asked s
 		e.Block = &b
 		return []Effect{{Apply: &Apply{Rule: r, Block: e, Quiet: true}}}
 	}
-	if err := m.holdable(host, r); err != nil {
+	err := m.holdable(host, r)
+	if err == nil && by.shared() && m.o.May != nil {
+		err = m.o.May(now, r) // the caps bound what is not the operator's own wish
+	}
+	if err != nil {
 		return m.tellOnce(now, t, Effect{Emit: m.spared(now, r, fmt.Sprintf("%s, but not blocked: %v", why, err))})
 	}
 	by.pairs++
 	m.pairs[host]++
-	fx := m.apply(now, nil, r, Operator, SourceOperator, why, 1)
+	fx := m.apply(now, nil, r, by.block.Evidence, by.block.Source, why, by.block.Conf)
 	a := fx[0].Apply
 	a.Block.Block.Domain = by.block.Target
 	m.standing[t.String()].block.Domain = by.block.Target
@@ -203,7 +214,16 @@ func (m *Machine) UnblockDomain(now time.Time, name string) ([]Effect, error) {
 	if d == nil {
 		return nil, fmt.Errorf("block on %s: %w (`hedgerow blocks` lists them)", name, ErrUnknown)
 	}
-	return m.forgetDomain(now, d, "lifted", "unblocked by the operator"), nil
+	var fx []Effect
+	if d.shared() {
+		until := now.Add(dismissal)
+		m.dismissed["domain "+name] = until
+		fx = append(fx, Effect{Innocent: &Innocent{typeDomain, name, until}})
+	}
+	if !d.shared() {
+		fx = append(fx, Effect{Withdraw: name}) // what was never shared is not withdrawn
+	}
+	return append(fx, m.forgetDomain(now, d, "lifted", "unblocked by the operator")...), nil
 }
 
 func (m *Machine) forgetDomain(now time.Time, d *domain, state, why string) []Effect {

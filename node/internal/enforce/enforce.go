@@ -147,6 +147,8 @@ type Options struct {
 	Inside func(a netip.Addr) bool
 	// MaxIncidents bounds memory (4096).
 	MaxIncidents int
+	// NewID names what is told (event.NewID).
+	NewID func(time.Time) string
 }
 
 // repeat is how many alerted flows of one cause make a block without the
@@ -168,6 +170,9 @@ func (o *Options) defaults() {
 	}
 	if o.MaxIncidents == 0 {
 		o.MaxIncidents = 4096
+	}
+	if o.NewID == nil {
+		o.NewID = event.NewID
 	}
 }
 

@@ -65,7 +65,7 @@ func New(o Options) *Machine {
 		o: o, rules: newRules(), sequences: newSequences(),
 		incidents: map[string]*incident{}, byID: map[string]*incident{},
 		dismissed: map[string]time.Time{}, standing: map[string]*standing{},
-		suspended: map[string]*suspended{}, newID: event.NewID,
+		suspended: map[string]*suspended{}, newID: o.NewID,
 		damper:  drift.Damper{Burst: o.Burst, Every: o.Every},
 		domains: map[string]*domain{}, pairs: map[netip.Addr]int{}, told: map[string]time.Time{},
 	}

@@ -27,6 +27,8 @@ type Sensor struct {
 	vec     feature.Vector
 	last    learner.Score
 	decided *learner.Model // whose score last is
+	marks   []*mark
+	borne   *mark // by the last judged flow, where it made a difference
 	bench   Bench
 	pairs   []Pair
 }
@@ -103,6 +105,7 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 	}
 	s.context.Update(&ev.Record, ev.Kind == dataplane.EventEnd)
 	s.context.Vector(&s.vec, &ev.Record)
+	s.borne = nil
 	if s.model == nil {
 		return Judgement{}, &s.vec
 	}
@@ -110,6 +113,8 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 	j := s.judgement()
 	if _, ok := s.memory.Match(&s.vec); ok && j.P <= telling {
 		j.Detector, j.P, j.Recalled = learner.Recall.String(), min(j.P, s.decided.Floor()), true
+	} else if m := s.marked(&ev.Record, &s.vec, j.P > telling); m != nil {
+		j.Detector, j.P, j.Recalled, s.borne = learner.Recall.String(), min(j.P, s.decided.Floor()), true, m
 	}
 	return j, &s.vec
 }
@@ -124,6 +129,7 @@ func (s *Sensor) Look(rec *flow.Record) (Judgement, *feature.Vector) {
 	if s.model == nil {
 		return Judgement{}, nil
 	}
+	s.borne = nil
 	s.context.Vector(&s.vec, rec)
 	s.decided = s.decide(rec)
 	return s.judgement(), &s.vec
@@ -135,6 +141,9 @@ func (s *Sensor) Reasons() []event.Reason {
 		return nil
 	}
 	var out []event.Reason
+	if s.borne != nil {
+		out = append(out, s.borne.reason())
+	}
 	for _, c := range s.decided.Explain(&s.vec, s.scratch) {
 		if len(out) == 5 || c.Weight < 0.02 {
 			break

@@ -11,7 +11,7 @@ import (
 type Received struct {
 	ID       string
 	Author   string // site name
-	Type     string // address, service
+	Type     string // address, service, domain
 	Value    string
 	Conf     float64
 	Sentence string
@@ -27,6 +27,9 @@ type Received struct {
 func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string) {
 	if m.panicked {
 		return nil, "panic is on"
+	}
+	if r.Type == typeDomain {
+		return m.sharedDomain(now, r)
 	}
 	t, err := ParseTarget(r.Value)
 	if err != nil {
@@ -116,7 +119,7 @@ func foreign(source string) bool {
 func (m *Machine) Withdrawn(now time.Time, author, value string) []Effect {
 	t, err := ParseTarget(value)
 	if err != nil {
-		return nil
+		return m.withdrawnDomain(now, author, value)
 	}
 	s := m.standing[t.String()]
 	if s == nil {

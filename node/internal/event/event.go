@@ -12,6 +12,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"time"
 )
 
@@ -225,10 +226,16 @@ type Flood struct {
 }
 
 // NewID returns an id for an event at t.
-func NewID(t time.Time) string {
-	var b [6]byte
-	_, _ = rand.Read(b[:]) // crypto/rand never fails on the platforms that Go supports
-	return fmt.Sprintf("%013x%x", t.UnixMilli(), b)
+func NewID(t time.Time) string { return IDs(rand.Reader)(t) }
+
+// IDs makes ids of what r gives, which must not fail: crypto/rand never does on the
+// platforms that Go supports.
+func IDs(r io.Reader) func(t time.Time) string {
+	return func(t time.Time) string {
+		var b [6]byte
+		_, _ = io.ReadFull(r, b[:])
+		return fmt.Sprintf("%013x%x", t.UnixMilli(), b)
+	}
 }
 
 // Decode parses and checks one record.

@@ -25,6 +25,8 @@ const (
 	maxNormals   = 8192
 	maxBadTold   = 20
 	maxFamilyLen = 96
+	// slackAhead is how far a log's clock may be ahead.
+	slackAhead = 5 * time.Minute
 )
 
 // LearnOptions say what of the past may teach.
@@ -129,7 +131,7 @@ func (p *pupil) report(path string, r *Report) {
 	case r.Class == flowlog.Unsure:
 		return
 	case attack:
-	case at.After(p.o.Now.Add(-p.o.Wait)) && !at.After(p.o.Now):
+	case at.After(p.o.Now.Add(-p.o.Wait)) && !at.After(p.o.Now.Add(slackAhead)): // beyond, the gate counts it
 		p.l.Young++
 		return
 	case !r.Settled:
@@ -145,10 +147,10 @@ func (p *pupil) report(path string, r *Report) {
 		it.Class = quality.Normal
 	case flowlog.Attack:
 		it.Class = quality.Attack
-		if it.Family = r.Family; it.Family == "" {
+		it.Family = strings.ToValidUTF8(r.Family[:min(len(r.Family), maxFamilyLen)], "")
+		if it.Family == "" {
 			it.Family = "attack"
 		}
-		it.Family = it.Family[:min(len(it.Family), maxFamilyLen)]
 	}
 	it.Host, it.Peer, it.Service = owners(r.Record)
 	p.win.Add(p.o.Now, &it)
@@ -206,7 +208,7 @@ func (p *pupil) example(path string, it *quality.Item) {
 		name = "other"
 	}
 	p.met[name]++
-	x := Example{learner.Example{V: it.V, Weight: it.Weight, Family: strings.Clone(name)}, path}
+	x := Example{learner.Example{V: it.V, Weight: it.Weight, Family: strings.Clone(name)}, strings.ToValidUTF8(path, "?")}
 	if len(p.by[name]) < perFamily {
 		p.by[name] = append(p.by[name], x)
 		return

@@ -18,10 +18,11 @@ import (
 	"time"
 )
 
-// Indicator is what one author says of an address or a service.
+// Indicator is what one author says of an address, a service or a domain.
 type Indicator struct {
 	ID       string // of the mesh, by which ids of the bundle are made
-	Value    string // "203.0.113.9", "203.0.113.0/24" or "203.0.113.9 tcp/443"
+	Type     string // address, service, domain; "" is told by the value
+	Value    string // "203.0.113.9", "203.0.113.0/24", "203.0.113.9 tcp/443" or "evil.example"
 	Author   string
 	Sentence string
 	Conf     float64 // 0 to 1
@@ -90,17 +91,50 @@ var tlpIDs = map[string]string{
 
 // Bundle writes indicators. The same list gives the same bytes.
 func Bundle(list []Indicator) ([]byte, error) {
+	objects, err := Objects(list)
+	if err != nil {
+		return nil, err
+	}
 	b := bundle{Type: "bundle", Objects: []any{}}
-	known := make(map[string]bool)
-	add := func(id string, object any) {
-		if !known[id] {
-			known[id] = true
-			b.Objects = append(b.Objects, object)
+	var all strings.Builder
+	for _, o := range objects {
+		b.Objects = append(b.Objects, o.JSON)
+		if o.Type == "indicator" {
+			all.WriteString(o.ID + o.Version)
 		}
+	}
+	b.ID = id("bundle", all.String())
+	return json.MarshalIndent(b, "", "  ")
+}
+
+// Object is one of a bundle.
+type Object struct {
+	ID, Type string
+	Version  string // when it was modified last
+	JSON     json.RawMessage
+}
+
+// Expressible says whether STIX has a pattern for an indicator: what is a client's
+// fingerprint or a behaviour, it cannot say.
+func Expressible(x Indicator) bool {
+	return x.Type != "fingerprint" && x.Type != "behaviour"
+}
+
+// Objects are the indicators with their authors and marks, each once, what is
+// referred to before what refers to it.
+func Objects(list []Indicator) (out []Object, err error) {
+	known := make(map[string]bool)
+	add := func(c common, version string, object any) {
+		if err != nil || known[c.ID] {
+			return
+		}
+		known[c.ID] = true
+		var b []byte
+		b, err = json.Marshal(object)
+		out = append(out, Object{c.ID, c.Type, version, b})
 	}
 	list = slices.Clone(list)
 	slices.SortStableFunc(list, func(a, b Indicator) int { return strings.Compare(a.ID, b.ID) })
-	var all strings.Builder
 	for _, x := range list {
 		m, err := markingOf(x.TLP)
 		if err != nil {
@@ -111,13 +145,11 @@ func Bundle(list []Indicator) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("stix: %s: %w", x.Value, err)
 		}
-		add(m.ID, m)
-		add(by.ID, by)
-		add(ind.ID, ind)
-		all.WriteString(ind.ID + ind.Modified)
+		add(m.common, m.Created, m)
+		add(by.common, by.Modified, by)
+		add(ind.common, ind.Modified, ind)
 	}
-	b.ID = id("bundle", all.String())
-	return json.MarshalIndent(b, "", "  ")
+	return out, err
 }
 
 func markingOf(tlp string) (marking, error) {
@@ -141,7 +173,7 @@ func authorOf(x Indicator) identity {
 }
 
 func indicatorOf(x Indicator, by, mark string) (indicator, error) {
-	pattern, err := patternOf(x.Value)
+	pattern, err := patternOf(x)
 	if err != nil {
 		return indicator{}, err
 	}
@@ -163,7 +195,14 @@ func indicatorOf(x Indicator, by, mark string) (indicator, error) {
 }
 
 // patternOf is a value in STIX patterning.
-func patternOf(value string) (string, error) {
+func patternOf(x Indicator) (string, error) {
+	if x.Type == "domain" {
+		if strings.Trim(x.Value, "abcdefghijklmnopqrstuvwxyz0123456789-_.") != "" || !strings.Contains(x.Value, ".") {
+			return "", fmt.Errorf("expected a domain")
+		}
+		return fmt.Sprintf("[domain-name:value = '%s']", x.Value), nil
+	}
+	value := x.Value
 	addr, service, isService := strings.Cut(value, " ")
 	p, err := netip.ParsePrefix(addr)
 	if err != nil {

@@ -82,6 +82,7 @@ func TestOurOwnReaderTakesIt(t *testing.T) {
 func TestBundleRefuses(t *testing.T) {
 	for name, bend := range map[string]func(*Indicator){
 		"no address":    func(x *Indicator) { x.Value = "example.org" },
+		"no domain":     func(x *Indicator) { x.Type, x.Value = "domain", "a.example' OR '1" },
 		"a quote":       func(x *Indicator) { x.Value = "203.0.113.9' OR '1" },
 		"no port":       func(x *Indicator) { x.Value = "203.0.113.9 tcp/" },
 		"a bad port":    func(x *Indicator) { x.Value = "203.0.113.9 tcp/1 OR 2" },
@@ -98,5 +99,21 @@ func TestBundleRefuses(t *testing.T) {
 	}
 	if b, err := Bundle(nil); err != nil || !json.Valid(b) {
 		t.Errorf("none: %v", err)
+	}
+}
+
+// A domain has a pattern of its own, which readers elsewhere know; a fingerprint and
+// a behaviour have none.
+func TestDomainIsExpressed(t *testing.T) {
+	x := indicators()[0]
+	x.Type, x.Value = "domain", "evil.example"
+	objects, err := Objects([]Indicator{x})
+	if err != nil || len(objects) != 3 || objects[2].Type != "indicator" || !strings.Contains(string(objects[2].JSON), "[domain-name:value = 'evil.example']") {
+		t.Errorf("%+v, %v", objects, err)
+	}
+	for typ, want := range map[string]bool{"address": true, "service": true, "domain": true, "": true, "fingerprint": false, "behaviour": false} {
+		if Expressible(Indicator{Type: typ}) != want {
+			t.Errorf("%q: expected %v", typ, want)
+		}
 	}
 }

@@ -74,7 +74,12 @@ type Scenario struct {
 }
 
 // New makes the world of a seed.
-func New(seed uint64) *Scenario {
+func New(seed uint64) *Scenario { return Among(seed, Alder, Birch, Cedar) }
+
+// Among is a world with other sites. Their networks may overlap when they are more
+// than 230, as private networks do. The third of them has what sets cedar apart, and
+// so has every third after it.
+func Among(seed uint64, names ...string) *Scenario {
 	rng := rand.New(rand.NewPCG(seed, 0x6865646765))
 	s := &Scenario{
 		Seed:      seed,
@@ -84,7 +89,7 @@ func New(seed uint64) *Scenario {
 		Password:  fmt.Sprintf("correct-%08x", rng.Uint32()),
 	}
 	second := rng.IntN(200)
-	for i, name := range []string{Alder, Birch, Cedar} {
+	for i, name := range names {
 		s.Sites = append(s.Sites, newSite(rng, i, name, second))
 	}
 	web := rng.Perm(250)
@@ -112,14 +117,14 @@ func New(seed uint64) *Scenario {
 
 func newSite(rng *rand.Rand, i int, name string, second int) *Site {
 	third := rng.IntN(250)
-	at := func(last int) netip.Addr { return addr4(10, 20+second+i, third, last) }
+	at := func(last int) netip.Addr { return addr4(10, 20+(second+i)%230, third, last) }
 	s := &Site{
 		Name:    name,
 		LAN:     netip.PrefixFrom(at(0), 24),
 		Gateway: at(1),
-		WAN:     addr4(192, 0, 2, 11+i),
-		NAT:     name == Cedar,
-		Uploads: name == Cedar,
+		WAN:     addr4(192, 0, 2, 11+i%240),
+		NAT:     i%3 == 2,
+		Uploads: i%3 == 2,
 		Server:  Host{Name: name + "-server", Addr: at(5)},
 	}
 	last := rng.Perm(200)

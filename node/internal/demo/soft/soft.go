@@ -57,7 +57,7 @@ func (w *World) Run(ctx context.Context, s *scenario.Session) scenario.Result {
 	}
 	ctx, cancel := context.WithTimeout(ctx, s.Timeout)
 	defer cancel()
-	c := w.connection(ctx, sink, s)
+	c := w.connection(realTime{ctx}, sink, s)
 	r.Err = c.run(&r)
 	r.OK = r.Err == nil
 	r.Duration = time.Since(r.Start)
@@ -66,7 +66,7 @@ func (w *World) Run(ctx context.Context, s *scenario.Session) scenario.Result {
 
 // connection is one session being rendered. End 0 is the client.
 type connection struct {
-	ctx      context.Context
+	clock    clock
 	sink     FrameSink
 	s        *scenario.Session
 	rng      *rand.Rand
@@ -85,11 +85,11 @@ const (
 	lastWindow  = 64
 )
 
-func (w *World) connection(ctx context.Context, sink FrameSink, s *scenario.Session) *connection {
+func (w *World) connection(t clock, sink FrameSink, s *scenario.Session) *connection {
 	rng := rand.New(rand.NewPCG(w.sc.Seed, s.ID))
 	port := uint16(32768 + w.port.Add(1)%28000)
 	return &connection{
-		ctx: ctx, sink: sink, s: s, rng: rng, password: w.sc.Password,
+		clock: t, sink: sink, s: s, rng: rng, password: w.sc.Password,
 		ends: [2]netip.AddrPort{netip.AddrPortFrom(s.From, port), netip.AddrPortFrom(s.To, s.Port)},
 		seq:  [2]uint32{rng.Uint32(), rng.Uint32()},
 		id:   [2]uint16{uint16(rng.Uint32()), uint16(rng.Uint32())},
@@ -122,17 +122,12 @@ func (c *connection) script(r *scenario.Result) error {
 	return c.close()
 }
 
-// pause waits in real time, so that frames have the times at which they would
-// be seen.
+// pause lets time pass, so that frames have the times at which they would be seen.
 func (c *connection) pause(d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-c.ctx.Done():
-		return fmt.Errorf("%s to %s: %w", c.s.Kind, c.ends[1], c.ctx.Err())
+	if err := c.clock.pause(d); err != nil {
+		return fmt.Errorf("%s to %s: %w", c.s.Kind, c.ends[1], err)
 	}
+	return nil
 }
 
 // emit shows one packet of an end to the packet path.
@@ -149,7 +144,7 @@ func (c *connection) emit(end int, flags uint8, head []byte, size int) bool {
 		p.proto = flow.UDP
 	}
 	c.buf = p.frame(c.buf[:0])
-	return c.sink.Frame(c.hook(end), c.buf, time.Now())
+	return c.sink.Frame(c.hook(end), c.buf, c.clock.now())
 }
 
 // hook is where the gateway sees an end's packets.

@@ -25,6 +25,10 @@ import (
 type Options struct {
 	Path string // of a regular file
 	URL  string // https
+	// TAXII says that URL is a collection of a TAXII 2.1 server, and AuthFile names a
+	// file with what the header Authorization is to be; "" sends none.
+	TAXII    bool
+	AuthFile string
 	// Keep is the path of the copy of the last good list; "" keeps none. Its
 	// folder must exist.
 	Keep     string
@@ -44,6 +48,7 @@ type Source struct {
 	o    Options
 	last stamp // of the last good reading
 	held int   // networks that it had
+	most int   // pages of a collection
 }
 
 // stamp tells one version of a list from another.
@@ -65,7 +70,7 @@ func New(o Options) *Source {
 	if o.Client == nil {
 		o.Client = &http.Client{CheckRedirect: httpsOnly, Transport: transport()}
 	}
-	return &Source{o: o}
+	return &Source{o: o, most: taxiiPages}
 }
 
 func transport() *http.Transport {
@@ -122,6 +127,9 @@ func (s *Source) Read(ctx context.Context, o feed.Options, note func(feed.Note))
 	defer cancel()
 	if s.o.Path != "" {
 		return s.readFile(ctx, o, note)
+	}
+	if s.o.TAXII {
+		return s.collection(ctx, o, note)
 	}
 	return s.download(ctx, o, note)
 }

@@ -1,0 +1,208 @@
+package mesh
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/gossip"
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
+)
+
+// How the flood is made. The flooder and all whom it floods share this machine, so
+// there are few of them: what the flooder itself costs here, it does not cost on
+// machines of their own.
+const (
+	floodSites = 10
+	times      = 100                   // its organisation's budget
+	saidEvery  = 50 * time.Millisecond // an honest word, by one site after the other
+	drainFor   = 30 * time.Second      // for what is still under way
+	beatEvery  = 10 * time.Millisecond
+)
+
+// spell is one part of the measurement: honest sites talk, and perhaps one floods.
+type spell struct {
+	name  string
+	flood bool
+	heard *tally
+}
+
+// floodRow lets honest sites talk before, during and after a flood.
+func floodRow(ctx context.Context, r *runner) (_ *Row, err error) {
+	n := min(r.Sites, floodSites)
+	evil := n - 1
+	words := newTally()
+	spells := []spell{{"without", false, newTally()}, {"with the flood", true, newTally()}, {"without, after it", false, newTally()}}
+	m, err := startMembers(ctx, n, func(i int, _ *host, o *federation.Options) error {
+		o.OnIndicator = func(e federation.IndicatorEvent) {
+			words.hearWord(i, &e)
+			for _, s := range spells {
+				s.heard.hear(i, e.Indicator.Value)
+			}
+		}
+		return nil
+	})
+	if m != nil {
+		defer func() { err = errors.Join(err, m.end()) }()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := m.greet(words); err != nil {
+		return nil, err
+	}
+	row := &Row{Sites: n}
+	for k, s := range spells {
+		if err := m.spell(r, row, k, s, evil); err != nil {
+			return nil, err
+		}
+	}
+	row.compare()
+	return row, nil
+}
+
+// greet has each site say something that all others hear: then they know of each
+// other's topics.
+func (m *members) greet(words *tally) error {
+	for i := range m.sites {
+		if err := m.tell(words, i, address(i).String()); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// spell has every site but one talk for a time, and counts what arrived.
+func (m *members) spell(r *runner, row *Row, k int, s spell, evil int) error {
+	ctx, calm := context.WithCancel(m.ctx)
+	defer calm()
+	flood := make(chan flooded, 1)
+	if s.flood {
+		raw, err := ammunition(m.hosts[evil], r.Flood)
+		if err != nil {
+			return err
+		}
+		go func() { flood <- m.hosts[evil].flood(ctx, raw) }()
+	}
+	words := max(1, int(r.Flood/saidEvery))
+	for i := range words {
+		who := i % evil
+		v := fmt.Sprintf("%s tcp/%d", address(i), 1000+k)
+		ind := word(who, v)
+		ind.Type = wire.TypeService
+		s.heard.say(v)
+		if _, err := m.sites[who].Publish(m.ctx, ind); err != nil {
+			return err
+		}
+		if err := pause(m.ctx, saidEvery); err != nil {
+			return err
+		}
+	}
+	calm()
+	if s.flood {
+		f := <-flood
+		if f.err != nil {
+			return f.err
+		}
+		row.Figures = append(row.Figures, f.figures()...)
+	}
+	expected := words * (evil - 1)
+	row.count(s, expected, m.drained(s.heard, evil, expected))
+	return m.ctx.Err()
+}
+
+// drained waits a while for what is expected and says how many deliveries to honest
+// sites there were.
+func (m *members) drained(t *tally, evil, expected int) (n int) {
+	ctx, cancel := context.WithTimeout(m.ctx, drainFor)
+	defer cancel()
+	_ = poll(ctx, "all of it", func() bool { // what does not come is the finding
+		n = t.deliveries(evil)
+		return n >= expected
+	})
+	return n
+}
+
+// deliveries counts what sites but one heard.
+func (t *tally) deliveries(but int) (n int) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	for _, sites := range t.heard {
+		n += len(sites)
+		if _, it := sites[but]; it {
+			n--
+		}
+	}
+	return n
+}
+
+func (row *Row) count(s spell, expected, got int) {
+	delays := series(s.name, s.heard.delays())
+	row.Series = append(row.Series, delays)
+	share := Figure{Name: s.name + ", delivered", Value: 100 * float64(got) / float64(expected), Unit: "%"}
+	if s.flood {
+		share.Target, share.AtLeast = 99.9, true
+	}
+	row.Figures = append(append(row.Figures, share), delays.delays(0, 0)...)
+}
+
+// compare sets the flood beside the calm on its two sides.
+func (row *Row) compare() {
+	calm := (row.Series[0].at(0.99) + row.Series[2].at(0.99)) / 2
+	row.Figures = append(row.Figures, Figure{Name: "p99 with the flood / without", Value: row.Series[1].at(0.99) / calm, Target: 2})
+	row.Notes = append(row.Notes, fmt.Sprintf("%d organisations, one of which sends %d times its budget; what gossip loses is not pulled here", row.Sites, times))
+}
+
+// flooded is what a flood came to.
+type flooded struct {
+	sent int
+	took time.Duration
+	err  error
+}
+
+func (f *flooded) figures() []Figure {
+	return []Figure{{Name: "flood, times its budget", Value: float64(f.sent) / f.took.Seconds() / gossip.Budget{}.WithDefaults().Messages}}
+}
+
+// ammunition is as many different, well-formed and signed words as the others'
+// budget for the flooder lets through; those beyond need not differ.
+func ammunition(h *host, d time.Duration) ([][]byte, error) {
+	b := gossip.Budget{}.WithDefaults()
+	out := make([][]byte, int(b.Burst+2*d.Seconds()*b.Messages))
+	now := time.Now()
+	for i := range out {
+		ind := word(i, fmt.Sprintf("%s tcp/%d", address(i), 2000+i/750))
+		ind.Type, ind.First, ind.Last, ind.Expires = wire.TypeService, now, now, now.Add(time.Hour)
+		ind.ID = wire.IndicatorID(h.key.ID(), ind.Type, ind.Value)
+		msg, err := wire.Seal(h.key, uint64(1000+i), now, &ind)
+		if err != nil {
+			return nil, err
+		}
+		out[i] = msg.Raw
+	}
+	return out, nil
+}
+
+// flood sends past its own member, which would refuse, until ctx ends.
+func (h *host) flood(ctx context.Context, raw [][]byte) (f flooded) {
+	began := time.Now()
+	rate := times * gossip.Budget{}.WithDefaults().Messages
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			f.took = time.Since(began)
+			return f
+		case <-tick.C:
+		}
+		for due := max(1, int(rate*time.Since(began).Seconds())); f.sent < due && ctx.Err() == nil; f.sent++ {
+			if err := h.Broadcast(ctx, federation.TopicCommons, raw[f.sent%len(raw)]); err != nil && ctx.Err() == nil {
+				f.err = err
+				return f
+			}
+		}
+	}
+}

@@ -1,0 +1,99 @@
+package sim
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+)
+
+// smallMesh is a mesh that is played in a moment.
+func smallMesh(organisations int) *Scenario {
+	s := Default()
+	s.Name, s.Depth, s.Sites.Count = "small", DepthMesh, 4
+	s.Nodes.Seconds, s.Nodes.Organisations = 60, organisations
+	s.Campaigns = Campaigns{Attackers: 2, Kinds: []string{"scan", "brute"}, Begin: 5, Every: 3, Move: 12}
+	return &s
+}
+
+func playMesh(t *testing.T, s *Scenario, workers int) *MeshResult {
+	t.Helper()
+	r, err := RunMesh(t.Context(), s, Options{Workers: workers})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
+}
+
+// bytesOf is all that a run writes.
+func bytesOf(t *testing.T, r *MeshResult) string {
+	t.Helper()
+	var b bytes.Buffer
+	if err := r.HTML(&b); err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range r.tables() {
+		if err := x.write(&b); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b.String()
+}
+
+func TestMeshSameBytesOnAnyCores(t *testing.T) {
+	s := smallMesh(1)
+	s.Network.Loss, s.Nodes.Seconds = 0.1, 20
+	one, three := playMesh(t, s, 1), playMesh(t, s, 3)
+	if bytesOf(t, one) != bytesOf(t, three) {
+		t.Error("one worker and three made different bytes")
+	}
+	if sums := one.Sums(); sums.Ordinary < 500 || sums.Bytes == 0 {
+		t.Errorf("%+v", sums)
+	}
+	s.Seed++
+	if bytesOf(t, playMesh(t, s, 2)) == bytesOf(t, one) {
+		t.Error("another seed made the same bytes")
+	}
+}
+
+// Sites that tell each other keep attackers out which each alone lets in.
+func TestMeshPreventsFirstContacts(t *testing.T) {
+	r := playMesh(t, smallMesh(1), 0)
+	alone, together := playMesh(t, smallMesh(0), 0).Sums(), r.Sums()
+	if alone.Seen != 6 || alone.Prevented != 0 || alone.Bytes != 0 {
+		t.Errorf("alone: %+v", alone)
+	}
+	if together.Seen != 6 || together.Prevented < 4 || together.FalseBlocks != 0 || together.Lost != 0 {
+		t.Errorf("together: %+v", together)
+	}
+	after, share, attackers := r.Spread()
+	last := len(after) - 1
+	if attackers != 2 || share[0] >= share[last] || share[last] != 1 {
+		t.Errorf("%d attackers, shares %v after %v", attackers, share, after)
+	}
+}
+
+func TestMeshScenarioNamesTheField(t *testing.T) {
+	for text, want := range map[string]string{
+		"depth = 'deep'": "depth: found \"deep\"",
+		"depth = 'mesh'\n[sites]\ncount = 5\n[nodes]\norganisations = 6": "nodes.organisations: found 6",
+		"depth = 'mesh'\n[campaigns]\nkinds = ['poke']":                  "campaigns.kinds: found \"poke\"",
+		"depth = 'mesh'\n[network]\nloss = 1.5":                          "network.loss: found 1.5",
+		"depth = 'mesh'\n[nodes]\nflow = 3.0":                            "nodes.flow: is not a known key",
+	} {
+		if _, err := Parse(strings.NewReader(text), "s.toml", ".", Builtin()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v: expected %q", text, err, want)
+		}
+	}
+	_, err := ParseSweep(strings.NewReader("depth = 'mesh'\n[grid]\nseed = [1, 2]"), "s.toml", ".", Builtin())
+	if err == nil || !strings.Contains(err.Error(), "depth: found \"mesh\"") {
+		t.Errorf("sweep: %v", err)
+	}
+	s := smallMesh(1)
+	if _, err := Run(t.Context(), s, Options{}); err == nil {
+		t.Error("a mesh was played as rounds")
+	}
+	s.Depth = DepthRounds
+	if _, err := RunMesh(t.Context(), s, Options{}); err == nil {
+		t.Error("rounds were played as a mesh")
+	}
+}
