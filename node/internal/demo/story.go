@@ -53,6 +53,7 @@ func Tell(ctx context.Context, o Options) (*Report, error) {
 		})
 	}
 	err := t.tell(ctx)
+	t.inTheKernel(ctx)
 	t.report.Took = time.Since(t.began)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {
