@@ -25,6 +25,8 @@ type Report struct {
 	Missed   []Missed      `json:"missed"`
 	Round    *RoundReport  `json:"round,omitempty"`
 	Ordinary Ordinary      `json:"ordinary"`
+
+	Consortium *ConsortiumReport `json:"consortium,omitempty"`
 }
 
 // StepReport is one step of the story.
@@ -121,6 +123,9 @@ func (r *Report) table(b *strings.Builder) {
 		for _, site := range sorted(r.Round.Refused) {
 			fmt.Fprintf(b, "  refused by %s: %s\n", site, r.Round.Refused[site])
 		}
+	}
+	if r.Consortium != nil {
+		r.Consortium.table(b)
 	}
 	o := r.Ordinary
 	fmt.Fprintf(b, "\nordinary sessions %d, lost %d; rules against ordinary traffic %d; alerts on it %d\n", o.Run, o.Lost, o.Verdicts, o.FalseAlerts)
