@@ -108,6 +108,9 @@ func (p *pupil) install() {
 		return
 	}
 	d.in, d.since, d.why = want, p.n.now(), ""
+	if p.scorer != nil && (want.Active == p.scorer || want.Trial == p.scorer) {
+		p.arrived(d.since)
+	}
 	if p.n.machine.Panicked() || d.active == nil { // meanwhile
 		p.lift()
 	}

@@ -48,6 +48,7 @@ type learning struct {
 	wanted    string    // why a new model is wanted before its time
 	began     time.Time // when training began last
 	fit       fitness
+	unsaved   bool            // attacks are not stored as they are
 	suspects  map[uint64]bool // peers with an incident that nobody has judged
 	wake      chan struct{}
 }
@@ -470,6 +471,7 @@ func (l *learning) saveAttacks() {
 		}
 		b, _ = x.V.AppendBinary(b)
 	}
+	l.unsaved = false
 	l.n.outbox.put(job{save: &kv{keyAttacks, b}})
 }
 

@@ -35,6 +35,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/background"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/evidence"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/store"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/telemetry"
 )
@@ -131,13 +132,14 @@ type Node struct {
 	guard    *policy.Guard
 	buffer   exemplars
 	rate     rate
-	allowed  []string // the operator's never-block entries, as written
-	watching bool     // the plane shows DNS answers
-	beside   beside   // what watched models make of reports
-	truth    truth    // budgets against what people said
-	drifts   drifts   // whether traffic is still what the model learnt
-	restart  []string // keys of the configuration that wait for a restart
-	misread  string   // why the configuration was not taken over last, "" when it was
+	allowed  []string      // the operator's never-block entries, as written
+	watching bool          // the plane shows DNS answers
+	beside   beside        // what watched models make of reports
+	truth    truth         // budgets against what people said
+	witness  evidence.Join // what other tools say of flows
+	drifts   drifts        // whether traffic is still what the model learnt
+	restart  []string      // keys of the configuration that wait for a restart
+	misread  string        // why the configuration was not taken over last, "" when it was
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
@@ -363,6 +365,7 @@ func (n *Node) Run(ctx context.Context) error {
 	}
 	err := g.Wait()
 	n.asking.Wait()
+	n.learn.keepWitnessed()
 	n.flush()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -377,6 +380,7 @@ func (n *Node) ticker(ctx context.Context) error {
 			n.log.Warn("clock jumped", telemetry.KeyReason, s)
 		}
 		n.tick()
+		n.learn.keepWitnessed()
 	})
 	return nil
 }
@@ -441,6 +445,7 @@ func (n *Node) handle(ev *dataplane.Event) {
 	}
 	if ev.Kind == dataplane.EventEnd {
 		n.flows.add(enforce.FlowBody(&ev.Record, j.P), vec)
+		n.attested(now, ev, vec)
 	}
 }
 

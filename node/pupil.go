@@ -40,9 +40,14 @@ type pupil struct {
 	scorer  *score.Scorer
 	now     api.KernelModel // as status tells it
 	version uint32
+	heard   heard // before the scorer was begun
+	timed   heard // of those that reached the packet path
 	wake    chan struct{}
 	decider decider
 }
+
+// heard is the newest word and the newest model that a scorer was made from.
+type heard struct{ word, model time.Time }
 
 func newPupil(n *Node) *pupil {
 	kernel := n.o.Learner.Kernel
@@ -190,6 +195,7 @@ func (p *pupil) distil(ctx context.Context) error {
 	normal, attacks := p.memory.Lesson(now.UnixNano())
 	p.version++
 	o := distill.Options{Seed: p.n.o.Learner.Seed, Version: p.version, Budget: p.budget(now)}
+	before := heard{p.now.Labelled, p.now.Retrained}
 	p.n.mu.Unlock()
 	if teacher == nil {
 		return nil
@@ -210,7 +216,22 @@ func (p *pupil) distil(ctx context.Context) error {
 		p.now.Why = err.Error()
 		return err
 	}
+	p.heard = before
 	return p.take(teacher, x, time.Since(began))
+}
+
+// arrived tells how long the way was from the newest word, and from the newest model,
+// to the first scorer in the packet path that was made after it.
+func (p *pupil) arrived(now time.Time) {
+	for _, way := range []struct {
+		from time.Time
+		last *time.Time
+		s    *float64
+	}{{p.heard.word, &p.timed.word, &p.now.WordS}, {p.heard.model, &p.timed.model, &p.now.ModelS}} {
+		if !way.from.IsZero() && way.from != *way.last {
+			*way.last, *way.s = way.from, now.Sub(way.from).Seconds()
+		}
+	}
 }
 
 // take lets a new scorer count from here on.

@@ -186,6 +186,26 @@ func TestPupilDecides(t *testing.T) {
 	inPlane(t, x, "after a start with another setting", nil, false)
 }
 
+// The way from a word, and from a model, ends with the first scorer in the plane that
+// was made after it; what is put there later, as at the end of a trial, is no part of it.
+func TestTheWayIsTimedOnce(t *testing.T) {
+	x := taught(t, KernelOn)
+	x.pupil.install()
+	if p := x.pupil; p.heard.model.IsZero() || p.timed != p.heard {
+		t.Errorf("in the plane is what was made of %v: timed were %v", p.heard, p.timed)
+	}
+	at := func(s int) time.Time { return time.Unix(1000+int64(s), 0) }
+	p := &pupil{heard: heard{word: at(0), model: at(2)}}
+	for _, c := range []struct{ now, word, model int }{{5, 5, 3}, {60, 5, 3}, {104, 4, 3}} {
+		if c.now == 104 {
+			p.heard.word = at(100)
+		}
+		if p.arrived(at(c.now)); p.now.WordS != float64(c.word) || p.now.ModelS != float64(c.model) {
+			t.Errorf("after %d s: %v s from the word, %v s from the model: expected %d and %d", c.now, p.now.WordS, p.now.ModelS, c.word, c.model)
+		}
+	}
+}
+
 // In shadow the plane scores and acts on nothing.
 func TestPupilShadows(t *testing.T) {
 	x := taught(t, KernelShadow)

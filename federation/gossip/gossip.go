@@ -195,6 +195,7 @@ func (t *Transport) open() error {
 		libp2p.BandwidthReporter(&t.traffic),
 		libp2p.Ping(false),
 		libp2p.UserAgent("hedgerow"),
+		libp2p.AddrsFactory(t.shown(listen)),
 	)...)
 	if err != nil {
 		_ = limits.Close()

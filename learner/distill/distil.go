@@ -21,6 +21,10 @@ const (
 	MaxRows = 40_000
 
 	defaultBudget = 1e-3
+	// What a packet at a milestone pays for is trees and their depth. On the labelled
+	// captures twice as many and deeper ones found nothing that these did not.
+	defaultTrees = 32
+	defaultDepth = 5
 	// Of the weight of all normal looks, this much is given to those that are to be
 	// found, as long as no single one counts more than mostOfOne normal ones.
 	found     = 1.0 / 3
@@ -46,8 +50,8 @@ type Options struct {
 	// Budget is the share of normal flows for which the scorer may act, at
 	// whichever milestone; default 0.001, at most 0.05.
 	Budget float64
-	Trees  int // default 64, at most score.MaxTrees
-	Depth  int // default and at most score.MaxDepth
+	Trees  int // default 32, at most score.MaxTrees
+	Depth  int // default 5, at most score.MaxDepth
 	// Pause, if any, is called between steps of some milliseconds, in the goroutine
 	// that distils, so that the caller can let other work go first.
 	Pause func()
@@ -58,10 +62,10 @@ func (o Options) withDefaults() (Options, error) {
 		o.Budget = defaultBudget
 	}
 	if o.Trees == 0 {
-		o.Trees = 64
+		o.Trees = defaultTrees
 	}
 	if o.Depth == 0 {
-		o.Depth = score.MaxDepth
+		o.Depth = defaultDepth
 	}
 	if o.Pause == nil {
 		o.Pause = func() {}

@@ -87,7 +87,7 @@ static __always_inline __u64 ticks(__u64 from, __u64 to)
 	return to < from ? 0 : (to - from) >> 10;
 }
 
-static __noinline void weigh_dir(__s64 *v, const struct dir *d, const struct rare *r)
+static __always_inline void weigh_dir(__s64 *v, const struct dir *d, const struct rare *r)
 {
 	__u64 n = d->packets, bytes = sat(d->bytes), span = ticks(r->first, d->last), mean = ratio(bytes, n);
 	__u64 gaps = n ? n - 1 : 0, gap = sat(ratio(span, gaps)), sq = ratio(d->size_sq, n), gap_sq = ratio(d->gap_sq, gaps);
@@ -117,7 +117,7 @@ static __noinline void weigh_dir(__s64 *v, const struct dir *d, const struct rar
  * The parts are functions of their own, so that none needs much stack: they are
  * called where little of it is left, and Linux 6.1 adds up all of a chain of calls.
  */
-static __noinline void weigh_firsts(__s64 *v, struct flow *f)
+static __always_inline void weigh_firsts(__s64 *v, struct flow *f)
 {
 	__s64 turn = f->init_b ? -1 : 1;
 	__u32 n = f->n_first > FIRST ? FIRST : f->n_first;
@@ -132,7 +132,7 @@ static __noinline void weigh_firsts(__s64 *v, struct flow *f)
 	}
 }
 
-static __noinline void weigh_ends(__s64 *v, struct flow *f, const struct flow_key *k)
+static __always_inline void weigh_ends(__s64 *v, struct flow *f, const struct flow_key *k)
 {
 	__u32 init_b = !!f->init_b;
 	__u16 out = *marks_of(f, init_b), in = *marks_of(f, !init_b);
@@ -149,7 +149,7 @@ static __noinline void weigh_ends(__s64 *v, struct flow *f, const struct flow_ke
 	v[V_ACK] = sat(f->ack_us);
 }
 
-static __noinline void weigh_shares(__s64 *v, struct flow *f)
+static __always_inline void weigh_shares(__s64 *v, struct flow *f)
 {
 	__u32 init_b = !!f->init_b;
 	struct dir *i = dir_of(f, init_b), *r = dir_of(f, !init_b);
@@ -183,7 +183,7 @@ __noinline int weigh(struct flow *f, struct pkt *p, __u64 now)
 }
 
 /* What a scorer finds when p is shown to it, which p is about to be. */
-__noinline int ask(struct pkt *p)
+static __always_inline int ask(struct pkt *p)
 {
 	__u32 zero = 0;
 	struct scored *s = bpf_map_lookup_elem(&scored_now, &zero);

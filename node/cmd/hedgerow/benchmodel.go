@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -17,6 +19,7 @@ func benchKernelModelCommand() *cobra.Command {
 	var in bench.ModelOptions
 	var asJSON bool
 	part := bothParts
+	parts := strings.Join(append([]string{bothParts, detectionPart, kernelPart}, bench.ModelParts...), ", ")
 	c := &cobra.Command{
 		Use: "kernel-model", Short: "What the small scorer of the kernel detects, beside the full model",
 		Long: `Distil the full model into the integer scorer that the kernel can run, on labelled
@@ -26,12 +29,17 @@ of 8-bit integers, and the control: a scorer whose labels were drawn at random.
 Then the time from a label to a new scorer is taken for a site with a full memory.
 It takes some minutes, and the captures that CONTRIBUTING.md names.
 
-As root, it also measures the scorer in the kernel: what a milestone's packet costs
-with it, how long a new one takes there, whether swaps leave a milestone unscored,
-and what comes through of flows that it detects, beside a process that decides on
-the same events. For that, network namespaces are made and taken away.`,
-		Example: "  hedgerow bench kernel-model --data ../shared/data\n  hedgerow bench kernel-model --data ../shared/data --json > kernel-model.json\n  sudo hedgerow bench kernel-model --part kernel",
-		Args:    noArgs,
+As root, it also measures the scorer in the kernel, in four parts that can be had
+alone: what a milestone's packet costs with it (cost), how long a new one takes there
+and whether 1,000 swaps leave a milestone unscored (swap), what comes through of flows
+that it detects, beside a process that decides on the same events (leak), and what
+training, distilling and swapping without a pause do to what is forwarded (forward).
+For that, network namespaces are made and taken away.`,
+		Example: `  hedgerow bench kernel-model --data ../shared/data
+  hedgerow bench kernel-model --data ../shared/data --json > kernel-model.json
+  sudo hedgerow bench kernel-model --part kernel
+  sudo hedgerow bench kernel-model --part cost --capture office.pcap`,
+		Args: noArgs,
 	}
 	data := os.Getenv("HEDGEROW_DATA")
 	if data == "" {
@@ -43,9 +51,9 @@ the same events. For that, network namespaces are made and taken away.`,
 	f.IntVar(&o.Flows, "flows", 0, "flows in the memory for the time of the loop (default 100000)")
 	f.Uint64Var(&o.Seed, "seed", 0, "seed of all training (default 1)")
 	f.BoolVar(&asJSON, "json", false, "print the report as JSON")
-	f.StringVar(&part, "part", part, "what to measure: detection, kernel or both; both leaves the kernel out without root")
+	f.StringVar(&part, "part", part, "what to measure: "+parts+"; both leaves the kernel out without root")
 	f.IntVar(&in.Rounds, "rounds", 0, "rounds of the measurements in the kernel (default 7)")
-	f.StringVar(&in.Capture, "capture", "", "a capture whose packets weigh the cost, for --part kernel or both")
+	f.StringVar(&in.Capture, "capture", "", "a capture whose packets weigh the cost, for --part cost, kernel or both")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		o.Progress = func(s string) { _, _ = fmt.Fprintln(c.ErrOrStderr(), s) }
 		in.Progress = o.Progress
@@ -61,7 +69,12 @@ the same events. For that, network namespaces are made and taken away.`,
 	return c
 }
 
-const bothParts = "both"
+// What --part says besides a part of the kernel's.
+const (
+	bothParts     = "both"
+	detectionPart = "detection"
+	kernelPart    = "kernel"
+)
 
 // kernelModelReport is what was measured of both parts.
 type kernelModelReport struct {
@@ -70,20 +83,29 @@ type kernelModelReport struct {
 }
 
 func kernelModel(ctx context.Context, part string, o detection.Options, in bench.ModelOptions) (r kernelModelReport, err error) {
-	switch part {
-	case bothParts, "detection", "kernel":
-	default:
-		return r, fmt.Errorf("--part %q: expected detection, kernel or both", part)
+	if slices.Contains(bench.ModelParts, part) {
+		in.Only, part = part, kernelPart
 	}
-	if part != "kernel" {
+	switch part {
+	case bothParts, detectionPart, kernelPart:
+	default:
+		return r, fmt.Errorf("--part %q: expected %s, %s, %s or one of %s", part, detectionPart, kernelPart, bothParts, strings.Join(bench.ModelParts, ", "))
+	}
+	if part != kernelPart {
 		if r.Report, err = detection.Run(ctx, o); err != nil {
 			return r, err
 		}
 	}
-	if part == "kernel" || part == bothParts && os.Geteuid() == 0 {
+	if part == kernelPart || part == bothParts && os.Geteuid() == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return r, err
+		}
+		in.Gateway = []string{self, "bench", "gateway"}
 		r.Kernel, err = bench.Model(ctx, in)
+		return r, err
 	}
-	return r, err
+	return r, nil
 }
 
 func (r *kernelModelReport) print(w io.Writer) error {

@@ -163,6 +163,11 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 		return err
 	}
 	defer func() { _ = l.Close() }()
+	tools, err := listenForTools(cfg.Learner.Intake)
+	if err != nil {
+		return err
+	}
+	defer closeListener(tools)
 	plane, err := loadPlane(cfg, place, log)
 	if err != nil {
 		return err
@@ -212,7 +217,7 @@ func up(ctx context.Context, re *rereader, out, errw io.Writer) (err error) {
 	}
 	greet(out, cfg, place, attach, roster)
 
-	s := &serving{node: n, keeper: keeper, plane: plane, metrics: metrics, control: l, hangups: hangups, role: place.Role, taxii: shown, log: log, stop: stop}
+	s := &serving{node: n, keeper: keeper, plane: plane, metrics: metrics, control: l, tools: tools, hangups: hangups, role: place.Role, taxii: shown, log: log, stop: stop}
 	if err := s.run(ctx, cfg.Telemetry.Metrics, &remove); err != nil {
 		return err
 	}
@@ -231,6 +236,7 @@ type serving struct {
 	plane   *xdp.Plane
 	metrics *telemetry.Metrics
 	control net.Listener
+	tools   net.Listener // where other tools say what was an attack; nil for none
 	hangups <-chan os.Signal
 	role    string
 	taxii   *taxii.Options // nil: not served
@@ -253,6 +259,9 @@ func (s *serving) run(ctx context.Context, figures string, remove *atomic.Bool) 
 	g.Go(func() error { return superviseBy(ctx, s.node, s.log) })
 	g.Go(func() error { return followSystem(ctx, s.role, s.node, s.log) })
 	g.Go(func() error { return reloadOn(ctx, s.hangups, s.node, s.log) })
+	if s.tools != nil {
+		g.Go(func() error { return api.ServeIntake(ctx, s.tools, s.node, s.log) })
+	}
 	if figures != "" {
 		g.Go(func() error { return serveMetrics(ctx, figures, s.pages(), s.log) })
 	}
@@ -265,6 +274,24 @@ func (s *serving) run(ctx context.Context, figures string, remove *atomic.Bool) 
 	}
 	hangUp()
 	return errors.Join(err, <-answered)
+}
+
+// listenForTools opens the intake of other tools, if there is to be one.
+func listenForTools(path string) (net.Listener, error) {
+	if path == "" {
+		return nil, nil
+	}
+	l, err := api.Listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("learner.intake: %w", err)
+	}
+	return l, nil
+}
+
+func closeListener(l net.Listener) {
+	if l != nil {
+		_ = l.Close()
+	}
 }
 
 // siteOptions is what the configuration and the machine say of the site, without

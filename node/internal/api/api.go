@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
@@ -89,10 +90,14 @@ type KernelModel struct {
 	Why    string `json:"why,omitempty"` // there is no newer one
 	// The steps of the way: the newest word of a person or a rule, the model's first
 	// moment of judging, the scorer's, and how long its distillation took.
-	Labelled   time.Time                         `json:"labelled,omitzero"`
-	Retrained  time.Time                         `json:"retrained,omitzero"`
-	Distilled  time.Time                         `json:"distilled,omitzero"`
-	TookS      float64                           `json:"distillation_s"`
+	Labelled  time.Time `json:"labelled,omitzero"`
+	Retrained time.Time `json:"retrained,omitzero"`
+	Distilled time.Time `json:"distilled,omitzero"`
+	TookS     float64   `json:"distillation_s"`
+	// From the newest word, and from the model's first moment of judging, to the first
+	// scorer made after it in the packet path; 0 while there is none.
+	WordS      float64                           `json:"word_to_packet_path_s,omitempty"`
+	ModelS     float64                           `json:"model_to_packet_path_s,omitempty"`
 	Report     distill.Report                    `json:"report"`
 	Milestones [score.Milestones]KernelMilestone `json:"milestones"`
 	Deciding   *KernelDeciding                   `json:"deciding,omitempty"` // the plane decides by it
@@ -156,7 +161,18 @@ func (k *KernelModel) Steps() string {
 	if d.Shadow {
 		does = "in shadow"
 	}
-	return s + fmt.Sprintf(", compiled in %.1f ms, verified in %.1f ms, swapped in %.2f ms, %s since %s", d.CompileMS, d.VerifyMS, d.SwapMS, does, clock(d.Since))
+	s += fmt.Sprintf(", compiled in %.1f ms, verified in %.1f ms, swapped in %.2f ms, %s since %s", d.CompileMS, d.VerifyMS, d.SwapMS, does, clock(d.Since))
+	var ways []string
+	if k.WordS > 0 {
+		ways = append(ways, fmt.Sprintf("%.1f s from the word", k.WordS))
+	}
+	if k.ModelS > 0 {
+		ways = append(ways, fmt.Sprintf("%.1f s from the model", k.ModelS))
+	}
+	if len(ways) > 0 {
+		s += ": " + strings.Join(ways, ", ") + " to the packet path"
+	}
+	return s
 }
 
 // KernelMilestone counts reports of one milestone since the scorer began.

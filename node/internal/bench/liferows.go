@@ -39,6 +39,15 @@ func (r *runner) forwardRow() error {
 	if err != nil {
 		return err
 	}
+	row.busyAgainstIdle(rep)
+	row.Notes = append(row.Notes, fmt.Sprintf("meanwhile %d trainings, %d rounds of the mesh, %d reloads of %d entries",
+		rep.Work.Trainings, rep.Work.Rounds, rep.Work.Reloads, rep.Work.Listed))
+	return nil
+}
+
+// busyAgainstIdle fills a row with round trips and throughput, and what they are to
+// those of an idle gateway.
+func (row *Row) busyAgainstIdle(rep *forwarding.Report) {
 	p99 := func(f forwarding.Figures) float64 { return f.P99.Seconds() * 1e6 }
 	bytes := func(f forwarding.Figures) float64 { return f.Bytes / 1e6 }
 	lat := [3]Series{pick("idle p99, us", rep.Idle, p99), pick("busy p99, us", rep.Busy, p99), pick("idle again p99, us", rep.Again, p99)}
@@ -50,9 +59,6 @@ func (r *runner) forwardRow() error {
 		compare("control: p99 idle again / idle", lat[2].Values, lat[0].Values, 0, true),
 		compare("control: throughput idle / idle again", rate[0].Values, rate[2].Values, 0, true),
 	}
-	row.Notes = append(row.Notes, fmt.Sprintf("meanwhile %d trainings, %d rounds of the mesh, %d reloads of %d entries",
-		rep.Work.Trainings, rep.Work.Rounds, rep.Work.Reloads, rep.Work.Listed))
-	return nil
 }
 
 // between is the geometric mean of what was measured before and after.

@@ -6,10 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,16 +19,18 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score/scoretest"
-	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp/xdpbench"
-	"github.com/hedgerow-mesh/hedgerow/node/internal/intake"
 )
 
 // ModelOptions say what to measure of the scorer in the kernel.
 type ModelOptions struct {
-	Rounds   int    // 0: 7, or 3 when quick
-	Quick    bool   // few flows and swaps: shows that it works
-	Capture  string // a real capture that the cost of a packet is weighted by; "": none
+	Rounds  int    // 0: 7, or 3 when quick
+	Quick   bool   // few flows and swaps: shows that it works
+	Capture string // a real capture that the cost of a packet is weighted by; "": none
+	Only    string // one of ModelParts; "": all
+	// Gateway starts a process that is the gateway of package forwarding; nil leaves
+	// that part out.
+	Gateway  []string
 	Progress func(string)
 }
 
@@ -37,32 +40,24 @@ type ModelReport struct {
 	Kernel  string      `json:"kernel"`
 	CPUs    int         `json:"cpus"`
 	Object  string      `json:"object"`
-	Costs   []ModelCost `json:"costs"`
-	Swaps   []ModelSwap `json:"swaps"`
-	Under   ModelUnder  `json:"swaps_under_traffic"`
-	Leaks   []ModelLeak `json:"leaks"`
+	Costs   []ModelCost `json:"costs,omitempty"`
 	Weighed *ModelShare `json:"capture,omitempty"`
-}
-
-// ModelCost is the time of a milestone's packet with a scorer and without, by
-// test runs of the whole program; each round has flows of its own.
-type ModelCost struct {
-	Trees   int     `json:"trees"` // of depth 6, in one forest
-	Packets uint32  `json:"packets"`
-	With    float64 `json:"with_ns"` // medians
-	Without float64 `json:"without_ns"`
-	Net     float64 `json:"net_ns"` // median of the rounds' differences
-	Highest float64 `json:"highest_net_ns"`
+	Swaps   []ModelSwap `json:"swaps,omitempty"`
+	Under   *ModelUnder `json:"swaps_under_traffic,omitempty"`
+	Leaks   []ModelLeak `json:"leaks,omitempty"`
+	Forward *Row        `json:"forwarding,omitempty"`
 }
 
 // ModelSwap is how long one scorer takes into the kernel, in milliseconds.
 type ModelSwap struct {
-	Forests, Trees int
-	Instructions   int
-	Compile        float64 `json:"compile_ms"`
-	Load           float64 `json:"load_ms"`
-	Swap           float64 `json:"swap_ms"`
-	Slowest        float64 `json:"slowest_ms"` // of all three together
+	Forests      int     `json:"forests"`
+	Trees        int     `json:"trees"` // of each
+	Depth        int     `json:"depth"`
+	Instructions int     `json:"instructions"` // of each of two programs
+	Compile      float64 `json:"compile_ms"`
+	Load         float64 `json:"load_ms"`
+	Swap         float64 `json:"swap_ms"`
+	Slowest      float64 `json:"slowest_ms"` // of all three together
 }
 
 // ModelUnder counts milestones while scorers are swapped.
@@ -73,18 +68,13 @@ type ModelUnder struct {
 	Expected uint64 `json:"expected"` // by the packets that were sent
 }
 
-// ModelShare is what the packets of a capture cost on average.
-type ModelShare struct {
-	Capture string  `json:"capture"`
-	Packets uint64  `json:"packets"`
-	Scored  uint64  `json:"scored"`
-	Each    float64 `json:"ns_a_packet"`
-}
-
 // Model measures. It needs root.
 func Model(ctx context.Context, o ModelOptions) (*ModelReport, error) {
 	if os.Geteuid() != 0 {
 		return nil, errors.New("measuring needs root: it loads programs and makes network namespaces")
+	}
+	if o.Only != "" && !slices.Contains(ModelParts, o.Only) {
+		return nil, fmt.Errorf("part %q: expected one of %s", o.Only, strings.Join(ModelParts, ", "))
 	}
 	if o.Rounds == 0 {
 		o.Rounds = 7
@@ -100,133 +90,45 @@ func Model(ctx context.Context, o ModelOptions) (*ModelReport, error) {
 	if err := unix.Uname(&u); err == nil {
 		r.Kernel = unix.ByteSliceToString(u.Release[:])
 	}
-	for _, step := range []func(context.Context, *ModelOptions) error{r.costs, r.swaps, r.under, r.leaks, r.weigh} {
-		if err := ctx.Err(); err != nil {
-			return nil, err
+	for _, part := range ModelParts {
+		if o.Only != "" && o.Only != part {
+			continue
 		}
-		if err := step(ctx, &o); err != nil {
-			return nil, err
+		for _, step := range r.part(part) {
+			if err := ctx.Err(); err != nil {
+				return nil, err
+			}
+			if err := step(ctx, &o); err != nil {
+				return nil, err
+			}
 		}
 	}
 	return r, nil
 }
 
+// ModelParts are what is measured, in this order.
+var ModelParts = []string{"cost", "swap", "leak", "forward"}
+
+func (r *ModelReport) part(name string) []func(context.Context, *ModelOptions) error {
+	type steps = []func(context.Context, *ModelOptions) error
+	switch name {
+	case "cost":
+		return steps{r.count, r.costs, r.weigh}
+	case "swap":
+		return steps{r.swaps, r.under}
+	case "leak":
+		return steps{r.leaks}
+	}
+	return steps{r.forward}
+}
+
 // passing is a scorer that is evaluated and finds nothing.
-func passing(rng *rand.Rand, forests, trees int) *score.Scorer {
-	s := scoretest.Random(rng, forests, trees, score.MaxDepth)
+func passing(rng *rand.Rand, forests int, size modelSize) *score.Scorer {
+	s := scoretest.Random(rng, forests, size.trees, size.depth)
 	for m := range s.Steps {
 		s.Steps[m].Limit, s.Steps[m].Suspend = score.Never, score.Never
 	}
 	return s
-}
-
-// modelFlows is the program with its stream, whose clients are new each time.
-type modelFlows struct {
-	*xdpbench.Flows
-	stream *xdpbench.Stream
-	used   int
-}
-
-func newModelFlows(room, clients int) (*modelFlows, error) {
-	e := xdpbench.Ends{From: sendMAC, To: recvMAC, Dst: recvAddr}
-	s, err := xdpbench.NewStream(e, clients)
-	if err != nil {
-		return nil, err
-	}
-	f, err := xdpbench.LoadFlows(ours, uint32(room), false, e)
-	if err != nil {
-		return nil, errors.Join(err, s.Close())
-	}
-	return &modelFlows{Flows: f, stream: s}, nil
-}
-
-func (f *modelFlows) close() error { return errors.Join(f.Close(), f.stream.Close()) }
-
-// fresh makes n clients that were not there before the stream's.
-func (f *modelFlows) fresh(n int) error {
-	list := make([]xdpbench.Source, n)
-	for i := range list {
-		list[i] = client(f.used + i)
-	}
-	f.used += n
-	return f.stream.SetSources(list)
-}
-
-// costs runs flows up to their 64th packet, with a scorer and without by turns.
-func (r *ModelReport) costs(_ context.Context, o *ModelOptions) (err error) {
-	clients := 20000
-	if o.Quick {
-		clients = 2000
-	}
-	for _, trees := range []int{64, 100} {
-		o.Progress(fmt.Sprintf("cost of %d trees", trees))
-		if err := r.cost(trees, clients, o.Rounds); err != nil {
-			return fmt.Errorf("cost of %d trees: %w", trees, err)
-		}
-	}
-	return nil
-}
-
-func (r *ModelReport) cost(trees, clients, rounds int) (err error) {
-	var with, without, net [score.Milestones][]float64
-	for range rounds {
-		var took [2][score.Milestones]float64
-		for on := range 2 {
-			if took[on], err = costRound(trees, clients, on == 1); err != nil {
-				return err
-			}
-		}
-		for m := range took[0] {
-			without[m], with[m] = append(without[m], took[0][m]), append(with[m], took[1][m])
-			net[m] = append(net[m], took[1][m]-took[0][m])
-		}
-	}
-	for m := range net {
-		c := ModelCost{Trees: trees, Packets: score.Milestone(m).Packets(), With: median(with[m]), Without: median(without[m]), Net: median(net[m])}
-		for _, x := range net[m] {
-			c.Highest = max(c.Highest, x)
-		}
-		r.Costs = append(r.Costs, c)
-	}
-	return nil
-}
-
-// costRound is one life of all clients; the time of each milestone's packet.
-func costRound(trees, clients int, scored bool) (ns [score.Milestones]float64, err error) {
-	f, err := newModelFlows(1<<17, clients)
-	if err != nil {
-		return ns, err
-	}
-	defer func() { err = errors.Join(err, f.close()) }()
-	if scored {
-		s := passing(rand.New(rand.NewPCG(1, uint64(trees))), 1, trees)
-		if err := f.Scorer().SetScoring(dataplane.Scoring{Active: s}); err != nil {
-			return ns, err
-		}
-	}
-	if err := f.fresh(clients); err != nil {
-		return ns, err
-	}
-	for n := uint32(1); n <= 64; n++ {
-		took, err := f.Run(f.stream, clients)
-		if err != nil {
-			return ns, err
-		}
-		if at, due := score.Due(n-1, n); due {
-			ns[at] = float64(took.Nanoseconds())
-		}
-	}
-	s, err := f.Scorer().ScoringState()
-	if err != nil {
-		return ns, err
-	}
-	for m, n := range s.Scored {
-		// A flow that found no place in the table is not scored.
-		if want := uint64(clients); scored && (n > want || n < want*99/100) || !scored && n != 0 {
-			return ns, fmt.Errorf("milestone %d: %d of %d flows were scored", m, n, want)
-		}
-	}
-	return ns, nil
 }
 
 // swaps takes scorers of several sizes into the kernel.
@@ -236,12 +138,14 @@ func (r *ModelReport) swaps(_ context.Context, o *ModelOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	for _, size := range [][2]int{{1, 64}, {1, 100}, {5, 64}, {5, score.MaxTrees}} {
-		o.Progress(fmt.Sprintf("swap of %d forests of %d trees", size[0], size[1]))
-		one := ModelSwap{Forests: size[0], Trees: size[1]}
+	for _, one := range []ModelSwap{
+		{Forests: 1, Trees: distilled.trees, Depth: distilled.depth}, {Forests: 1, Trees: 100, Depth: score.MaxDepth},
+		{Forests: score.Milestones, Trees: score.MaxTrees, Depth: score.MaxDepth},
+	} {
+		o.Progress(fmt.Sprintf("swap of %d forests of %d trees", one.Forests, one.Trees))
 		var parts [3][]float64
 		for i := range 3 * o.Rounds {
-			s := passing(rand.New(rand.NewPCG(2, uint64(i))), size[0], size[1])
+			s := passing(rand.New(rand.NewPCG(2, uint64(i))), one.Forests, modelSize{one.Trees, one.Depth})
 			if err := f.Scorer().SetScoring(dataplane.Scoring{Active: s}); err != nil {
 				return err
 			}
@@ -266,7 +170,7 @@ func (r *ModelReport) swaps(_ context.Context, o *ModelOptions) (err error) {
 // under swaps while flows reach milestones on another thread.
 func (r *ModelReport) under(ctx context.Context, o *ModelOptions) (err error) {
 	const clients, packets = 1000, 16 // three milestones each
-	r.Under.Swaps = 1000
+	r.Under = &ModelUnder{Swaps: 1000}
 	if o.Quick {
 		r.Under.Swaps = 50
 	}
@@ -276,7 +180,7 @@ func (r *ModelReport) under(ctx context.Context, o *ModelOptions) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
-	scorers := []*score.Scorer{passing(rand.New(rand.NewPCG(3, 1)), 1, 64), passing(rand.New(rand.NewPCG(3, 2)), 1, 64)}
+	scorers := []*score.Scorer{passing(rand.New(rand.NewPCG(3, 1)), 1, distilled), passing(rand.New(rand.NewPCG(3, 2)), 1, distilled)}
 	if err := f.Scorer().SetScoring(dataplane.Scoring{Active: scorers[0]}); err != nil {
 		return err
 	}
@@ -318,52 +222,5 @@ func (r *ModelReport) under(ctx context.Context, o *ModelOptions) (err error) {
 	if r.Under.Reached == 0 {
 		return errors.New("swaps under traffic: no flow reached a milestone")
 	}
-	return nil
-}
-
-// weigh says how many packets of a real capture are scored.
-func (r *ModelReport) weigh(_ context.Context, o *ModelOptions) (err error) {
-	if o.Capture == "" {
-		return nil
-	}
-	c, err := intake.OpenCapture(o.Capture)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, c.Close()) }()
-	p, err := softplane.Open(softplane.Options{})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, p.Close()) }()
-	if err := p.SetScoring(dataplane.Scoring{Active: passing(rand.New(rand.NewPCG(4, 4)), 1, 1)}); err != nil {
-		return err
-	}
-	for {
-		k, err := c.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		} else if err != nil {
-			return err
-		}
-		p.Captured(k.Link, k.Data, k.OrigLen, k.At)
-		p.Drain(func(*dataplane.Event) {})
-	}
-	st, err := p.Stats()
-	if err != nil {
-		return err
-	}
-	s, err := p.ScoringState()
-	if err != nil {
-		return err
-	}
-	w := &ModelShare{Capture: o.Capture, Packets: st.Packets}
-	var spent float64
-	for m, n := range s.Scored {
-		w.Scored += n
-		spent += float64(n) * r.Costs[m].Net // those of the first size
-	}
-	w.Each = spent / float64(max(w.Packets, 1))
-	r.Weighed = w
 	return nil
 }

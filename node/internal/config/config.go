@@ -80,6 +80,7 @@ type Learner struct {
 	CanaryShare         float64       // of the hosts, 0.01 to 0.5
 	TrialReports        int           // reports that either takes as well, 1 to 10000000
 	Kernel              string        // KernelShadow, KernelOn or KernelOff
+	Intake              string        // unix socket where other tools say what was an attack; "" for none
 	Seed                uint64        // 0 means: choose one and keep it
 }
 

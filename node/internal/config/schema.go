@@ -51,6 +51,7 @@ func fields() []field[Config] {
 		duration("learner.canary", func(c *Config) *time.Duration { return &c.Learner.Canary }, 0, 30*day),
 		number("learner.canary_share", func(c *Config) *float64 { return &c.Learner.CanaryShare }, 0.01, 0.5),
 		whole("learner.trial_reports", func(c *Config) *int { return &c.Learner.TrialReports }, 1, 10_000_000),
+		text("learner.intake", func(c *Config) *string { return &c.Learner.Intake }, orEmpty(checkSocket)),
 		text("learner.kernel", func(c *Config) *string { return &c.Learner.Kernel }, oneOf(KernelShadow, KernelOn, KernelOff)),
 		whole("learner.seed", func(c *Config) *uint64 { return &c.Learner.Seed }, 0, math.MaxInt64),
 		duration("policy.suspend", func(c *Config) *time.Duration { return &c.Policy.Suspend }, time.Second, time.Hour),

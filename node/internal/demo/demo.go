@@ -34,6 +34,26 @@ type Status struct {
 	Shared    string        // hash of the shared part in use, "" when none
 	Round     uint64        // last round of shared models that was adopted
 	Connected []string      // names of the other sites it is connected to
+	Kernel    *Kernel       // its scorer in the packet path, nil: it has none
+}
+
+// Kernel is a site's scorer in the packet path: how it came there, and what it found.
+type Kernel struct {
+	Mode      string        `json:"mode"` // shadow: it counts and does nothing; on
+	Scorer    string        `json:"scorer"`
+	Confirmed int           `json:"confirmed_flows"` // that taught it, beside the model
+	Distilled time.Duration `json:"distilled_ns"`    // how long each step took
+	Compiled  time.Duration `json:"compiled_ns"`
+	Verified  time.Duration `json:"verified_ns"`
+	Swapped   time.Duration `json:"swapped_ns"`
+	// FromWord is from somebody's or a rule's newest word on what flows were to the
+	// scorer that it taught in the packet path; FromModel from the moment at which the
+	// newest model began to judge. 0: there was none.
+	FromWord  time.Duration `json:"word_to_packet_path_ns"`
+	FromModel time.Duration `json:"model_to_packet_path_ns"`
+	Scored    int           `json:"milestones_scored"` // since this scorer is there
+	Both      int           `json:"would_act_and_model_alarms"`
+	Alone     int           `json:"would_act_alone"`
 }
 
 // Site is one gateway as the story sees it. Methods may be called from any

@@ -28,6 +28,21 @@ func (t *teller) undisturbed(ctx context.Context) error {
 	return nil
 }
 
+// inTheKernel asks the sites for their scorers in the packet path. That a site has none,
+// or does not answer any more, is no part of the story.
+func (t *teller) inTheKernel(ctx context.Context) {
+	for _, s := range t.o.Sites {
+		st, err := s.Status(ctx)
+		if err != nil || st.Kernel == nil {
+			continue
+		}
+		if t.report.Kernel == nil {
+			t.report.Kernel = make(map[string]*Kernel)
+		}
+		t.report.Kernel[s.Name()] = st.Kernel
+	}
+}
+
 // account takes stock of ordinary work for the report.
 func (t *teller) account() {
 	if t.work == nil {

@@ -25,6 +25,8 @@ type Report struct {
 	Missed   []Missed      `json:"missed"`
 	Round    *RoundReport  `json:"round,omitempty"`
 	Ordinary Ordinary      `json:"ordinary"`
+	// Kernel is each site's scorer in the packet path at the end of the story.
+	Kernel map[string]*Kernel `json:"kernel,omitempty"`
 
 	Consortium *ConsortiumReport `json:"consortium,omitempty"`
 }
@@ -127,6 +129,7 @@ func (r *Report) table(b *strings.Builder) {
 	if r.Consortium != nil {
 		r.Consortium.table(b)
 	}
+	r.kernelTable(b)
 	o := r.Ordinary
 	fmt.Fprintf(b, "\nordinary sessions %d, lost %d; rules against ordinary traffic %d; alerts on it %d\n", o.Run, o.Lost, o.Verdicts, o.FalseAlerts)
 	for _, s := range append(append([]string(nil), o.FirstLost...), o.FirstWrong...) {
@@ -137,6 +140,23 @@ func (r *Report) table(b *strings.Builder) {
 		return
 	}
 	fmt.Fprintf(b, "did not happen: %s\n", r.Failed)
+}
+
+// kernelTable tells of the small models in the packet path. The story does not wait
+// for them: it shows how far each site came.
+func (r *Report) kernelTable(b *strings.Builder) {
+	if len(r.Kernel) == 0 {
+		return
+	}
+	b.WriteString("\n")
+	t := tabwriter.NewWriter(b, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "model in the packet path\tmode\tdistilled\tcompiled\tverified\tswapped\tword->packet path\tmodel->packet path\tmilestones scored\twould suspend")
+	for _, site := range sorted(r.Kernel) {
+		k := r.Kernel[site]
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d, of which the full model alarms on %d\n", site, k.Mode,
+			ms(k.Distilled), ms(k.Compiled), ms(k.Verified), ms(k.Swapped), orNone(k.FromWord), orNone(k.FromModel), k.Scored, k.Both+k.Alone, k.Both)
+	}
+	_ = t.Flush() // a strings.Builder takes everything
 }
 
 func elsewhere(m map[string]time.Duration) string {

@@ -59,6 +59,7 @@ func (t *teller) whole(ctx context.Context, steps []step) (*Report, error) {
 		})
 	}
 	err := t.tell(ctx, steps)
+	t.inTheKernel(ctx)
 	t.report.Took = time.Since(t.began)
 	if err != nil {
 		if cause := context.Cause(ctx); cause != nil && errors.Is(err, context.Canceled) {

@@ -27,6 +27,9 @@ type Options struct {
 	Command []string
 	Rounds  int           // of idle, busy and idle again; default 7
 	Window  time.Duration // of each figure; default 2 s
+	// Learning measures another kind of work, see Gateway: trainings, distillations
+	// and swaps of the packet path's scorer, in place of all else.
+	Learning bool
 	// Progress is told what is being done, and how far it is.
 	Progress func(done, of int, what string)
 }
@@ -45,6 +48,10 @@ type Work struct {
 	Rounds    int `json:"rounds"`
 	Reloads   int `json:"reloads"` // of Listed entries each; 0 when the plane has no bulk set
 	Listed    int `json:"listed"`
+	// Of a gateway that learns: scorers that were distilled, and how often one was
+	// put in the packet path.
+	Distilled int `json:"distilled,omitempty"`
+	Swaps     int `json:"swaps,omitempty"`
 }
 
 // Report is a whole measurement. Idle, Busy and Again, which is idle too, belong
@@ -114,6 +121,10 @@ func (o Options) rounds(ctx context.Context, w *world, g *gateway) (*Report, err
 		}
 		return f, err
 	}
+	work := busy
+	if o.Learning {
+		work = learning
+	}
 	if _, err := w.measure(ctx, o.Window/2); err != nil { // warms neighbours, routes and tables
 		return nil, fmt.Errorf("forwarding: %w", err)
 	}
@@ -121,7 +132,7 @@ func (o Options) rounds(ctx context.Context, w *world, g *gateway) (*Report, err
 		for j, x := range []struct {
 			state string
 			to    *[]Figures
-		}{{"idle", &r.Idle}, {"busy", &r.Busy}, {"idle", &r.Again}} {
+		}{{idle, &r.Idle}, {work, &r.Busy}, {idle, &r.Again}} {
 			f, err := step(3*i+j, x.state)
 			if err != nil {
 				return nil, err
@@ -129,7 +140,7 @@ func (o Options) rounds(ctx context.Context, w *world, g *gateway) (*Report, err
 			*x.to = append(*x.to, f)
 		}
 	}
-	last, err := g.tell("idle")
+	last, err := g.tell(idle)
 	if err != nil {
 		return nil, err
 	}

@@ -12,7 +12,9 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/xdp"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/background"
 )
 
 // TestMain lets the test binary be the gateway too.
@@ -63,6 +65,41 @@ func TestBothStatesAreMeasured(t *testing.T) {
 	}
 	if r.Work.Trainings+r.Work.Rounds+r.Work.Reloads == 0 { // which of them ends first is the machine's affair
 		t.Errorf("work %+v: the gateway was never busy", r.Work)
+	}
+}
+
+// What a gateway that learns puts in the packet path counts, and does nothing.
+func TestALearningGatewaySwapsScorers(t *testing.T) {
+	p, err := softplane.Open(softplane.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer p.Close()
+	g := newThinker(p)
+	g.flows = madeFlows(300, 20)
+	g.back = new(background.Runner) // without turns, as nothing has one here
+	made, err := g.distil(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := swap(p, made); err != nil {
+		t.Fatal(err)
+	}
+	hash, err := made.Hash()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := p.ScoringState()
+	if err != nil || s.Active == nil || s.Active.Hash != hash || !s.Shadow {
+		t.Errorf("%v: the packet path scores by %+v: expected the scorer, which only counts", err, s)
+	}
+	for _, state := range []string{learning, idle} {
+		if a := g.obey(t.Context(), state); a.Error != "" {
+			t.Errorf("%s: %s", state, a.Error)
+		}
+	}
+	if a := g.obey(t.Context(), "asleep"); !strings.Contains(a.Error, "learning") {
+		t.Errorf("error %q of a state that is none", a.Error)
 	}
 }
 

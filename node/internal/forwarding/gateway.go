@@ -19,6 +19,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/federation/robust"
 	"github.com/hedgerow-mesh/hedgerow/learner"
+	"github.com/hedgerow-mesh/hedgerow/learner/distill"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/background"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/netspace"
@@ -28,6 +29,13 @@ const (
 	vectors = 2000   // that a training learns from
 	members = 7      // of a round
 	listed  = 100000 // entries of a reload
+)
+
+// States of the gateway.
+const (
+	idle     = "idle"
+	busy     = "busy"
+	learning = "learning"
 )
 
 // answer is the gateway's line for each command, and for its start.
@@ -95,7 +103,7 @@ func (g *gateway) stop() error {
 
 // Gateway is the process in the middle. open gives the packet path on an
 // interface of the network that the process was started in. It obeys lines of
-// in, "idle" and "busy", and returns at the end of in.
+// in, "idle", "busy" and "learning", and returns at the end of in.
 func Gateway(ctx context.Context, open func(iface string) (dataplane.Plane, error), in io.Reader, out io.Writer) error {
 	enc := json.NewEncoder(out)
 	p, err := open(inside)
@@ -124,7 +132,7 @@ func Gateway(ctx context.Context, open func(iface string) (dataplane.Plane, erro
 			return err
 		}
 	}
-	t.obey(ctx, "idle")
+	t.obey(ctx, idle)
 	return nil
 }
 
@@ -134,6 +142,7 @@ type thinker struct {
 	back    *background.Runner // as a site does it
 	normal  []feature.Vector
 	entries []dataplane.Listed
+	flows   [2][]distill.Flow  // ordinary ones and attacks, to distil from; nil: not made yet
 	stop    context.CancelFunc // nil: idle
 	tasks   sync.WaitGroup
 
@@ -165,47 +174,65 @@ func (t *thinker) obey(ctx context.Context, state string) answer {
 		t.tasks.Wait()
 		t.stop = nil
 	}
-	if state == "busy" {
+	known := true
+	switch state {
+	case idle:
+	case busy, learning:
 		ctx, t.stop = context.WithCancel(ctx)
-		t.start(ctx)
+		if state == busy {
+			t.start(ctx)
+		} else {
+			t.learn(ctx)
+		}
+	default:
+		known = false
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	a := answer{Work: t.work}
 	if t.err != nil {
 		a.Error = t.err.Error()
-	} else if state != "busy" && state != "idle" {
-		a.Error = fmt.Sprintf("command %q: expected idle or busy", state)
+	} else if !known {
+		a.Error = fmt.Sprintf("command %q: expected idle, busy or learning", state)
 	}
 	return a
 }
 
-func (t *thinker) start(ctx context.Context) {
-	task := func(count *int, do func() error) {
-		t.tasks.Go(func() {
-			for ctx.Err() == nil {
-				err := t.back.Run(ctx, func(context.Context) error { return do() })
-				t.mu.Lock()
-				switch {
-				case err == nil:
-					*count++
-				case ctx.Err() == nil:
-					t.err = errors.Join(t.err, err)
-				}
-				t.mu.Unlock()
-				if err != nil {
-					return
-				}
+// task does something again and again in the background, and counts it.
+func (t *thinker) task(ctx context.Context, count *int, do func() error) {
+	t.tasks.Go(func() {
+		for ctx.Err() == nil {
+			err := t.back.Run(ctx, func(context.Context) error { return do() })
+			if !t.did(ctx, count, err) {
+				return
 			}
-		})
-	}
-	task(&t.work.Trainings, func() error {
-		_, err := learner.Train(ctx, learner.Config{Seed: 1, Pause: t.back.Turns()}, nil, t.normal, nil)
-		return err
+		}
 	})
-	task(&t.work.Rounds, func() error { return t.round(ctx) })
+}
+
+// did counts what was done. What failed because it was to end did not fail.
+func (t *thinker) did(ctx context.Context, count *int, err error) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	switch {
+	case err == nil:
+		*count++
+	case ctx.Err() == nil:
+		t.err = errors.Join(t.err, err)
+	}
+	return err == nil
+}
+
+func (t *thinker) train(ctx context.Context) error {
+	_, err := learner.Train(ctx, learner.Config{Seed: 1, Pause: t.back.Turns()}, nil, t.normal, nil)
+	return err
+}
+
+func (t *thinker) start(ctx context.Context) {
+	t.task(ctx, &t.work.Trainings, func() error { return t.train(ctx) })
+	t.task(ctx, &t.work.Rounds, func() error { return t.round(ctx) })
 	if b, ok := t.plane.(dataplane.Bulk); ok {
-		task(&t.work.Reloads, func() error { return b.ReplaceBulk(t.entries) })
+		t.task(ctx, &t.work.Reloads, func() error { return b.ReplaceBulk(t.entries) })
 	}
 }
 

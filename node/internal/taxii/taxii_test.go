@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/node/internal/feed"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/feed/fetch"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/stix"
 )
 
@@ -156,6 +158,24 @@ func TestAddedAfter(t *testing.T) {
 	b.list[0].Last = noon.Add(time.Minute)
 	if _, e := b.get(items(Public, "objects/?added_after="+last), ""); len(patterns(e)) != 2 {
 		t.Errorf("what was said anew since: %v", e.Objects)
+	}
+}
+
+// TestOurOwnReaderReadsIt: a feed of format taxii takes what is served here.
+func TestOurOwnReaderReadsIt(t *testing.T) {
+	b := newBench(t, "")
+	for n := range 120 {
+		b.list = append(b.list, known(n, "clear"))
+	}
+	srv := httptest.NewTLSServer(b.h)
+	defer srv.Close()
+	src := fetch.New(fetch.Options{URL: srv.URL + items(Public, ""), TAXII: true, Client: srv.Client()})
+	l, err := src.Read(t.Context(), feed.Options{Now: noon}, nil)
+	if err != nil || l.Len() != 120 {
+		t.Errorf("%+v, %v", l, err)
+	}
+	if _, err := src.Read(t.Context(), feed.Options{Now: noon}, nil); !errors.Is(err, fetch.ErrUnchanged) {
+		t.Errorf("again: %v", err)
 	}
 }
 

@@ -55,8 +55,26 @@ func (s *site) Status(ctx context.Context) (demo.Status, error) {
 		Mode: st.Mode, Plane: st.Plane.Attach, Learning: st.Learning.Enabled, Seen: st.Learning.Seen, Needed: st.Learning.Needed,
 		Wait:    time.Duration(st.Learning.WaitS * float64(time.Second)),
 		Judging: st.Learning.Judging, Model: st.Learning.Model, Shared: st.Learning.Shared,
-		Round: st.Mesh.Adopted, Connected: st.Mesh.Connected,
+		Round: st.Mesh.Adopted, Connected: st.Mesh.Connected, Kernel: kernelOf(st.Learning.Kernel),
 	}, nil
+}
+
+// kernelOf is what a site tells of its scorer, once one is in the packet path.
+func kernelOf(k *api.KernelModel) *demo.Kernel {
+	if k == nil || k.Deciding == nil || k.Deciding.Hash == "" {
+		return nil
+	}
+	in := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
+	d := k.Deciding
+	out := &demo.Kernel{
+		Mode: k.Mode, Scorer: d.Hash, Confirmed: k.Report.Attacks, Distilled: in(k.TookS),
+		Compiled: in(d.CompileMS / 1e3), Verified: in(d.VerifyMS / 1e3), Swapped: in(d.SwapMS / 1e3),
+		FromWord: in(k.WordS), FromModel: in(k.ModelS),
+	}
+	for _, m := range k.Milestones {
+		out.Scored, out.Both, out.Alone = out.Scored+m.Scored, out.Both+m.Both, out.Alone+m.Alone
+	}
+	return out
 }
 
 func (s *site) Events(ctx context.Context, since time.Time) (<-chan *event.Event, error) {
