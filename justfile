@@ -69,6 +69,7 @@ verify: build
     for seed in 1 2 3 4 5; do bin/hedgerow demo --seed $seed; done
     bin/hedgerow demo --attack none
     bin/hedgerow demo --learner off
+    examples/scheduler/test-slurm bin/hedgerow
     just kernel-matrix
     just fuzz 60s
 

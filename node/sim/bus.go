@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"container/heap"
 	"context"
+	"fmt"
 	"math/rand/v2"
 	"slices"
 	"time"
@@ -20,6 +21,8 @@ type bus struct {
 	s     *Scenario
 	sites []*whole
 	at    map[identity.ID]int
+	links *links
+	met   bool // the nodes know whom they reach
 }
 
 // message is on its way to a node, from the moment at which it arrives.
@@ -56,8 +59,8 @@ func (p *pile[T]) Pop() any {
 func (p *pile[T]) put(x T) { heap.Push(p, x) }
 func (p *pile[T]) take() T { return heap.Pop(p).(T) }
 
-// reach says whether what a node sends on a topic gets to another.
-func (b *bus) reach(from, to int) bool { return from != to }
+// reach says whether what a node sends gets to another.
+func (b *bus) reach(from, to int) bool { return b.links.reach(from, to) }
 
 // post delivers what was sent since the last time.
 func (b *bus) post() {
@@ -88,18 +91,8 @@ func (b *bus) delay(rng *rand.Rand) time.Duration {
 
 func seconds(x float64) time.Duration { return time.Duration(x * float64(time.Second)) }
 
-// greet tells all nodes whom they reach.
-func (b *bus) greet() {
-	for i, w := range b.sites {
-		for j, to := range b.sites {
-			if b.reach(i, j) && w.handler != nil {
-				w.handler.PeerChanged(federation.PeerInfo{ID: to.key.ID(), Connected: true, Since: w.clock, Addr: busAddr})
-			}
-		}
-	}
-}
-
-const busAddr = "simulated"
+// addrOf is where a site is met.
+func addrOf(w *whole) string { return fmt.Sprintf("/ip4/%s/tcp/4400", w.site.WAN) }
 
 // port is a node's end of the bus. It implements federation.Transport.
 type port struct {
@@ -147,7 +140,7 @@ func (p *port) Peers() []federation.PeerInfo {
 	var out []federation.PeerInfo
 	for j, w := range p.b.sites {
 		if j != p.w.i {
-			out = append(out, federation.PeerInfo{ID: w.key.ID(), Connected: p.b.reach(p.w.i, j), Addr: busAddr})
+			out = append(out, federation.PeerInfo{ID: w.key.ID(), Connected: p.b.reach(p.w.i, j), Addr: addrOf(w)})
 		}
 	}
 	slices.SortFunc(out, func(a, b federation.PeerInfo) int { return cmp.Compare(a.ID, b.ID) })

@@ -18,6 +18,7 @@ type Library struct {
 	Attacks    []attack.Attack
 	Partitions []Partition
 	Sets       []Set
+	Lies       []Lie // of depth mesh
 }
 
 // Builtin is what comes with hedgerow. The caller may append to its lists.
@@ -27,6 +28,7 @@ func Builtin() *Library {
 		Attacks:    attack.All(),
 		Partitions: []Partition{iid{}, dirichlet{}, family{}, byTime{}, byPlace{}},
 		Sets:       builtinSets(),
+		Lies:       builtinLies(),
 	}
 }
 
@@ -71,6 +73,10 @@ func find[T any](all []T, name func(T) string, what, want string) (T, error) {
 
 func (l *Library) attack(name string) (attack.Attack, error) {
 	return find(l.Attacks, func(a attack.Attack) string { return a.Name }, "an attack", name)
+}
+
+func (l *Library) lie(name string) (Lie, error) {
+	return find(l.Lies, func(x Lie) string { return x.Name }, "what sites say to mislead", name)
 }
 
 func (l *Library) partition(name string) (Partition, error) {

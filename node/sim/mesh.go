@@ -37,11 +37,21 @@ type Campaigns struct {
 }
 
 // Network is what happens to messages between sites, and to the sites. Times are in
-// seconds.
+// seconds at depth mesh, and in rounds at depth rounds.
 type Network struct {
 	Delay  float64 `toml:"delay"`  // one way
 	Jitter float64 `toml:"jitter"` // 0 to this is added
 	Loss   float64 `toml:"loss"`   // share of messages
+	Away   float64 `toml:"away"`   // share of its time in which a site is cut off
+	Spell  float64 `toml:"spell"`  // how long each time, in the mean
+	Cuts   []Cut   `toml:"cuts"`
+}
+
+// Cut parts the sites in two for a time: this share of them, and the rest.
+type Cut struct {
+	From  float64 `toml:"from"`
+	Until float64 `toml:"until"`
+	Share float64 `toml:"share"`
 }
 
 func defaultNodes() Nodes {
@@ -69,8 +79,14 @@ func between(field string, x, low, high float64) error {
 }
 
 func (n *Network) check() error {
+	for _, c := range n.Cuts {
+		if !(c.From >= 0 && c.Until > c.From && c.Share > 0 && c.Share < 1) {
+			return fmt.Errorf("network.cuts: found %+v: expected from below until, and a share between 0 and 1", c)
+		}
+	}
 	return errors.Join(
-		between("network.delay", n.Delay, 0, 3600), between("network.jitter", n.Jitter, 0, 3600), between("network.loss", n.Loss, 0, 0.99))
+		between("network.delay", n.Delay, 0, 3600), between("network.jitter", n.Jitter, 0, 3600), between("network.loss", n.Loss, 0, 0.99),
+		between("network.away", n.Away, 0, 0.99), between("network.spell", n.Spell, 0.01, maxSeconds))
 }
 
 func (n *Nodes) check(sites int) error {
@@ -103,6 +119,11 @@ func (c *Campaigns) check(sites int) error {
 }
 
 // checkMesh says what is wrong with a scenario of whole nodes.
-func (s *Scenario) checkMesh() error {
-	return errors.Join(s.Nodes.check(s.Sites.Count), s.Campaigns.check(s.Sites.Count), s.Network.check())
+func (s *Scenario) checkMesh(lib *Library) error {
+	if s.Attackers.Attack != "" {
+		if _, err := lib.lie(s.Attackers.Attack); err != nil {
+			return fmt.Errorf("attackers.attack: %w", err)
+		}
+	}
+	return errors.Join(s.Nodes.check(s.Sites.Count), s.Campaigns.check(s.Sites.Count), s.Network.check(), s.Attackers.check(s.Sites.Count))
 }

@@ -72,13 +72,44 @@ func TestMeshPreventsFirstContacts(t *testing.T) {
 	}
 }
 
+func TestRoundsUnderABadNetwork(t *testing.T) {
+	l := newLinks(&Network{Spell: 1, Cuts: []Cut{{From: 2, Until: 4, Share: 0.4}}}, 1, 10)
+	for round, want := range map[float64]int{1: 10, 2: 6, 3: 6, 4: 10} {
+		l.until(round)
+		n := 0
+		for _, in := range l.largest() {
+			if in {
+				n++
+			}
+		}
+		if n != want {
+			t.Errorf("round %g: %d sites together: expected %d", round, n, want)
+		}
+	}
+	l = newLinks(&Network{Away: 0.3, Spell: 2}, 1, 50)
+	away := 0
+	for round := range 400 {
+		l.until(float64(round))
+		for _, gone := range l.away {
+			if gone {
+				away++
+			}
+		}
+	}
+	if share := float64(away) / 400 / 50; share < 0.25 || share > 0.35 {
+		t.Errorf("away %.3f of the time: expected 0.3", share)
+	}
+}
+
 func TestMeshScenarioNamesTheField(t *testing.T) {
 	for text, want := range map[string]string{
 		"depth = 'deep'": "depth: found \"deep\"",
-		"depth = 'mesh'\n[sites]\ncount = 5\n[nodes]\norganisations = 6": "nodes.organisations: found 6",
-		"depth = 'mesh'\n[campaigns]\nkinds = ['poke']":                  "campaigns.kinds: found \"poke\"",
-		"depth = 'mesh'\n[network]\nloss = 1.5":                          "network.loss: found 1.5",
-		"depth = 'mesh'\n[nodes]\nflow = 3.0":                            "nodes.flow: is not a known key",
+		"depth = 'mesh'\n[sites]\ncount = 5\n[nodes]\norganisations = 6":             "nodes.organisations: found 6",
+		"depth = 'mesh'\n[campaigns]\nkinds = ['poke']":                              "campaigns.kinds: found \"poke\"",
+		"depth = 'mesh'\n[network]\nloss = 1.5":                                      "network.loss: found 1.5",
+		"depth = 'mesh'\n[network]\ncuts = [{from = 5.0, until = 1.0, share = 0.5}]": "network.cuts: found",
+		"depth = 'mesh'\n[attackers]\nattack = 'alie'\nshare = 0.1":                  "attackers.attack: found \"alie\"",
+		"depth = 'mesh'\n[nodes]\nflow = 3.0":                                        "nodes.flow: is not a known key",
 	} {
 		if _, err := Parse(strings.NewReader(text), "s.toml", ".", Builtin()); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v: expected %q", text, err, want)

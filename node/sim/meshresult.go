@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/plot"
 )
 
@@ -25,9 +26,11 @@ type MeshResult struct {
 // NodeRow is a site's account.
 type NodeRow struct {
 	Site, Organisation string
+	Liar               bool
 	Ordinary, Lost     int // sessions of ordinary work, and those of them that failed
 	Alerts             int
 	Blocks, False      int // targets that were blocked, and those of them that were innocent
+	Limits, Cramped    int // likewise of those whose budget of new flows was cut
 	Models, Adopted    int // that came to judge, and those of them that rounds made
 	Messages, Bytes    int64
 }
@@ -37,6 +40,7 @@ type ContactRow struct {
 	Attacker      int
 	Address, Kind string
 	Site          string
+	Liar          bool // the site is one
 	At            float64
 	Seen          bool // it was at another site before
 	Prevented     bool // the first thing that it tried got no answer
@@ -58,17 +62,14 @@ func (m *mesh) result() *MeshResult {
 	r := &MeshResult{Scenario: *m.s}
 	for _, w := range m.sites {
 		x := &w.seen
-		row := NodeRow{Site: w.site.Name, Organisation: orgName(w.org), Ordinary: x.ordinary, Lost: x.lost, Alerts: x.alerts,
+		row := NodeRow{Site: w.site.Name, Organisation: orgName(w.org), Liar: w.liar, Ordinary: x.ordinary, Lost: x.lost, Alerts: x.alerts,
 			Models: x.models, Adopted: x.adopted, Messages: w.messages, Bytes: w.bytes}
 		for _, b := range x.blocks {
 			out := BlockRow{At: m.since(b.at), Site: w.site.Name, Target: b.target, Action: b.action, From: b.from}
 			if b.attacker != nil {
 				out.Attacker = b.attacker.n + 1
 			}
-			row.Blocks++
-			if b.attacker == nil {
-				row.False++
-			}
+			row.count(&b)
 			r.Blocks = append(r.Blocks, out)
 		}
 		r.Sites = append(r.Sites, row)
@@ -77,7 +78,7 @@ func (m *mesh) result() *MeshResult {
 	for _, v := range m.visits {
 		if v.met {
 			r.Contacts = append(r.Contacts, ContactRow{
-				Attacker: v.attacker.n + 1, Address: v.attacker.addr.String(), Kind: string(v.attacker.kind), Site: m.sites[v.site].site.Name,
+				Attacker: v.attacker.n + 1, Address: v.attacker.addr.String(), Kind: string(v.attacker.kind), Site: m.sites[v.site].site.Name, Liar: m.sites[v.site].liar,
 				At: m.since(v.begin), Seen: v.turn > 0, Prevented: v.prevented, Tried: v.tried, Answered: v.answered,
 			})
 		}
@@ -86,20 +87,36 @@ func (m *mesh) result() *MeshResult {
 	return r
 }
 
+func (r *NodeRow) count(b *blocked) {
+	all, innocent := &r.Blocks, &r.False
+	if b.action != actionBlock {
+		all, innocent = &r.Limits, &r.Cramped
+	}
+	*all++
+	if b.attacker == nil {
+		*innocent++
+	}
+}
+
+var actionBlock = dataplane.Block.String()
+
 func (m *mesh) since(t time.Time) float64 { return t.Sub(m.start).Seconds() }
 
 // MeshSums are a run in a few figures.
 type MeshSums struct {
 	Contacts, Seen, Prevented int // first contacts; of attackers that another site had met; of these, prevented
 	Tried, Answered           int // connections of attackers
-	FalseBlocks               int // of innocent targets, one for each site
+	FalseBlocks, Cramped      int // innocent targets that were blocked, or whose budget was cut, one for each site
 	Ordinary, Lost            int // sessions of ordinary work
 	Bytes                     int64
 }
 
-// Sums adds a run up.
+// Sums adds a run up. What befalls liars is left out, but for their bytes.
 func (r *MeshResult) Sums() (s MeshSums) {
 	for _, c := range r.Contacts {
+		if c.Liar {
+			continue
+		}
 		s.Contacts++
 		s.Tried += c.Tried
 		s.Answered += c.Answered
@@ -111,10 +128,14 @@ func (r *MeshResult) Sums() (s MeshSums) {
 		}
 	}
 	for _, x := range r.Sites {
+		s.Bytes += x.Bytes
+		if x.Liar {
+			continue
+		}
 		s.FalseBlocks += x.False
+		s.Cramped += x.Cramped
 		s.Ordinary += x.Ordinary
 		s.Lost += x.Lost
-		s.Bytes += x.Bytes
 	}
 	return s
 }
@@ -129,7 +150,7 @@ var spreadTimes = []float64{0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300}
 func (r *MeshResult) Spread() (after, share []float64, attackers int) {
 	first := map[int]float64{}
 	for _, b := range r.Blocks {
-		if _, known := first[b.Attacker]; !known && b.Attacker > 0 && b.Action == "block" {
+		if _, known := first[b.Attacker]; !known && b.Attacker > 0 && b.Action == actionBlock {
 			first[b.Attacker] = b.At
 		}
 	}
@@ -137,7 +158,7 @@ func (r *MeshResult) Spread() (after, share []float64, attackers int) {
 	share = make([]float64, len(spreadTimes))
 	for _, b := range r.Blocks {
 		key := fmt.Sprint(b.Attacker, " ", b.Site)
-		if b.Attacker == 0 || b.Action != "block" || counted[key] {
+		if b.Attacker == 0 || b.Action != actionBlock || counted[key] {
 			continue
 		}
 		counted[key] = true
@@ -169,12 +190,16 @@ func (r *MeshResult) words() string {
 	case 1:
 		trust = "one organisation, whose sites trust each other"
 	}
+	liars := "nobody lies"
+	if n := r.Scenario.Attackers.liars(r.Scenario.Sites.Count); n > 0 {
+		liars = fmt.Sprintf("%d sites lie: %s", n, r.Scenario.Attackers.Attack)
+	}
 	learner := "counting rules alone"
 	if n.Learner {
 		learner = "rules and learner"
 	}
-	return fmt.Sprintf("%d whole nodes for %g s, %g sessions a second at each; %s; %s; %d attackers; seed %d",
-		r.Scenario.Sites.Count, n.Seconds, n.Flows, trust, learner, r.Scenario.Campaigns.Attackers, r.Scenario.Seed)
+	return fmt.Sprintf("%d whole nodes for %g s, %g sessions a second at each; %s; %s; %d attackers; %s; seed %d",
+		r.Scenario.Sites.Count, n.Seconds, n.Flows, trust, learner, r.Scenario.Campaigns.Attackers, liars, r.Scenario.Seed)
 }
 
 // Print writes what a run found, in a few lines.
@@ -190,6 +215,7 @@ func (r *MeshResult) Print(w io.Writer) error {
 	p("connections that attackers tried           %8d", s.Tried)
 	p("  that got an answer                       %8d  (%s)", s.Answered, share(s.Answered, s.Tried))
 	p("blocks of the innocent, over all sites     %8d", s.FalseBlocks)
+	p("cut budgets of the innocent, over all sites%8d", s.Cramped)
 	p("sessions of ordinary work                  %8d", s.Ordinary)
 	p("  that failed                              %8d  (%s)", s.Lost, share(s.Lost, s.Ordinary))
 	p("bytes between sites                        %8d", s.Bytes)
@@ -206,13 +232,13 @@ func (r *MeshResult) Print(w io.Writer) error {
 func yes(b bool) string { return strconv.FormatBool(b) }
 
 func (r *MeshResult) tables() []table {
-	nodes := table{name: "nodes.csv", head: []string{"site", "organisation", "ordinary", "lost", "alerts", "blocks", "false_blocks", "models", "adopted", "messages", "bytes"}}
+	nodes := table{name: "nodes.csv", head: []string{"site", "organisation", "liar", "ordinary", "lost", "alerts", "blocks", "false_blocks", "limits", "false_limits", "models", "adopted", "messages", "bytes"}}
 	for _, x := range r.Sites {
-		nodes.add(x.Site, x.Organisation, x.Ordinary, x.Lost, x.Alerts, x.Blocks, x.False, x.Models, x.Adopted, x.Messages, x.Bytes)
+		nodes.add(x.Site, x.Organisation, yes(x.Liar), x.Ordinary, x.Lost, x.Alerts, x.Blocks, x.False, x.Limits, x.Cramped, x.Models, x.Adopted, x.Messages, x.Bytes)
 	}
-	contacts := table{name: "contacts.csv", head: []string{"attacker", "address", "kind", "site", "at_s", "seen_elsewhere", "prevented", "tried", "answered"}}
+	contacts := table{name: "contacts.csv", head: []string{"attacker", "address", "kind", "site", "liar", "at_s", "seen_elsewhere", "prevented", "tried", "answered"}}
 	for _, x := range r.Contacts {
-		contacts.add(x.Attacker, x.Address, x.Kind, x.Site, number(x.At), yes(x.Seen), yes(x.Prevented), x.Tried, x.Answered)
+		contacts.add(x.Attacker, x.Address, x.Kind, x.Site, yes(x.Liar), number(x.At), yes(x.Seen), yes(x.Prevented), x.Tried, x.Answered)
 	}
 	blocks := table{name: "blocks.csv", head: []string{"at_s", "site", "target", "action", "from", "attacker"}}
 	for _, x := range r.Blocks {

@@ -31,6 +31,7 @@ type mesh struct {
 	hostile map[netip.Addr]*attacker
 	visits  []*visit
 	workers int
+	liars   *liars // nil: nobody lies
 }
 
 // epoch is when every simulation begins.
@@ -59,7 +60,10 @@ func RunMesh(ctx context.Context, s *Scenario, o Options) (r *MeshResult, err er
 	if s.Depth != DepthMesh {
 		return nil, fmt.Errorf("depth: found %q: expected %q", s.Depth, DepthMesh)
 	}
-	if err := s.checkMesh(); err != nil {
+	if o.Library == nil {
+		o.Library = Builtin()
+	}
+	if err := s.checkMesh(o.Library); err != nil {
 		return nil, err
 	}
 	ctx, stop := context.WithCancel(ctx)
@@ -97,7 +101,7 @@ func newMesh(ctx context.Context, s *Scenario, o Options) (*mesh, error) {
 		names[i] = fmt.Sprintf("site-%03d", i+1)
 	}
 	m.sc = scenario.Among(s.Seed, names...)
-	m.bus = &bus{s: s, at: map[identity.ID]int{}}
+	m.bus = &bus{s: s, at: map[identity.ID]int{}, links: newLinks(&s.Network, s.Seed, s.Sites.Count)}
 	for i, site := range m.sc.Sites {
 		w := &whole{i: i, site: site, clock: m.start}
 		if n := s.Nodes.Organisations; n > 0 {
@@ -111,6 +115,9 @@ func newMesh(ctx context.Context, s *Scenario, o Options) (*mesh, error) {
 		m.sites = append(m.sites, w)
 	}
 	m.bus.sites = m.sites
+	if err := m.conspire(o.Library); err != nil {
+		return m, err
+	}
 	if err := m.populate(); err != nil {
 		return m, err
 	}
@@ -121,7 +128,7 @@ func newMesh(ctx context.Context, s *Scenario, o Options) (*mesh, error) {
 		return nil
 	})
 	if err == nil {
-		m.bus.greet()
+		m.bus.relink(0)
 	}
 	return m, err
 }
@@ -131,6 +138,11 @@ func (m *mesh) populate() error {
 	ids := make([]identity.ID, len(m.sites))
 	for i, w := range m.sites {
 		ids[i] = w.key.ID()
+	}
+	if m.liars != nil {
+		for _, x := range m.liars.masks {
+			ids = append(ids, x.key.ID())
+		}
 	}
 	for _, w := range m.sites {
 		here := *m.sc
@@ -170,6 +182,10 @@ func (m *mesh) stride() error {
 	}
 	m.now = until
 	m.bus.post()
+	m.bus.relink(m.since(until))
+	if err := m.speak(); err != nil {
+		return err
+	}
 	m.collect()
 	for len(m.tasks) > 0 && !m.tasks[0].at.After(m.now) {
 		m.tasks.take().do()

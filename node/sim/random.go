@@ -21,6 +21,10 @@ const (
 	forMessages
 	forKeys
 	forCampaigns
+	forChurn
+	forCuts
+	forLies
+	forFate
 )
 
 // source is the randomness of a purpose; a and b tell sites and rounds apart.

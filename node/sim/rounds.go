@@ -102,6 +102,7 @@ type world struct {
 	sites    []*site
 	sample   []*site // honest ones, over which figures are averaged
 	model    []float32
+	links    *links
 	res      *Result
 }
 
@@ -147,7 +148,7 @@ func newWorld(s *Scenario, o Options) (*world, error) {
 	if err := s.Check(o.Library); err != nil {
 		return nil, err
 	}
-	w := &world{s: s}
+	w := &world{s: s, links: newLinks(&s.Network, s.Seed, s.Sites.Count)}
 	var err error
 	if w.b, err = o.data.of(s); err != nil {
 		return nil, err
@@ -234,11 +235,7 @@ func (w *world) each(n int, f func(t *mlp.Trainer, i int) error) error {
 
 // round is one round: train, send, combine, and let each site judge.
 func (w *world) round(round int) error {
-	absent := source(w.s.Seed, forAbsence, round, 0)
-	here := make([]bool, len(w.sites))
-	for i := range here {
-		here[i] = w.s.Sites.Absent == 0 || absent.Float64() >= w.s.Sites.Absent
-	}
+	here, joined := w.present(round)
 	err := w.each(len(w.sites), func(t *mlp.Trainer, i int) error {
 		if !here[i] {
 			return w.sites[i].train(t, w, round, nil)
@@ -254,7 +251,13 @@ func (w *world) round(round int) error {
 		return err
 	}
 	mesh := w.combine(sent, &step)
-	if err := w.each(len(w.sites), func(t *mlp.Trainer, i int) error { return w.sites[i].judge(t, w, round, mesh) }); err != nil {
+	err = w.each(len(w.sites), func(t *mlp.Trainer, i int) error {
+		if !joined[i] {
+			return w.sites[i].judge(t, w, round, nil)
+		}
+		return w.sites[i].judge(t, w, round, mesh)
+	})
+	if err != nil {
 		return err
 	}
 	for _, x := range w.sites {
@@ -264,6 +267,29 @@ func (w *world) round(round int) error {
 	}
 	w.res.Steps = append(w.res.Steps, step)
 	return nil
+}
+
+// present says whose updates are in a round, and who hears what comes of it. Cut off
+// are all that are not in the largest part of the network; where that has less than two
+// thirds of the sites, the round finds no quorum. An update that is lost, or under way
+// for a round or longer, is not in.
+func (w *world) present(round int) (here, joined []bool) {
+	w.links.until(float64(round))
+	joined = w.links.largest()
+	together := 0
+	for _, in := range joined {
+		if in {
+			together++
+		}
+	}
+	n, absent := &w.s.Network, source(w.s.Seed, forAbsence, round, 0)
+	here = make([]bool, len(w.sites))
+	for i := range here {
+		fate := source(w.s.Seed, forFate, round, i)
+		here[i] = (w.s.Sites.Absent == 0 || absent.Float64() >= w.s.Sites.Absent) && joined[i] &&
+			3*together >= 2*len(here) && fate.Float64() >= n.Loss && n.Delay+n.Jitter*fate.Float64() < 1
+	}
+	return here, joined
 }
 
 // send is what goes over the wire: the honest updates, and what liars make of theirs.

@@ -96,7 +96,7 @@ func Default() Scenario {
 		Rule:     Rule{Name: robust.NameGeometricMasked, F: -1, Clip: robust.DefaultClip},
 		Gate:     Gate{Held: 0.25, Normals: 10},
 		Measure:  Measure{Every: 5, Rows: 4000},
-		Network:  Network{Delay: 0.05, Jitter: 0.05},
+		Network:  Network{Delay: 0.05, Jitter: 0.05, Spell: 30, Cuts: []Cut{}},
 		Nodes:    defaultNodes(), Campaigns: defaultCampaigns(),
 	}
 }
@@ -198,14 +198,14 @@ func (s *Scenario) Check(lib *Library) error {
 	case DepthRounds:
 		return s.checkRounds(lib)
 	case DepthMesh:
-		return s.checkMesh()
+		return s.checkMesh(lib)
 	}
 	return fmt.Errorf("depth: found %q: expected %q or %q", s.Depth, DepthRounds, DepthMesh)
 }
 
 func (s *Scenario) checkRounds(lib *Library) error {
 	for _, check := range []func() error{
-		s.Sites.check, s.Data.check, s.Training.check, s.Measure.check,
+		s.Sites.check, s.Data.check, s.Training.check, s.Measure.check, s.Network.check,
 		func() error { return s.names(lib) },
 		func() error { return s.Attackers.check(s.Sites.Count) },
 		func() error { _, err := s.withstand(lib); return err },

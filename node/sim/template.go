@@ -68,8 +68,12 @@ every = 30.0              # between the beginnings of two
 move = 45.0               # from one site to the next
 sites = 0                 # that each goes to; 0: all
 
+# At both depths; times are in seconds, or at depth rounds in rounds.
 [network]
 delay = 0.05              # of a message between sites, one way
 jitter = 0.05             # 0 to this is added
 loss = 0.0                # share of messages
+away = 0.0                # share of its time in which a site is cut off,
+spell = 30.0              # so long each time
+cuts = []                 # {from = 100.0, until = 200.0, share = 0.3}: so many sites are parted from the rest
 `

@@ -16,6 +16,7 @@ type watch struct {
 	hostile  map[netip.Addr]*attacker // shared, and not written any more
 	ordinary int
 	lost     int
+	forged   int
 	alerts   int
 	models   int // that came to judge here
 	adopted  int // of them, of rounds
@@ -36,6 +37,10 @@ type blocked struct {
 func (x *watch) ended(_ *whole, p *playing) {
 	r := &p.p.Result
 	v := p.visit
+	if p.forged {
+		x.forged++
+		return
+	}
 	if v == nil {
 		x.ordinary++
 		if !r.OK {

@@ -12,7 +12,6 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 	"github.com/hedgerow-mesh/hedgerow/federation"
-	"github.com/hedgerow-mesh/hedgerow/federation/chain"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
@@ -24,6 +23,8 @@ import (
 type whole struct {
 	i       int
 	org     int
+	liar    bool
+	ctx     context.Context
 	site    *scenario.Site
 	key     *identity.Key
 	clock   time.Time
@@ -45,6 +46,7 @@ type whole struct {
 	later    []task
 	messages int64
 	bytes    int64
+	unsaid   int // lies that were refused at their own site
 
 	seen watch
 }
@@ -56,6 +58,8 @@ type session struct {
 	s     *scenario.Session
 	visit *visit
 	opens bool // it is the first of its visit
+	// forged is what somebody sends in another's name
+	forged bool
 }
 
 func (x session) before(y session) bool { return x.at.Before(y.at) || x.at.Equal(y.at) && x.n < y.n }
@@ -106,6 +110,7 @@ func (r reader) Read(b []byte) (int, error) {
 
 // build makes the node of a site.
 func (m *mesh) build(ctx context.Context, w *whole) error {
+	w.ctx = ctx
 	now := func() time.Time { return w.clock }
 	var err error
 	if w.plane, err = softplane.Open(softplane.Options{Inside: []netip.Prefix{w.site.LAN}, MaxFlows: 4096, Now: now}); err != nil {
@@ -146,23 +151,15 @@ func (m *mesh) meshOf(w *whole) node.MeshOptions {
 		return node.MeshOptions{}
 	}
 	o := node.MeshOptions{
-		Organisation: orgName(w.org), Transport: &port{m.bus, w}, RoundEvery: seconds(m.s.Nodes.Rounds), Gather: 30 * time.Second,
+		Organisation: m.orgName(w.org), Transport: &port{m.bus, w}, RoundEvery: seconds(m.s.Nodes.Rounds), Gather: 30 * time.Second,
 	}
-	roll := federation.Roll{}
 	for _, x := range m.sites {
-		of := federation.Site{Name: x.site.Name, ID: x.key.ID()}
 		if x.org == w.org {
-			o.Roster = append(o.Roster, of)
-		} else {
-			of.Organisation, of.Standing = orgName(x.org), federation.StandingCounted
-			roll.Others = append(roll.Others, of)
-		}
-		if x.i == x.org { // its first
-			roll.Counted = append(roll.Counted, chain.Member{Org: orgName(x.org), Voter: x.key.ID()})
+			o.Roster = append(o.Roster, federation.Site{Name: x.site.Name, ID: x.key.ID(), Addrs: []string{addrOf(x)}})
 		}
 	}
 	if orgs > 1 {
-		o.Consortium = &node.ConsortiumOptions{ID: m.s.Name, Organisation: o.Organisation, Roll: roll}
+		o.Consortium = &node.ConsortiumOptions{ID: m.s.Name, Organisation: o.Organisation, Roll: m.roll(w)}
 	}
 	return o
 }
@@ -190,7 +187,7 @@ func (w *whole) live(until time.Time) error {
 		switch what {
 		case aMessage:
 			x := w.inbox.take()
-			w.handler.Receive(context.Background(), x.topic, w.seen.ids[x.from], x.b)
+			w.handler.Receive(w.ctx, x.topic, w.seen.ids[x.from], x.b)
 			w.steps.Step()
 		case aSession:
 			err = w.begin(w.coming.take())
@@ -234,7 +231,7 @@ func later(a, b time.Time) time.Time {
 
 // begin starts a session.
 func (w *whole) begin(x session) error {
-	if x.visit == nil {
+	if x.visit == nil && !x.forged {
 		w.next(x.at)
 	}
 	w.begun++

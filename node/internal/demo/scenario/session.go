@@ -58,7 +58,10 @@ type Session struct {
 	Passwords []string
 	// Closed says that nothing listens at Port, so that a refusal is the
 	// answer which the client expects.
-	Closed  bool
+	Closed bool
+	// Forged says that From never sent this: somebody else began a handshake in its
+	// name, and the answer goes to an address that knows nothing of it.
+	Forged  bool
 	Timeout time.Duration // for the whole session
 }
 

@@ -110,6 +110,9 @@ func (c *connection) script(r *scenario.Result) error {
 	if c.s.UDP() {
 		return c.datagrams(r)
 	}
+	if c.s.Forged {
+		return c.forged(r)
+	}
 	if err := c.open(r); err != nil {
 		return err
 	}
@@ -179,6 +182,21 @@ func (c *connection) open(r *scenario.Result) error {
 			return err
 		}
 	}
+}
+
+// forged is a first packet in another's name, and its answer.
+func (c *connection) forged(r *scenario.Result) error {
+	passed := c.emit(0, flow.SYN, nil, 0)
+	c.seq[0]++
+	if err := c.pause(c.rtt / 2); err != nil || !passed {
+		return err
+	}
+	answer := uint8(flow.SYN | flow.ACK)
+	if c.s.Closed {
+		answer = flow.RST | flow.ACK
+	}
+	r.Answered = c.emit(1, answer, nil, 0)
+	return nil
 }
 
 func (c *connection) shake() (answered bool, err error) {
