@@ -150,7 +150,7 @@ func visit(from netip.Addr, port uint16) []planetest.Step {
 
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	within(t, 20*time.Second, what, cond)
+	within(t, time.Minute, what, cond)
 }
 
 func within(t *testing.T, limit time.Duration, what string, cond func() bool) {

@@ -19,6 +19,8 @@ func bulkCases() []testCase {
 		{"bulk: the longest living prefix gives the reason", dataplane.Enforce, bulkLongest},
 		{"bulk: of equal entries the one that lives longest", dataplane.Enforce, bulkEqual},
 		{"bulk: replaced whole", dataplane.Enforce, bulkReplace},
+		{"bulk: each set meets the flows that are there", dataplane.Enforce, bulkMeetsFlows},
+		{"bulk: what is not listed passes among much that is", dataplane.Enforce, bulkAmongMany},
 		{"bulk: goes before rules", dataplane.Enforce, bulkBeforeRules},
 		{"bulk: a listed packet leaves its flow alone", dataplane.Enforce, bulkAndFlow},
 		{"bulk: never-block holds", dataplane.Enforce, bulkNever},
@@ -210,6 +212,44 @@ func bulkReplace(t *testing.T, r *rig) {
 	r.replace(list(1, later(), f.peer.Addr().String())...)
 	r.expect(false, "listed anew", in(f, f.peer))
 	same(t, "generation", r.bulk().Generation, 4)
+}
+
+// bulkMeetsFlows gives a flow that was there before sets that list neither of
+// its ends, one, none again, the other: what one set said must not hold for the
+// next, nor for the one after, which lies where the first one lay.
+func bulkMeetsFlows(t *testing.T, r *rig) {
+	for _, f := range families() {
+		packets := []Step{in(f, f.peer), out(f, f.peer), in(f, f.peer), out(f, f.peer)}
+		peer, host, other := f.peer.Addr().String(), f.host.Addr().String(), f.peer2.Addr().String()
+		r.replace()
+		r.expect(true, "a new flow", packets...)
+		for turn, set := range []string{other, peer, other, host, other, other, host, peer} {
+			r.replace(list(1, later(), set)...)
+			r.expect(set == other, fmt.Sprintf("turn %d: %s listed", turn, set), append(packets, packets...)...)
+		}
+		r.replace()
+		r.expect(true, "nothing listed", packets...)
+		r.replace(list(1, later(), peer)...)
+		r.expect(false, "listed anew", packets...)
+	}
+}
+
+// bulkAmongMany has so much that is listed that planes may well look for that
+// first, and then so much that is not.
+func bulkAmongMany(t *testing.T, r *rig) {
+	f := families()[0]
+	r.replace(list(1, later(), f.peer.Addr().String(), "203.0.113.0/28")...)
+	for range 3 {
+		for range 200 {
+			r.expect(false, "listed", in(f, f.peer))
+		}
+		r.expect(true, "not listed", in(f, f.stranger), out(f, f.peer2), in(f, f.peer2), in(f, f.stranger))
+		r.expect(false, "prefix", fromString("203.0.113.3"), out(f, ap("203.0.113.4:1")))
+		for range 200 {
+			r.expect(true, "not listed, often", in(f, f.stranger))
+		}
+		r.expect(false, "listed, rarely", in(f, f.peer), out(f, f.peer), fromString("203.0.113.5"))
+	}
 }
 
 func bulkBeforeRules(t *testing.T, r *rig) {

@@ -3,6 +3,7 @@ package planetest
 import (
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
@@ -157,13 +158,16 @@ func neverBuiltInNarrow(t *testing.T, r *rig) {
 	// The allowance has an end: forging what is never blocked is no way in.
 	flood := Step{dataplane.ToInside, Packet{Src: v4.peer, Dst: v4.host, Proto: flow.ICMP, Type: 3, Code: 4}.Frame()}
 	passed := 0
-	const sent = 6000
+	const sent, allowed = 6000, 1000 // at once, and again each second
+	began := time.Now()
 	for range sent {
 		if r.inject(flood) {
 			passed++
 		}
 	}
-	if passed == 0 || passed == sent {
-		t.Errorf("flood of %d built-in exceptions from a blocked peer: %d passed, expected some but not all", sent, passed)
+	// A slow machine may well let all of them through.
+	most := allowed + int(allowed*time.Since(began).Seconds()) + 1
+	if passed == 0 || passed > most {
+		t.Errorf("flood of %d built-in exceptions from a blocked peer: %d passed, expected some, and at most %d", sent, passed, most)
 	}
 }

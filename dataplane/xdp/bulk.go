@@ -213,7 +213,7 @@ func (p *Plane) switchTo(g *built) error {
 	if err := b.inherit(g.head, next); err != nil {
 		return errors.Join(err, b.empty(next))
 	}
-	use := uint32(next + 1)
+	use := bulkUse(next, g.head.Generation)
 	if g.head.Entries == 0 {
 		use = 0 // nothing to look for
 	}
@@ -232,6 +232,10 @@ func (p *Plane) switchTo(g *built) error {
 	}
 	return b.empty(old)
 }
+
+// bulkUse names a set as BULK_SLOT of bpf/bulk.h has it. No two sets of a plane
+// have one name before 2^30 were replaced.
+func bulkUse(slot int, generation uint64) uint32 { return uint32(generation)<<2 | uint32(slot+1) }
 
 func (p *Plane) useBulk(use uint32) error {
 	p.mu.Lock()
@@ -347,7 +351,7 @@ func (b *bulk) view() (*built, error) {
 func (b *bulk) adopt(inUse uint32) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if inUse > bulkSlots {
+	if inUse &= 3; inUse > bulkSlots {
 		return fmt.Errorf("bulk tables: slot %d: expected at most %d", inUse, bulkSlots)
 	}
 	b.slot = int(inUse) - 1

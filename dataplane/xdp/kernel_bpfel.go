@@ -118,7 +118,7 @@ type kernelCounters struct {
 	HellosLost     uint64
 	Tick           uint64
 	Seconds        uint32
-	Pad            uint32
+	Listed         uint32
 }
 
 type kernelDnsAnswer struct {
@@ -206,7 +206,7 @@ type kernelFloodState struct {
 type kernelFlow struct {
 	_        structs.HostLayout
 	Packets  uint32
-	Dropped  uint32
+	Clean    uint32
 	N_first  uint8
 	Ended    uint8
 	InitB    uint8
@@ -251,7 +251,8 @@ type kernelFlow struct {
 	Sizes       [8]int16
 	Hint        uint8
 	Own         uint8
-	Pad         [6]uint8
+	Pad         [2]uint8
+	Dropped     uint32
 }
 
 type kernelFlowKey struct {
@@ -387,6 +388,8 @@ type kernelPkt struct {
 	Way       uint8
 	Show      uint8
 	Pad       uint8
+	Clean     uint32
+	Look      uint32
 	Match     struct {
 		_       structs.HostLayout
 		Now     uint64

@@ -194,6 +194,22 @@ func Suspect(i int) int {
 	return 0
 }
 
+// sway is the factor by which load and distance change how long things take
+// without anybody behaving otherwise.
+const sway = 4
+
+// LeastSpread is the least standard deviation, in the feature's scale, that its
+// values should be believed to have, however alike a site's own were; 0 where
+// the schema knows of none. An hour in which nothing was busy tells little of
+// how long things take: what a loaded host or path does to times is no attack.
+func LeastSpread(i int) float64 {
+	switch i {
+	case iGapMaxOut, iGap1, iGap2, iGap3, iGap4, iRTT:
+		return math.Log(sway) / math.Log1p(specs[i].Hi/specs[i].grain)
+	}
+	return 0
+}
+
 // IsContext says whether feature i tells of the flow's surroundings.
 func IsContext(i int) bool { return i >= iHostFlows && i < Dim }
 

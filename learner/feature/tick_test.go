@@ -50,6 +50,19 @@ func TestABusyMomentMovesNoFeature(t *testing.T) {
 	}
 }
 
+// A quarter of the speed is within one standard deviation of times.
+func TestLeastSpreadIsAFactor(t *testing.T) {
+	for _, i := range []int{iRTT, iGap1, iGap4, iGapMaxOut} {
+		at := specs[i].Hi / 20
+		if d := float64(Scaled(i, at) - Scaled(i, at/sway)); d > 1.01*LeastSpread(i) || d < 0.9*LeastSpread(i) {
+			t.Errorf("%s: a factor of %d is %.3f, the least spread %.3f", Name(i), sway, d, LeastSpread(i))
+		}
+	}
+	if LeastSpread(iPackets) != 0 || LeastSpread(iHostFlows) != 0 {
+		t.Error("counts have a spread of their own")
+	}
+}
+
 // What was stored before times had this grain is read as if it had been measured with it.
 func TestVectorsOfTheSecondSchema(t *testing.T) {
 	r := exchange(300*time.Millisecond, 20*time.Millisecond, 100*time.Millisecond)

@@ -3,8 +3,9 @@
  * The bulk set: a million listed addresses and prefixes in flat arrays, built
  * by userspace (bulkbuild.go) and never changed after that. A generation is
  * two inner maps, a head and cells, in one of two slots; settings.bulk names
- * the slot plus one, and is read once a packet, so that a packet meets one
- * generation whole.
+ * the slot and the generation, and is read once a packet, so that a packet meets
+ * one generation whole. Entries of a generation only ever expire: what it did
+ * not list once, it never lists, and the flow table remembers that.
  *
  * What costs is a miss of cache or TLB. So the head holds what says "no" to
  * nearly every packet in a few small tables: a Bloom filter for addresses, and
@@ -27,6 +28,12 @@
 #define BULK_REGIONS 8192	/* of IPv6 /32, hashed */
 #define BULK_BLOOM (1 << 18)	/* words: 2 MB */
 #define BULK_HOPS 16		/* cells to look at, from an entry's place on */
+
+/*
+ * config.bulk: the slot plus one in two bits, above them how many sets there
+ * were so far. One word, so that no packet takes one set for another.
+ */
+#define BULK_SLOT(use) (((use) & 3) - 1)
 
 /* 8 entries: key in the low half of a word, meta in the upper. 0: free. See bulk_way. */
 struct bulk_cell {
@@ -249,13 +256,14 @@ __noinline __u32 bulk_nets4(__u32 slot, __u32 key, __u32 now)
 /*
  * The meta of an address or of the longest prefix that holds it and lives, or 0.
  * What most packets of a listed source take is written out, as each call costs
- * as much as a look at a table.
+ * as much as a look at a table. Who is likely listed is not looked for in the
+ * filter first, as the table says the same.
  */
-static __always_inline __u32 bulk_find4(struct bulk_head *h, __u32 slot, __u32 key, __u32 now)
+static __always_inline __u32 bulk_find4(struct bulk_head *h, __u32 slot, __u32 key, __u32 now, int likely_listed)
 {
 	__u64 hash = bulk_hash(h, key);
 
-	if (bloom_has(h, hash)) {
+	if (likely_listed || bloom_has(h, hash)) {
 		__u32 at = h->addrs.at + scale(hash, h->addrs.n), meta;
 		struct bulk_cell *c = bulk_cell_of(slot, at);
 		__u64 w = c ? c->w[bulk_way(key) & 7] : 0;
@@ -303,11 +311,27 @@ __noinline __u32 bulk_find6(__u32 slot, __u64 hi, __u64 lo, __u32 now)
 	return 0;
 }
 
-static __always_inline __u32 bulk_find(struct bulk_head *h, __u32 slot, const struct addr *a, __u32 now)
+static __always_inline __u32 bulk_find(struct bulk_head *h, __u32 slot, const struct addr *a, __u32 now, int likely_listed)
 {
 	if (a->hi == 0 && (a->lo & 0xffffffff) == V4_LOW)
-		return bulk_find4(h, slot, ntohl((__u32)(a->lo >> 32)), now);
+		return bulk_find4(h, slot, ntohl((__u32)(a->lo >> 32)), now, likely_listed);
 	return bulk_find6(slot, be64(a->hi), be64(a->lo), now);
+}
+
+/*
+ * The share of listed packets among this processor's last few dozen. What is
+ * asked first follows it; what is found does not.
+ */
+#define LISTED_ALL 0x10000
+#define LISTED_HALF (LISTED_ALL / 2)
+#define LISTED_MOST (LISTED_ALL / 4 * 3)
+
+static __always_inline void tally_listed(struct counters *n, int is)
+{
+	if (is)
+		n->listed += (LISTED_ALL - n->listed) >> 6;
+	else if (n->listed >> 6)
+		n->listed -= n->listed >> 6;
 }
 
 /*
@@ -322,9 +346,9 @@ static __always_inline __u32 ask_bulk(struct counters *n, const struct pkt *p, _
 	if (!h)
 		return 0;
 	now = seconds_now(n) - h->base;
-	meta = bulk_find(h, slot, &p->src, now);
+	meta = bulk_find(h, slot, &p->src, now, n->listed > LISTED_MOST);
 	if (!meta)
-		meta = bulk_find(h, slot, &p->dst, now);
+		meta = bulk_find(h, slot, &p->dst, now, 0);
 	if (likely(!meta))
 		return 0;
 	return slot * BULK_REASONS + (meta & (BULK_REASONS - 1)) + 1;

@@ -115,7 +115,7 @@ static long step_bulk(__u32 i, struct walk *w)
 
 	if (!a || !h)
 		return 1;
-	meta = bulk_find(h, w->job.slot, a, w->job.now - h->base);
+	meta = bulk_find(h, w->job.slot, a, w->job.now - h->base, 0);
 	return answer(w, at, meta ? h->reasons[meta & (BULK_REASONS - 1)] + 1 : 0);
 }
 

@@ -383,6 +383,7 @@ static __always_inline int settle_here(struct slot *slot, struct pkt *p, struct 
 		unlock(&slot->seq);
 		return 0;
 	}
+	slot->flow.clean = p->clean;
 	ended = account_here(&slot->flow, p, now);
 	b = bucket_at(home(s));
 	way = s->way;
@@ -884,6 +885,36 @@ static __always_inline int quick_side(struct pkt *p, struct spot *s, __u32 side)
 static __always_inline int flow_quick(struct pkt *p, struct spot *s)
 {
 	return !use_lru && (quick_side(p, s, 0) || quick_side(p, s, 1));
+}
+
+#define LOOKED 1	/* pkt.look: what follows was done */
+#define AT_QUICK 2	/* flow_quick found something */
+
+/*
+ * Looks for p's flow ahead of the lists, since most packets have one that says
+ * that this bulk set lists neither end. What it says holds for its key, so both
+ * are read as of one time, and that only where loads are in order, too.
+ */
+static __always_inline void look_ahead(struct pkt *p, struct spot *s, __u32 bulk)
+{
+	struct slot *slot;
+	__u32 seq, same;
+
+	canonical(p);
+	flow_spot(p, s);
+	p->look = LOOKED;
+	if (!flow_quick(p, s))
+		return;
+	p->look = LOOKED | AT_QUICK;
+	slot = slot_at(s->at);
+	if (!stores_in_order || !slot)
+		return;
+	seq = *(volatile __u32 *)&slot->seq;
+	asm volatile("" ::: "memory");
+	same = !(seq & 1) && slot->flow.clean == bulk && same_key(&slot->key, &p->key);
+	asm volatile("" ::: "memory");
+	if (same && *(volatile __u32 *)&slot->seq == seq)
+		p->clean = bulk;
 }
 
 /* Counts p in its flow, makes it if there is none. s is of flow_known. Says whether the flow ended. */

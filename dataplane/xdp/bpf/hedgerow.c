@@ -87,6 +87,24 @@ static __always_inline int drop_listed(const struct config *c, struct counters *
 	return leave(c, n, p, 1);
 }
 
+/*
+ * Asks the bulk set, unless p's flow did. While most packets are listed they are
+ * asked about first, as it is they who have no flow. Returns what ask_bulk does.
+ */
+static __always_inline __u32 meet_bulk(struct counters *n, struct pkt *p, __u32 bulk)
+{
+	__u32 place = 0;
+
+	if (likely(n->listed < LISTED_HALF && p->have & HAVE_L4))
+		look_ahead(p, &p->spot, bulk);
+	if (!p->clean)
+		place = ask_bulk(n, p, BULK_SLOT(bulk));
+	tally_listed(n, place);
+	if (likely(!place))
+		p->clean = bulk;
+	return place;
+}
+
 /* What to do with p. */
 static __always_inline int decide(struct pkt *p)
 {
@@ -116,7 +134,7 @@ static __always_inline int decide(struct pkt *p)
 	if (p->have & LATER_FRAG)
 		n->later_fragments++;
 	if (c->bulk) {
-		place = ask_bulk(n, p, c->bulk - 1);
+		place = meet_bulk(n, p, c->bulk);
 		if (unlikely(place--)) {
 			count_listed(place, p);
 			if (likely(!maybe_spared(c, p) || !never_block(p)))
@@ -124,14 +142,18 @@ static __always_inline int decide(struct pkt *p)
 			saved = 1;
 		}
 	}
-	canonical(p);
+	if (!(p->look & LOOKED))
+		canonical(p);
 	if (likely(!saved)) {
 		match_rules(c, m, p);
 		drop = m->action >= ACT_SUSPEND;
 	}
 	if (likely(!drop && p->have & HAVE_L4)) {
-		flow_spot(p, at);
-		quick = !m->budgets && flow_quick(p, at);
+		if (!(p->look & LOOKED)) {
+			flow_spot(p, at);
+			p->look = flow_quick(p, at) ? AT_QUICK : 0;
+		}
+		quick = !m->budgets && p->look & AT_QUICK;
 	}
 	/* Behind what is fetched from memory: reading the clock waits for all of that. */
 	m->now = m->now ?: bpf_ktime_get_boot_ns();

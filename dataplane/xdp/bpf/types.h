@@ -68,7 +68,7 @@ struct rare {
  * slot they begin where the key's cache line ends.
  */
 struct flow {
-	__u32 packets, dropped;
+	__u32 packets, clean;	/* clean: config.bulk of the set that lists neither end; 0: unknown */
 	__u8 n_first, ended, init_b, init_sure;	/* init_sure: a pure SYN was seen */
 	__u16 marks[2];
 	struct dir d[2];
@@ -77,7 +77,8 @@ struct flow {
 	__u32 synack_us, ack_us;
 	__u32 gaps[FIRST];
 	__s16 sizes[FIRST];
-	__u8 hint, own, pad[6];	/* own: the gateway's, at its outside */
+	__u8 hint, own, pad[2];	/* own: the gateway's, at its outside */
+	__u32 dropped;
 };
 
 /*
@@ -180,7 +181,7 @@ struct config {
 	__u32 mode, event_rate;
 	__u32 flow_rules, addr_rules, service_rules, block_prefixes, observe_prefixes, nevers;
 	__u32 pair_rules, toward_rules, remedies, names;
-	__u32 bulk, fail_closed;	/* bulk: the slot of the bulk set plus one; 0: there is none */
+	__u32 bulk, fail_closed;	/* bulk: the bulk set, see BULK_SLOT; 0: there is none */
 	__u32 most, hellos;	/* most: the longest packet of the link, where XDP is shown aggregates; 0: it is not */
 	__u64 beat, dead_after;	/* us of boot time, us: when the daemon was last there, how long it may be away */
 	__u32 scoring, spare;	/* scoring: the slot of the scorer plus one; 0: there is none */
@@ -195,7 +196,8 @@ struct counters {
 	__u64 answer_tat, answers_lost;
 	__u64 hello_tat[2], hellos_lost;
 	__u64 tick;		/* the kernel's own, when seconds was read */
-	__u32 seconds, pad;	/* of boot time */
+	__u32 seconds;		/* of boot time */
+	__u32 listed;		/* of the last packets, see LISTED_ALL */
 };
 
 struct event {
@@ -322,6 +324,7 @@ struct pkt {
 	__u8 icmp_type, icmp_code, have, bad, hook, answer;
 	__u32 number;	/* that an answer carries */
 	__u8 can_answer, way, show, pad;	/* show: see shows() */
+	__u32 clean, look;	/* clean: as of its flow; look: see look_ahead() */
 	struct match match;
 	struct spot spot;
 };

@@ -24,12 +24,13 @@ func evaluateCommand() *cobra.Command {
 		Long: `Train the learner's parts on labelled flows and measure them on rows that no
 training saw, beside simple models (forest, boosted trees, network, autoencoder)
 trained on the same rows. DATASET is ` + strings.Join(dataset.Known(), ", ") + `
-(read below --data), or a CSV file whose columns --mapping explains.
+(read below --data), a CSV file whose columns --mapping explains, or a capture or log
+of an attack that is looked for among the traffic of --normal.
 
 How the parts are combined is chosen on training rows; every way that was tried
 is in the report. --zero-day leaves each class of attacks out of all training in
 turn and looks for it. docs/evaluate.md explains every figure.`,
-		Example: "  hedgerow evaluate nsl-kdd --data ../shared/data --seeds 5\n  hedgerow evaluate unsw-nb15 --data ../shared/data --json > unsw.json\n  hedgerow evaluate westermo --data ../shared/data --zero-day --html westermo.html\n  hedgerow evaluate flows.csv --mapping flows.toml",
+		Example: "  hedgerow evaluate nsl-kdd --data ../shared/data --seeds 5\n  hedgerow evaluate unsw-nb15 --data ../shared/data --json > unsw.json\n  hedgerow evaluate westermo --data ../shared/data --zero-day --html westermo.html\n  hedgerow evaluate flows.csv --mapping flows.toml\n  hedgerow evaluate stratosphere --data ../shared/data --evasion --html campaigns.html\n  hedgerow evaluate attack.pcap --normal monday.pcap --normal tuesday/conn.log",
 		Args:    exactArgs(1, "a data set"),
 	}
 	f := c.Flags()
@@ -37,6 +38,8 @@ turn and looks for it. docs/evaluate.md explains every figure.`,
 	f.StringVar(&page, "html", "", "also write the report as a page of its own, with plots, into this file")
 	f.StringVar(&o.Data, "data", os.Getenv("HEDGEROW_DATA"), "folder of the known data sets (default: the environment's HEDGEROW_DATA)")
 	f.StringVar(&mapping, "mapping", "", "TOML file that says what the columns of a CSV file mean")
+	f.StringArrayVar(&o.Normal, "normal", nil, "capture or flow log of normal traffic, for a capture or log of an attack; may be given again, for other hosts")
+	f.BoolVar(&o.Evasion, "evasion", false, "of captures and logs: also what it costs an attacker not to be found")
 	f.IntVar(&o.Seeds, "seeds", 1, "how many seeds; figures are medians over them")
 	f.Uint64Var(&o.Seed, "seed", 1, "the first seed")
 	f.BoolVar(&o.ZeroDay, "zero-day", false, "leave each class of attacks out of all training, instead of the main study")
@@ -66,6 +69,12 @@ func evaluateInput(o *evaluate.Options, mapping string) error {
 		known = known || n == o.Dataset
 	}
 	switch {
+	case len(o.Normal) > 0 && (known || mapping != ""):
+		return usageError{fmt.Errorf("evaluate %s: --normal is for a capture or log of an attack", o.Dataset)}
+	case o.Evasion && o.Dataset != dataset.Stratosphere && len(o.Normal) == 0:
+		return usageError{fmt.Errorf("evaluate %s: --evasion is for captures and logs of attacks", o.Dataset)}
+	case len(o.Normal) > 0:
+		return nil
 	case known && mapping != "":
 		return usageError{fmt.Errorf("evaluate %s: --mapping is for CSV files", o.Dataset)}
 	case known && o.Data == "":
@@ -73,7 +82,7 @@ func evaluateInput(o *evaluate.Options, mapping string) error {
 	case known:
 		return nil
 	case mapping == "":
-		return usageError{fmt.Errorf("evaluate %s: expected one of %s, or a CSV file and --mapping", o.Dataset, strings.Join(dataset.Known(), ", "))}
+		return usageError{fmt.Errorf("evaluate %s: expected one of %s, a CSV file and --mapping, or a capture and --normal", o.Dataset, strings.Join(dataset.Known(), ", "))}
 	}
 	f, err := os.Open(mapping)
 	if err != nil {

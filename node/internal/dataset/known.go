@@ -15,7 +15,7 @@ const (
 )
 
 // Known lists them.
-func Known() []string { return []string{NSLKDD, UNSWNB15, Westermo} }
+func Known() []string { return []string{NSLKDD, UNSWNB15, Westermo, Stratosphere} }
 
 // nslkdd has no line of names. Its 42nd column names the attack, and the last
 // says how many of 21 old classifiers were right, which is no feature. The

@@ -49,3 +49,9 @@ func (m *Machine) many(now time.Time, rec *flow.Record) *incident {
 	}
 	return in
 }
+
+// Folded says that an incident is the one of many causes at once, which acts on nothing.
+func (m *Machine) Folded(incident string) bool {
+	in := m.incidents[manyCauses]
+	return in != nil && in.id == incident
+}

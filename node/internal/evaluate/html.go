@@ -13,7 +13,7 @@ import (
 // HTML writes the report as one page that loads nothing from elsewhere.
 func (r *Report) HTML(w io.Writer) error {
 	var plots []template.HTML
-	for _, draw := range []func(io.Writer) error{r.drawROC, r.drawPR, r.drawCalibration, r.drawFamilies, r.drawImportance, r.drawZeroDay} {
+	for _, draw := range []func(io.Writer) error{r.drawROC, r.drawPR, r.drawCalibration, r.drawFamilies, r.drawImportance, r.drawZeroDay, r.drawCampaigns, r.drawEvasion} {
 		var b strings.Builder
 		if err := draw(&b); err != nil {
 			return fmt.Errorf("report page: %w", err)
@@ -147,4 +147,37 @@ func (r *Report) drawZeroDay(w io.Writer) error {
 		bars = append(bars, plot.Bar{Name: x.Class, Values: []float64{x.Together.At1, x.Trees.At1, x.Self.At1, x.Nearest.At1}, Note: fmt.Sprintf("%.2f of %d", x.Together.At1, x.Rows)})
 	}
 	return plot.Bars(w, "Left out of all training: found at 1 % false alarms", []string{"together", "classifier alone", "autoencoder alone", "nearest alone"}, bars)
+}
+
+func (r *Report) drawCampaigns(w io.Writer) error {
+	if r.Campaigns == nil {
+		return nil
+	}
+	var bars []plot.Bar
+	for _, x := range r.Campaigns.Rows {
+		bars = append(bars, plot.Bar{Name: x.Name, Values: []float64{x.Whole.Sure, x.Rules.Sure, x.Shuffled.Sure}, Note: fmt.Sprintf("%.3f of %d", x.Whole.Sure, x.Flows)})
+	}
+	return plot.Bars(w, "Share of a campaign that was over when it was found; 1 is never", []string{Ours, "rules alone", "control: shuffled"}, bars)
+}
+
+// drawEvasion draws a figure for each tactic, with a line for each campaign.
+func (r *Report) drawEvasion(w io.Writer) error {
+	if r.Campaigns == nil {
+		return nil
+	}
+	for _, tc := range tactics {
+		var lines []plot.Curve
+		for _, e := range r.Campaigns.Evasion {
+			if e.Way == tc.name {
+				lines = append(lines, plot.Curve{Name: e.Campaign, X: e.Cost, Y: e.Sure})
+			}
+		}
+		if len(lines) == 0 {
+			continue
+		}
+		if err := plot.Curves(w, "Evasion: "+tc.name, "medians; at the top nothing was found", tc.unit, "share of the campaign that was over", tc.costs, lines); err != nil {
+			return err
+		}
+	}
+	return nil
 }

@@ -26,6 +26,10 @@ func (r *Report) Print(w io.Writer) error {
 	if r.Quick {
 		p.line("QUICK: few rows and rounds; the figures mean nothing")
 	}
+	if r.Campaigns != nil {
+		r.printCampaigns(p)
+		return p.done()
+	}
 	p.line("%s: %d rows to train, %d to test (%d attacks); %s; seeds %v", r.Dataset, r.Train, r.Test, r.TestAttacks, r.Split, r.Seeds)
 	if r.Data != nil && r.Data.Bad > 0 {
 		p.line("%d malformed rows were left out, first: %s", r.Data.Bad, r.Data.Faults[0])
@@ -34,10 +38,32 @@ func (r *Report) Print(w io.Writer) error {
 	r.printFamilies(p)
 	r.printZeroDay(p)
 	r.printPlaces(p)
+	return p.done()
+}
+
+func (p *printer) done() error {
 	if p.err != nil {
 		return p.err
 	}
 	return p.w.Flush()
+}
+
+func (r *Report) printCampaigns(p *printer) {
+	c := r.Campaigns
+	p.line("%s: %s; seeds %v; %g incidents a day", r.Dataset, r.Split, r.Seeds, c.PerDay)
+	p.line("\nshare of its flows that were over when a campaign was told of, and when enough was for a block; 1 is never; medians")
+	p.line("campaign\tflows\tmodel and rules\t\tsure before half\tmodel alone\t\trules alone\t\tcontrol: shuffled\t\ttold beside")
+	for _, x := range c.Rows {
+		p.line("%s\t%d\t%.3f\t%.3f\t%.0f %%\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f\t%.3f of %d", x.Name, x.Flows, x.Whole.Told, x.Whole.Sure, 100*x.Whole.Half,
+			x.Model.Told, x.Model.Sure, x.Rules.Told, x.Rules.Sure, x.Shuffled.Told, x.Shuffled.Sure, x.Told, x.Beside)
+	}
+	p.line("\nnormal traffic, watched alone: %d flows in %.2f days; incidents a day %.1f, flows told of %v, of each seed", c.Companion.Flows, c.Companion.Days, c.Companion.PerDay, c.Companion.Alarms)
+	if len(c.Evasion) > 0 {
+		p.line("\nshare that was over when enough was told for a block, by what evading costs")
+	}
+	for _, e := range c.Evasion {
+		p.line("%s\t%s\t%v %s\t%.3f", e.Campaign, e.Way, e.Cost, e.Unit, e.Sure)
+	}
 }
 
 func bounds(b metrics.Interval) string { return fmt.Sprintf("[%.3f, %.3f]", b.Low, b.High) }

@@ -46,6 +46,8 @@ type Report struct {
 
 	ZeroDay []LeftOut `json:"zero_day,omitempty"`
 	Places  []Place   `json:"places,omitempty"`
+	// Campaigns is of data sets that are traffic with a campaign in it.
+	Campaigns *Campaigns `json:"campaigns,omitempty"`
 	// Control are the AUCs of trees trained on shuffled labels; about a half.
 	Control []float64 `json:"control_auc,omitempty"`
 }

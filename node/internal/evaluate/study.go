@@ -22,6 +22,10 @@ type Options struct {
 	Seed    uint64           // the first; default 1
 	ZeroDay bool             // leave classes out instead of the main study
 	Quick   bool             // few rows and rounds: shows that it works
+	// Normal are captures or logs of normal traffic. Dataset is then a capture or a
+	// log of a campaign, which is looked for among it.
+	Normal  []string
+	Evasion bool // of campaigns: also what evading costs and gives
 	// Progress is told what begins; may be nil.
 	Progress func(string)
 }
@@ -47,6 +51,13 @@ func Run(ctx context.Context, o Options) (*Report, error) {
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}
+	}
+	if o.Dataset == dataset.Stratosphere || len(o.Normal) > 0 {
+		r, err := campaigns(ctx, o)
+		if err != nil {
+			return nil, fmt.Errorf("evaluate: %w", err)
+		}
+		return r, nil
 	}
 	s := &study{o: o}
 	if err := s.load(); err != nil {
