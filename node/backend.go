@@ -512,6 +512,7 @@ func (n *Node) Peers(context.Context) ([]api.Peer, error) {
 			x := apiPeer(p)
 			x.Words = "of " + p.Organisation
 			if w, ok := weighs[p.Organisation]; ok {
+				x.Weight = w
 				x.Words += fmt.Sprintf(", whose word weighs %.2f", w)
 			}
 			out = append(out, lastWords(x, p))

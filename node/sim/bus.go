@@ -34,7 +34,7 @@ type message struct {
 	b     []byte
 }
 
-func (m message) before(o message) bool {
+func (m message) Before(o message) bool {
 	if !m.at.Equal(o.at) {
 		return m.at.Before(o.at)
 	}
@@ -42,10 +42,10 @@ func (m message) before(o message) bool {
 }
 
 // pile gives its least first.
-type pile[T interface{ before(T) bool }] []T
+type pile[T interface{ Before(T) bool }] []T
 
 func (p pile[T]) Len() int           { return len(p) }
-func (p pile[T]) Less(i, j int) bool { return p[i].before(p[j]) }
+func (p pile[T]) Less(i, j int) bool { return p[i].Before(p[j]) }
 func (p pile[T]) Swap(i, j int)      { p[i], p[j] = p[j], p[i] }
 func (p *pile[T]) Push(x any)        { *p = append(*p, x.(T)) }
 func (p *pile[T]) Pop() any {

@@ -62,7 +62,7 @@ type session struct {
 	forged bool
 }
 
-func (x session) before(y session) bool { return x.at.Before(y.at) || x.at.Equal(y.at) && x.n < y.n }
+func (x session) Before(y session) bool { return x.at.Before(y.at) || x.at.Equal(y.at) && x.n < y.n }
 
 // playing is a session that has begun.
 type playing struct {
@@ -70,7 +70,7 @@ type playing struct {
 	p *soft.Play
 }
 
-func (x playing) before(y playing) bool { return x.session.before(y.session) }
+func (x playing) Before(y playing) bool { return x.session.Before(y.session) }
 
 // task is to be done for a node when all nodes have come to a time.
 type task struct {
@@ -80,7 +80,7 @@ type task struct {
 	do   func()
 }
 
-func (x task) before(y task) bool {
+func (x task) Before(y task) bool {
 	if !x.at.Equal(y.at) {
 		return x.at.Before(y.at)
 	}

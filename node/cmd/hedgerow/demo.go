@@ -21,7 +21,7 @@ import (
 func demoCommand() *cobra.Command {
 	var seed uint64
 	var attack, learner string
-	var asJSON, verbose, software bool
+	var asJSON, verbose, software, consortium bool
 	c := &cobra.Command{
 		Use: "demo", Short: "Tell the whole story on this machine, with real packets, in about two minutes", GroupID: "start",
 		Long: `Three branch gateways learn their normal, attackers appear, flows are suspended,
@@ -32,9 +32,13 @@ As root it happens in the kernel, between network namespaces that the demo makes
 and removes. Without root the same story runs on a packet path in Go. It fails,
 and names the step, when something in the story did not happen.
 
+With --consortium it is another story: seven organisations, of which one lies about
+indicators and one poisons the models that are made together. Both fail, and a table
+says what each honest organisation gained. It runs on the packet path in Go.
+
 The controls: --attack none must end without any suspension, and --learner off
 must miss what only learning can see.`,
-		Example: "  hedgerow demo\n  hedgerow demo --seed 7 -v\n  hedgerow demo --attack none\n  hedgerow demo --learner off",
+		Example: "  hedgerow demo\n  hedgerow demo --seed 7 -v\n  hedgerow demo --attack none\n  hedgerow demo --learner off\n  hedgerow demo --consortium",
 		Args:    noArgs,
 	}
 	f := c.Flags()
@@ -44,6 +48,7 @@ must miss what only learning can see.`,
 	f.BoolVar(&asJSON, "json", false, "print the report as JSON and nothing else")
 	f.BoolVarP(&verbose, "verbose", "v", false, "tell every alert and verdict")
 	f.BoolVar(&software, "software", false, "use the packet path in Go although root could use the kernel's")
+	f.BoolVar(&consortium, "consortium", false, "seven organisations, of which two lie, in about a minute")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		attacks, err := attacksOf(attack)
 		if err != nil {
@@ -58,6 +63,12 @@ must miss what only learning can see.`,
 		o := demo.Options{
 			Scenario: scenario.New(seed), Attacks: attacks, Learner: learner == "on",
 			Out: c.OutOrStdout(), JSON: asJSON, Verbose: verbose, Log: demoLog(c.ErrOrStderr(), verbose),
+		}
+		if consortium {
+			if c.Flags().Changed("attack") || c.Flags().Changed("learner") {
+				return usageError{errors.New("--consortium: its story has its own attacks: leave --attack and --learner out")}
+			}
+			return runConsortium(c.Context(), o)
 		}
 		return runDemo(c.Context(), o, software)
 	}
@@ -115,5 +126,18 @@ func runDemo(ctx context.Context, o demo.Options, software bool) (err error) {
 	}
 	defer func() { err = errors.Join(err, closer.Close()) }()
 	_, err = demo.Tell(ctx, o)
+	return err
+}
+
+// runConsortium tells the story of seven organisations.
+func runConsortium(ctx context.Context, o demo.Options) (err error) {
+	o.Scenario, o.Where = scenario.Consortium(o.Scenario.Seed), "the packet path in Go"
+	w, err := world.UpConsortium(ctx, o.Scenario, o.Log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.Close()) }()
+	o.Network, o.Sites = w, w.Sites
+	_, err = demo.TellConsortium(ctx, demo.ConsortiumOptions{Options: o, Lie: w.Lie, Teach: w.Teach})
 	return err
 }

@@ -262,6 +262,8 @@ type Peer struct {
 	Standing     string  `json:"standing"`
 	Score        float64 `json:"score"` // of its conduct: 10 is without fault, below -2500 it is not read
 	Relayed      bool    `json:"relayed,omitempty"`
+
+	Weight float64 `json:"weight,omitempty"` // of another organisation's word here, 0 to 1
 }
 
 // Explanation is everything that is known of an alert, incident or block.

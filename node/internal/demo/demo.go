@@ -51,9 +51,10 @@ type Kernel struct {
 	// newest model began to judge. 0: there was none.
 	FromWord  time.Duration `json:"word_to_packet_path_ns"`
 	FromModel time.Duration `json:"model_to_packet_path_ns"`
-	Scored    int           `json:"milestones_scored"` // since this scorer is there
-	Both      int           `json:"would_act_and_model_alarms"`
-	Alone     int           `json:"would_act_alone"`
+	// Milestones of flows that the packet path scored since the site began, by this
+	// scorer or one before, and those at which it would have acted, or did.
+	Scored uint64 `json:"milestones_scored"`
+	Would  uint64 `json:"would_act"`
 }
 
 // Site is one gateway as the story sees it. Methods may be called from any

@@ -27,6 +27,8 @@ type Report struct {
 	Ordinary Ordinary      `json:"ordinary"`
 	// Kernel is each site's scorer in the packet path at the end of the story.
 	Kernel map[string]*Kernel `json:"kernel,omitempty"`
+
+	Consortium *ConsortiumReport `json:"consortium,omitempty"`
 }
 
 // StepReport is one step of the story.
@@ -124,6 +126,9 @@ func (r *Report) table(b *strings.Builder) {
 			fmt.Fprintf(b, "  refused by %s: %s\n", site, r.Round.Refused[site])
 		}
 	}
+	if r.Consortium != nil {
+		r.Consortium.table(b)
+	}
 	r.kernelTable(b)
 	o := r.Ordinary
 	fmt.Fprintf(b, "\nordinary sessions %d, lost %d; rules against ordinary traffic %d; alerts on it %d\n", o.Run, o.Lost, o.Verdicts, o.FalseAlerts)
@@ -145,11 +150,11 @@ func (r *Report) kernelTable(b *strings.Builder) {
 	}
 	b.WriteString("\n")
 	t := tabwriter.NewWriter(b, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "model in the packet path\tmode\tdistilled\tcompiled\tverified\tswapped\tword->packet path\tmodel->packet path\tmilestones scored\twould suspend")
+	fmt.Fprintln(t, "model in the packet path\tmode\tdistilled\tcompiled\tverified\tswapped\tword->packet path\tmodel->packet path\tmilestones scored\twould suspend at")
 	for _, site := range sorted(r.Kernel) {
 		k := r.Kernel[site]
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d, of which the full model alarms on %d\n", site, k.Mode,
-			ms(k.Distilled), ms(k.Compiled), ms(k.Verified), ms(k.Swapped), orNone(k.FromWord), orNone(k.FromModel), k.Scored, k.Both+k.Alone, k.Both)
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%d\t%d\n", site, k.Mode,
+			ms(k.Distilled), ms(k.Compiled), ms(k.Verified), ms(k.Swapped), orNone(k.FromWord), orNone(k.FromModel), k.Scored, k.Would)
 	}
 	_ = t.Flush() // a strings.Builder takes everything
 }

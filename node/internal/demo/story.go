@@ -40,10 +40,16 @@ func Tell(ctx context.Context, o Options) (*Report, error) {
 	if err := o.check(); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	t := newTeller(o)
 	t.voice.title(o)
+	return t.whole(ctx, t.steps())
+}
+
+// whole carries a story through from its first step to its report.
+func (t *teller) whole(ctx context.Context, steps []step) (*Report, error) {
+	o := t.o
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	var feeds sync.WaitGroup
 	for _, s := range o.Sites {
 		feeds.Go(func() {
@@ -52,7 +58,7 @@ func Tell(ctx context.Context, o Options) (*Report, error) {
 			}
 		})
 	}
-	err := t.tell(ctx)
+	err := t.tell(ctx, steps)
 	t.inTheKernel(ctx)
 	t.report.Took = time.Since(t.began)
 	if err != nil {
@@ -116,8 +122,8 @@ func newTeller(o Options) *teller {
 }
 
 // tell runs the steps in order and stops at the first that did not happen.
-func (t *teller) tell(ctx context.Context) error {
-	for _, s := range t.steps() {
+func (t *teller) tell(ctx context.Context, steps []step) error {
+	for _, s := range steps {
 		at := time.Now()
 		t.voice.step(s.name)
 		err := s.run(ctx)

@@ -204,7 +204,7 @@ func (s *townSite) Status(context.Context) (Status, error) {
 	defer s.mu.Unlock()
 	st := Status{Mode: s.mode, Plane: "model", Learning: s.learner, Seen: s.flows, Needed: 700, Judging: s.flows >= 700, Model: "cafe"}
 	if s.name == scenario.Alder && s.learner {
-		st.Kernel = &Kernel{Mode: "shadow", Verified: 4 * time.Millisecond, FromWord: 3 * time.Second, Scored: 70, Both: 5, Alone: 2}
+		st.Kernel = &Kernel{Mode: "shadow", Verified: 4 * time.Millisecond, FromWord: 3 * time.Second, Scored: 70123, Would: 7}
 	}
 	for _, o := range s.sites {
 		if o != s && !(s.f.alone && (s.name == scenario.Birch || o.name == scenario.Birch)) {
@@ -302,7 +302,7 @@ func TestTheWholeStory(t *testing.T) {
 		if got := len(w.at(scenario.Alder).labels); got != 1 {
 			t.Errorf("alder's operator confirmed %d alerts", got)
 		}
-		for _, want := range []string{"1. three sites", "alert by rule:scan", "enforces what alder told", "7, of which the full model alarms on 5", "everything in the story happened"} {
+		for _, want := range []string{"1. three sites", "alert by rule:scan", "enforces what alder told", "70123              7\n", "everything in the story happened"} {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("narration lacks %q:\n%s", want, out)
 			}

@@ -66,15 +66,11 @@ func kernelOf(k *api.KernelModel) *demo.Kernel {
 	}
 	in := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 	d := k.Deciding
-	out := &demo.Kernel{
+	return &demo.Kernel{
 		Mode: k.Mode, Scorer: d.Hash, Confirmed: k.Report.Attacks, Distilled: in(k.TookS),
 		Compiled: in(d.CompileMS / 1e3), Verified: in(d.VerifyMS / 1e3), Swapped: in(d.SwapMS / 1e3),
-		FromWord: in(k.WordS), FromModel: in(k.ModelS),
+		FromWord: in(k.WordS), FromModel: in(k.ModelS), Scored: d.Scored, Would: d.Shadowed + d.Suspended + d.Monitored,
 	}
-	for _, m := range k.Milestones {
-		out.Scored, out.Both, out.Alone = out.Scored+m.Scored, out.Both+m.Both, out.Alone+m.Alone
-	}
-	return out
 }
 
 func (s *site) Events(ctx context.Context, since time.Time) (<-chan *event.Event, error) {
