@@ -37,7 +37,8 @@ func serveHistory(mux *http.ServeMux, b HistoryBackend) {
 			reply(w, nil, fmt.Errorf("another history is being learnt: wait for its end: %w", ErrBusy))
 			return
 		}
-		defer one.Unlock()
+		free := sync.OnceFunc(one.Unlock)
+		defer free()
 		basis, err := b.HistoryBasis(r.Context())
 		if err != nil {
 			reply(w, nil, err)
@@ -48,13 +49,14 @@ func serveHistory(mux *http.ServeMux, b HistoryBackend) {
 			reply(w, nil, fmt.Errorf("lesson: %w: %w", err, ErrInvalid))
 			return
 		}
-		learnAloud(w, r, b, l)
+		learnAloud(w, r, b, l, free)
 	})
 }
 
 // learnAloud answers with lines about how far learning is. Who reads slowly misses
-// lines, and does not hold learning up.
-func learnAloud(w http.ResponseWriter, r *http.Request, b HistoryBackend, l *history.Lesson) {
+// lines, and does not hold learning up. Who has read the last may hand over the
+// next lesson: it is written after free.
+func learnAloud(w http.ResponseWriter, r *http.Request, b HistoryBackend, l *history.Lesson, free func()) {
 	lines, last := make(chan string, 16), make(chan handOver, 1)
 	say := func(words string) {
 		select {
@@ -83,6 +85,7 @@ func learnAloud(w http.ResponseWriter, r *http.Request, b HistoryBackend, l *his
 			for len(lines) > 0 {
 				write(handOver{Words: <-lines})
 			}
+			free()
 			write(x)
 			return
 		}
