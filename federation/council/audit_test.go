@@ -165,6 +165,23 @@ func signedEntry(gen chain.Genesis, e wire.Entry) wire.Entry {
 
 // TestRosterInTheChain revokes an organisation; it counts until the change is
 // final, and not after.
+// TestNobodyIsAskedByAll: where answers take longer than Retry, everybody asks a
+// second site and a third for each update. These are not the same for all: else a
+// site would send each update to each other, which grows with the square of both.
+func TestNobodyIsAskedByAll(t *testing.T) {
+	const orgs = 12
+	w := newNet(t, orgs, 5)
+	w.slow = 1200 * time.Millisecond
+	w.Run(3 * time.Minute)
+	most, sum := 0, 0
+	for _, nd := range w.nodes {
+		most, sum = max(most, nd.asked), sum+nd.asked
+	}
+	if rounds := len(w.nodes[0].adopted); rounds < 3 || sum < rounds*orgs*(orgs-1) || 2*most*orgs > 3*sum {
+		t.Errorf("%d rounds, %d questions, %d of them to one of %d sites: expected at most one and a half of its share", rounds, sum, most, orgs)
+	}
+}
+
 func TestRosterInTheChain(t *testing.T) {
 	w := newNet(t, 5, 9)
 	w.Run(5 * time.Second)

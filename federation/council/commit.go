@@ -159,7 +159,7 @@ func (m *Machine) reveal(now time.Time) {
 		case st.held[r.delta] != nil:
 			r.at = now
 		default:
-			m.want(now, r.delta, append([]identity.ID{o.Voter, parent.Next.Proposer(m.round)}, ids(parent.Next.Orgs)...)...)
+			m.want(now, r.delta, append([]identity.ID{o.Voter}, m.inTurn(&parent.Next)...)...)
 		}
 	}
 	m.fetch(now)

@@ -98,7 +98,10 @@ func (m *Machine) agrees(now time.Time, st *state, hash wire.Hash, b *wire.Block
 	for i, o := range parent.Next.Orgs {
 		at := slices.IndexFunc(b.Deltas, func(d wire.OrgDelta) bool { return int(d.Org) == i })
 		if at >= 0 && st.held[b.Deltas[at].Delta] == nil {
-			m.want(now, b.Deltas[at].Delta, append([]identity.ID{parent.Next.Proposer(m.round), o.Voter}, ids(parent.Next.Orgs)...)...)
+			// The proposer has what it lists, whoever else was told of it.
+			proposer := parent.Next.Proposer(m.round)
+			m.want(now, b.Deltas[at].Delta, append([]identity.ID{proposer, o.Voter}, m.inTurn(&parent.Next)...)...)
+			m.prefer(b.Deltas[at].Delta, proposer)
 			m.adoptReveal(st, o.Voter, b.Deltas[at])
 			m.fetch(now)
 			return false

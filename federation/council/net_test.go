@@ -87,6 +87,7 @@ type testnode struct {
 	chain   map[uint64]*wire.Sealed
 	alarm   agenda.Alarm
 	adopted []*Model
+	asked   int // for bytes
 	events  map[string]int
 	bend    func(p wire.Payload) []wire.Payload // what a liar makes of its words
 	deaf    bool                                // serves no bytes
@@ -289,6 +290,7 @@ func (w *testnet) ask(nd *testnode, id identity.ID, f func(from *testnode)) {
 	life := nd.life
 	for _, from := range w.nodes {
 		if from.id == id && w.hears(from, nd) && !from.down && !from.deaf {
+			from.asked++
 			w.After(w.delay(), func() {
 				if nd.life == life && !from.down {
 					f(from)

@@ -293,7 +293,7 @@ func (m *Machine) catchUp(now time.Time) {
 	}
 	for _, h := range []wire.Hash{tip.Next.Model, m.tree.Final().Next.Model} {
 		if m.params[h] == nil {
-			m.want(now, h, ids(tip.Next.Orgs)...)
+			m.want(now, h, m.inTurn(&tip.Next)...)
 			m.fetch(now)
 		}
 	}

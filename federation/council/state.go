@@ -244,9 +244,10 @@ func (m *Machine) accuse(c *chain.Context, org int, s chain.Statement, old state
 
 // A want is a hash to be fetched.
 type want struct {
-	sources []identity.ID
-	next    int
-	due     time.Time
+	sources   []identity.ID
+	next      int
+	due       time.Time
+	preferred identity.ID // who was put next out of turn
 }
 
 func (m *Machine) want(now time.Time, h wire.Hash, from ...identity.ID) {
@@ -260,6 +261,32 @@ func (m *Machine) want(now time.Time, h wire.Hash, from ...identity.ID) {
 			w.sources = append(w.sources, id)
 		}
 	}
+}
+
+// prefer has id asked next, once, if what h names is wanted.
+func (m *Machine) prefer(h wire.Hash, id identity.ID) {
+	w := m.wants[h]
+	if w == nil || w.preferred == id {
+		return
+	}
+	if at := slices.Index(w.sources, id); at >= 0 {
+		next := w.next % len(w.sources)
+		w.sources[at], w.sources[next] = w.sources[next], w.sources[at]
+		w.preferred = id
+	}
+}
+
+// inTurn are the voters of a roster, those behind our own place first: where all
+// want the same, not all ask the same one for it.
+func (m *Machine) inTurn(c *chain.Context) []identity.ID {
+	at := c.Org(m.cfg.Self) + 1
+	if at == 0 { // one that does not vote
+		for _, b := range []byte(m.cfg.Self) {
+			at += int(b)
+		}
+	}
+	at %= len(c.Orgs)
+	return ids(slices.Concat(c.Orgs[at:], c.Orgs[:at]))
 }
 
 // fetch asks for every want that is due, one source after the other.
