@@ -149,7 +149,7 @@ func (p *selfPart) fitScale(train []feature.Vector) {
 				n, sum, sq = n+1, sum+x, sq+x*x
 			}
 		}
-		mean, sd := 0.0, max(minSpread, feature.LeastSpread(i))
+		mean, sd := 0.0, minSpread
 		if n >= minSeen {
 			p.seen.Add(i)
 		} else {

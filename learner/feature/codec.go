@@ -69,28 +69,14 @@ func (v *Vector) UnmarshalBinary(b []byte) error {
 	return nil
 }
 
-// grain2 are the grains of times, in seconds, before schema version 3.
-var grain2 = map[int]float64{
-	iDuration: 0.001, iGapMaxOut: 0.001, iGap1: 0.001, iGap2: 0.001, iGap3: 0.001, iGap4: 0.001, iRTT: 0.0001,
-}
+// rttGrain2 is the grain of the handshake's time, in seconds, before version 3.
+const rttGrain2 = 0.0001
 
-// coarsen brings a vector of an earlier schema to the times of version 3. What
-// is out of range stays so, for Valid to find.
+// coarsen brings a vector of an earlier schema to the grain of version 3. What is
+// out of range stays so, for Valid to find.
 func (v *Vector) coarsen() {
-	for i, grain := range grain2 {
-		if x := v.X[i]; v.Known(i) && x >= 0 && x <= 1 {
-			v.X[i] = Scaled(i, grain*math.Expm1(float64(x)*math.Log1p(specs[i].Hi/grain)))
-		}
-	}
-	for _, d := range [...][2]int{{iRateOut, iPayloadOut}, {iRateIn, iPayloadIn}} {
-		rate, payload := d[0], d[1]
-		if v.Known(iDuration) && v.Known(payload) {
-			v.set(rate, pace(v.Value(payload), v.Value(iDuration)))
-		}
-	}
-	if n := v.Value(iPacketsOut) - 1; n > 1 && v.Known(iGapDevOut) && v.Known(iDuration) {
-		mean := v.Value(iDuration) / n // nearly: of the initiator's packets
-		v.set(iGapDevOut, v.Value(iGapDevOut)*mean/(mean+tick))
+	if x := v.X[iRTT]; v.Known(iRTT) && x >= 0 && x <= 1 {
+		v.X[iRTT] = Scaled(iRTT, rttGrain2*math.Expm1(float64(x)*math.Log1p(specs[iRTT].Hi/rttGrain2)))
 	}
 }
 

@@ -65,8 +65,10 @@ func moments(n, sum, sq float64) (mean, dev float64) {
 func timing(v *Vector, r *flow.Record) {
 	d := r.Duration().Seconds()
 	v.set(iDuration, d)
-	v.set(iRateOut, pace(float64(r.Dir[0].Payload), d))
-	v.set(iRateIn, pace(float64(r.Dir[1].Payload), d))
+	if d >= 0.001 {
+		v.set(iRateOut, float64(r.Dir[0].Payload)/d)
+		v.set(iRateIn, float64(r.Dir[1].Payload)/d)
+	}
 	out := &r.Dir[0]
 	if out.Packets < 2 {
 		return
@@ -76,13 +78,9 @@ func timing(v *Vector, r *flow.Record) {
 	span := float64(out.Last-out.First) / 1e3
 	if out.Packets > 2 && span > 0 {
 		mean, dev := moments(gaps, span, float64(out.GapSq))
-		v.set(iGapDevOut, dev/(mean+tick))
+		v.set(iGapDevOut, dev/mean)
 	}
 }
-
-// pace is payload over a duration in seconds, lengthened by a tick: the rate of a
-// flow of a few packets would tell how busy a processor was.
-func pace(payload, duration float64) float64 { return payload / (duration + tick) }
 
 func firsts(v *Vector, r *flow.Record) {
 	n := min(int(r.NFirst), flow.First)

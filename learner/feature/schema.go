@@ -9,7 +9,7 @@ import (
 
 // Version of the schema. It grows when a feature changes its place, meaning or
 // scale. 2 added what TLS clients say, and how well the client and the protocol
-// are known. 3 made the grain of what is timed within a flow four milliseconds.
+// are known. 3 made the grain of the handshake's time a millisecond.
 const Version = 3
 
 // Dim is the number of features.
@@ -190,22 +190,6 @@ func Suspect(i int) int {
 		return 1
 	case iPairAlike, iContactDev, iContactGap:
 		return -1
-	}
-	return 0
-}
-
-// sway is the factor by which load and distance change how long things take
-// without anybody behaving otherwise.
-const sway = 4
-
-// LeastSpread is the least standard deviation, in the feature's scale, that its
-// values should be believed to have, however alike a site's own were; 0 where
-// the schema knows of none. An hour in which nothing was busy tells little of
-// how long things take: what a loaded host or path does to times is no attack.
-func LeastSpread(i int) float64 {
-	switch i {
-	case iGapMaxOut, iGap1, iGap2, iGap3, iGap4, iRTT:
-		return math.Log(sway) / math.Log1p(specs[i].Hi/specs[i].grain)
 	}
 	return 0
 }

@@ -2,11 +2,9 @@ package feature
 
 import "github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 
-// tick is the grain of what is timed within a flow, in seconds: one period of a
-// kernel's scheduler at its slowest usual clock, 250 Hz. Whoever waits for a
-// processor waits up to that long, so that a tenth of a millisecond and a whole
-// one are the same observation; their ratio tells nothing but load.
-const tick = 0.004
+// tick is the grain of what is timed by milliseconds, in seconds. What a handshake
+// takes below it is told by how busy the processors are, not by who is near or far.
+const tick = 0.001
 
 // Reasons for absence that many features share.
 const (
@@ -83,9 +81,9 @@ var specs = [Dim]spec{
 	iSizeMaxOut:   ln("size_max_out", "bytes", 0, 1500, bytes, always, "largest packet out %s", "whether the initiator fills packets"),
 	iSizeMaxIn:    ln("size_max_in", "bytes", 0, 1500, bytes, noReply, "largest packet in %s", "whether the responder fills packets"),
 	iDuration:     lg("duration", "s", 86400, tick, seconds, always, "lasted %s so far", "length of the exchange"),
-	iRateOut:      lg("rate_out", "bytes/s", 1e9, 64, perSecond, always, "sent at %s", "a spurt is a rate, not a sum; over the duration and 4 ms more, since what is shorter is nobody's doing"),
-	iRateIn:       lg("rate_in", "bytes/s", 1e9, 64, perSecond, always, "received at %s", "a flood is a rate, not a sum; over the duration and 4 ms more"),
-	iGapDevOut:    ln("gap_dev_out", "ratio", 0, 8, plain, "fewer than three packets out", "gaps between packets out vary %s times their mean", "regular timing is a machine's; in relation to the mean and 4 ms more"),
+	iRateOut:      lg("rate_out", "bytes/s", 1e9, 64, perSecond, "shorter than a millisecond", "sent at %s", "a spurt is a rate, not a sum"),
+	iRateIn:       lg("rate_in", "bytes/s", 1e9, 64, perSecond, "shorter than a millisecond", "received at %s", "a flood is a rate, not a sum"),
+	iGapDevOut:    ln("gap_dev_out", "ratio", 0, 8, plain, "fewer than three packets out", "gaps between packets out vary %s times their mean", "regular timing is a machine's"),
 	iGapMaxOut:    lg("gap_max_out", "s", 3600, tick, seconds, onePacket, "longest pause of the initiator %s", "sleeping between messages"),
 	iFirst1:       first("first_size_1", "first"),
 	iFirst2:       first("first_size_2", "second"),
