@@ -9,7 +9,7 @@ import (
 
 // Version of the schema. It grows when a feature changes its place, meaning or
 // scale. 2 added what TLS clients say, and how well the client and the protocol
-// are known. 3 made the grain of the handshake's time a millisecond.
+// are known. 3 made the grain of the handshake's time two milliseconds.
 const Version = 3
 
 // Dim is the number of features.

@@ -2,9 +2,12 @@ package feature
 
 import "github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 
-// tick is the grain of what is timed by milliseconds, in seconds. What a handshake
-// takes below it is told by how busy the processors are, not by who is near or far.
-const tick = 0.001
+// Grains of times, in seconds. What a handshake takes below its own is told by how
+// busy the processors are, not by who is near or far.
+const (
+	tick     = 0.001
+	rttGrain = 0.002
+)
 
 // Reasons for absence that many features share.
 const (
@@ -103,7 +106,7 @@ var specs = [Dim]spec{
 	iAnswered:     fl("answered", always, "the responder answered", "the responder never answered", "a probe meets silence"),
 	iProvenInit:   fl("proven_initiator", notTCP, "the initiator proved its address", "the initiator's address is unproven", "a forged sender cannot"),
 	iProvenResp:   fl("proven_responder", notTCP, "the responder proved its address", "the responder's address is unproven", "a service that is there"),
-	iRTT:          lg("handshake_rtt", "s", 10, tick, seconds, "no handshake seen", "answered its first packet after %s", "near or far"),
+	iRTT:          lg("handshake_rtt", "s", 10, rttGrain, seconds, "no handshake seen", "answered its first packet after %s", "near or far"),
 	iTLS:          fl("tls", noPayload, "looks like TLS", "does not look like TLS", "encrypted sessions"),
 	iSSH:          fl("ssh", noPayload, "looks like SSH", "does not look like SSH", "logins"),
 	iHTTP:         fl("http", noPayload, "looks like HTTP", "does not look like HTTP", "plain web"),
