@@ -32,7 +32,7 @@ func Size(b []byte) int {
 	switch {
 	case len(b) == 0:
 		return 0
-	case b[0] == Version, b[0] == 2:
+	case b[0] == Version:
 		return EncodedSize
 	case b[0] == 1:
 		return size1
@@ -59,25 +59,11 @@ func (v *Vector) UnmarshalBinary(b []byte) error {
 			w.X[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[17+4*i:]))
 		}
 	}
-	if b[0] < 3 {
-		w.coarsen()
-	}
 	if err := w.Valid(); err != nil {
 		return fmt.Errorf("decode vector: %w", err)
 	}
 	*v = w
 	return nil
-}
-
-// rttGrain2 is the grain of the handshake's time, in seconds, before version 3.
-const rttGrain2 = 0.0001
-
-// coarsen brings a vector of an earlier schema to the grain of version 3. What is
-// out of range stays so, for Valid to find.
-func (v *Vector) coarsen() {
-	if x := v.X[iRTT]; v.Known(iRTT) && x >= 0 && x <= 1 {
-		v.X[iRTT] = Scaled(iRTT, rttGrain2*math.Expm1(float64(x)*math.Log1p(specs[iRTT].Hi/rttGrain2)))
-	}
 }
 
 // Schema version 1 had 64 features: 50 of the flow itself, and 14 of its context.
@@ -100,8 +86,8 @@ var first1 = func() (m Mask) {
 	return m
 }()
 
-// read1 reads a vector of schema version 1, whose features version 2 kept as they
-// were; it put some behind those of the flow, and some at the end.
+// read1 reads a vector of schema version 1. Its features kept their meaning and
+// their scale; version 2 put some behind those of the flow, and some at the end.
 func (v *Vector) read1(b []byte) {
 	has := binary.LittleEndian.Uint64(b[1:])
 	for i := range dim1 {

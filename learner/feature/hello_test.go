@@ -2,7 +2,6 @@ package feature
 
 import (
 	"encoding/binary"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"net/netip"
@@ -142,8 +141,8 @@ func TestVectorsOfTheFirstSchema(t *testing.T) {
 	if now, _ := v.MarshalBinary(); again.UnmarshalBinary(now) != nil || again != v {
 		t.Error("it does not survive being stored again")
 	}
-	b[0] = Version + 1
-	if err := v.UnmarshalBinary(b); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("schema version %d: expected 1 to %d", Version+1, Version)) {
+	b[0] = 3
+	if err := v.UnmarshalBinary(b); err == nil || !strings.Contains(err.Error(), "schema version 3: expected 1 to 2") {
 		t.Errorf("of a schema to come: %v", err)
 	}
 	b[0] = 1

@@ -9,8 +9,8 @@ import (
 
 // Version of the schema. It grows when a feature changes its place, meaning or
 // scale. 2 added what TLS clients say, and how well the client and the protocol
-// are known. 3 made the grain of the handshake's time two milliseconds.
-const Version = 3
+// are known.
+const Version = 2
 
 // Dim is the number of features.
 const Dim = 74

@@ -2,13 +2,6 @@ package feature
 
 import "github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 
-// Grains of times, in seconds. What a handshake takes below its own is told by how
-// busy the processors are, not by who is near or far.
-const (
-	tick     = 0.001
-	rttGrain = 0.002
-)
-
 // Reasons for absence that many features share.
 const (
 	always     = "never"
@@ -64,7 +57,7 @@ func first(name, ordinal string) spec {
 }
 
 func gap(name, ordinal string) spec {
-	return lg(name, "s", 60, tick, seconds, "fewer payload packets so far",
+	return lg(name, "s", 60, 0.001, seconds, "fewer payload packets so far",
 		ordinal+" payload packet after %s", "who thinks, a person or a program, and how far away")
 }
 
@@ -83,11 +76,11 @@ var specs = [Dim]spec{
 	iSizeDevIn:    ln("size_dev_in", "bytes", 0, 750, bytes, noReply, "sizes in vary by %s", "machines repeat themselves"),
 	iSizeMaxOut:   ln("size_max_out", "bytes", 0, 1500, bytes, always, "largest packet out %s", "whether the initiator fills packets"),
 	iSizeMaxIn:    ln("size_max_in", "bytes", 0, 1500, bytes, noReply, "largest packet in %s", "whether the responder fills packets"),
-	iDuration:     lg("duration", "s", 86400, tick, seconds, always, "lasted %s so far", "length of the exchange"),
+	iDuration:     lg("duration", "s", 86400, 0.001, seconds, always, "lasted %s so far", "length of the exchange"),
 	iRateOut:      lg("rate_out", "bytes/s", 1e9, 64, perSecond, "shorter than a millisecond", "sent at %s", "a spurt is a rate, not a sum"),
 	iRateIn:       lg("rate_in", "bytes/s", 1e9, 64, perSecond, "shorter than a millisecond", "received at %s", "a flood is a rate, not a sum"),
 	iGapDevOut:    ln("gap_dev_out", "ratio", 0, 8, plain, "fewer than three packets out", "gaps between packets out vary %s times their mean", "regular timing is a machine's"),
-	iGapMaxOut:    lg("gap_max_out", "s", 3600, tick, seconds, onePacket, "longest pause of the initiator %s", "sleeping between messages"),
+	iGapMaxOut:    lg("gap_max_out", "s", 3600, 0.001, seconds, onePacket, "longest pause of the initiator %s", "sleeping between messages"),
 	iFirst1:       first("first_size_1", "first"),
 	iFirst2:       first("first_size_2", "second"),
 	iFirst3:       first("first_size_3", "third"),
@@ -106,7 +99,7 @@ var specs = [Dim]spec{
 	iAnswered:     fl("answered", always, "the responder answered", "the responder never answered", "a probe meets silence"),
 	iProvenInit:   fl("proven_initiator", notTCP, "the initiator proved its address", "the initiator's address is unproven", "a forged sender cannot"),
 	iProvenResp:   fl("proven_responder", notTCP, "the responder proved its address", "the responder's address is unproven", "a service that is there"),
-	iRTT:          lg("handshake_rtt", "s", 10, rttGrain, seconds, "no handshake seen", "answered its first packet after %s", "near or far"),
+	iRTT:          lg("handshake_rtt", "s", 10, 0.0001, seconds, "no handshake seen", "answered its first packet after %s", "near or far"),
 	iTLS:          fl("tls", noPayload, "looks like TLS", "does not look like TLS", "encrypted sessions"),
 	iSSH:          fl("ssh", noPayload, "looks like SSH", "does not look like SSH", "logins"),
 	iHTTP:         fl("http", noPayload, "looks like HTTP", "does not look like HTTP", "plain web"),
