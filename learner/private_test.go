@@ -56,6 +56,14 @@ func kinds(n int, far float32, seed uint64) []feature.Vector {
 	return out
 }
 
+// evil are attacks that one can tell from what is normal.
+func evil() (attacks []learner.Example) {
+	for _, v := range kinds(20, 0.3, 2) {
+		attacks = append(attacks, learner.Example{V: v})
+	}
+	return attacks
+}
+
 func each(vs []feature.Vector) (units [][]feature.Vector) {
 	for i := range vs {
 		units = append(units, vs[i:i+1])
@@ -66,11 +74,7 @@ func each(vs []feature.Vector) (units [][]feature.Vector) {
 // Without a cut and without noise the private training separates what the plain
 // one does; every unit is drawn as often as its rate says.
 func TestPrivateTrainingTeaches(t *testing.T) {
-	normal, evil := kinds(300, 0, 1), kinds(20, 0.3, 2)
-	var attacks []learner.Example
-	for _, v := range evil {
-		attacks = append(attacks, learner.Example{V: v})
-	}
+	normal, attacks := kinds(300, 0, 1), evil()
 	c := newCounting()
 	p := learner.Private{Rate: 0.1, Clip: 10, Sum: c, Random: rand.New(rand.NewPCG(1, 1))}
 	base := learner.InitShared(1)
@@ -159,11 +163,7 @@ func run(ctx context.Context, base []float32, units [][]feature.Vector, steps in
 // One flow in one step is rebuilt from its gradient exactly; it is the attack
 // that noise is there against.
 func TestOneGradientIsInverted(t *testing.T) {
-	normal, evil := kinds(200, 0, 1), kinds(20, 0.3, 2)
-	var attacks []learner.Example
-	for _, v := range evil {
-		attacks = append(attacks, learner.Example{V: v})
-	}
+	normal, attacks := kinds(200, 0, 1), evil()
 	p := learner.Private{Rate: 0.2, Clip: 10, Sum: newCounting(), Random: rand.New(rand.NewPCG(1, 1))}
 	w, err := learner.TrainSharedPrivately(t.Context(), learner.Config{}, learner.InitShared(1), each(normal), attacks, 20, p)
 	if err != nil {

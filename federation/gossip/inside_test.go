@@ -16,11 +16,18 @@ import (
 
 func quiet(t *testing.T, n byte, roster []federation.Site) *Transport {
 	t.Helper()
+	return transport(t, n, Options{Roster: roster})
+}
+
+// transport is one of organisation test that does not run, with the nth key.
+func transport(t *testing.T, n byte, o Options) *Transport {
+	t.Helper()
 	k, err := identity.Generate(bytes.NewReader(bytes.Repeat([]byte{n}, 32)))
 	if err != nil {
 		t.Fatal(err)
 	}
-	tr, err := New(Options{Key: k, Organisation: "test", Roster: roster})
+	o.Key, o.Organisation = k, "test"
+	tr, err := New(o)
 	if err != nil {
 		t.Fatal(err)
 	}

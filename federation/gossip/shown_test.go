@@ -1,31 +1,15 @@
 package gossip
 
 import (
-	"bytes"
 	"slices"
 	"testing"
 
 	ma "github.com/multiformats/go-multiaddr"
-
-	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 )
 
 func listening(t *testing.T, n byte, discover bool, listen ...string) *Transport {
 	t.Helper()
-	k, err := identity.Generate(bytes.NewReader(bytes.Repeat([]byte{n}, 32)))
-	if err != nil {
-		t.Fatal(err)
-	}
-	tr, err := New(Options{Key: k, Organisation: "test", Listen: listen, Discover: discover})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := tr.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	return tr
+	return transport(t, n, Options{Listen: listen, Discover: discover})
 }
 
 // A host that listens everywhere tells peers nothing of its inside interfaces; what

@@ -32,10 +32,6 @@ func benchDataplaneCommand() *cobra.Command {
 	var asJSON bool
 	var plots string
 	names, about := bench.Rows()
-	var list strings.Builder
-	for i, n := range names {
-		fmt.Fprintf(&list, "  %-8s %s\n", n, about[i])
-	}
 	c := &cobra.Command{
 		Use: "dataplane", Short: "What a packet costs, against nftables, ipset and the kernel's own maps",
 		Long: `Measure the shipped packet path with all its stages on, in network namespaces
@@ -50,7 +46,7 @@ processors, 4 GiB of memory and root; other work on the machine makes the bounds
 wider, not the figures better.
 
 Rows:
-` + list.String(),
+` + rowsHelp(names, about, 8),
 		Example: "  sudo hedgerow bench dataplane\n  sudo hedgerow bench dataplane --only hot,load --rounds 15\n  sudo hedgerow bench dataplane --json --plot plots > bench.json\n  sudo hedgerow bench dataplane --quick",
 		Args:    noArgs,
 	}
@@ -72,28 +68,42 @@ Rows:
 		if err != nil {
 			return fmt.Errorf("bench dataplane: %w", err)
 		}
-		if err := printBench(c.OutOrStdout(), r, asJSON); err != nil {
+		if asJSON {
+			enc := json.NewEncoder(c.OutOrStdout())
+			enc.SetIndent("", " ")
+			err = enc.Encode(r)
+		} else {
+			err = r.Print(c.OutOrStdout())
+		}
+		if err != nil {
 			return err
 		}
-		if plots == "" {
-			return nil
-		}
-		files, err := r.Plot(plots)
-		for _, name := range files {
-			_, _ = fmt.Fprintln(c.ErrOrStderr(), "drew", name)
-		}
-		return err
+		return drawBench(c, r, plots)
 	}
 	return c
 }
 
-func printBench(w io.Writer, r *bench.Report, asJSON bool) error {
-	if !asJSON {
-		return r.Print(w)
+// rowsHelp lists a bench's rows for its help.
+func rowsHelp(names, about []string, width int) string {
+	var list strings.Builder
+	for i, n := range names {
+		fmt.Fprintf(&list, "  %-*s %s\n", width, n, about[i])
 	}
-	enc := json.NewEncoder(w)
-	enc.SetIndent("", " ")
-	return enc.Encode(r)
+	return list.String()
+}
+
+// drawBench draws a report's figures into a folder, if one is named, and says where.
+func drawBench(c *cobra.Command, r interface {
+	Plot(string) ([]string, error)
+}, folder string) error {
+	if folder == "" {
+		return nil
+	}
+	files, err := r.Plot(folder)
+	for _, name := range files {
+		_, _ = fmt.Fprintln(c.ErrOrStderr(), "drew", name)
+	}
+	return err
 }
 
 // benchProgress tells on a terminal what is done at every step, elsewhere only

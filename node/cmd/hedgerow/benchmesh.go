@@ -2,7 +2,6 @@ package main
 
 import (
 	"fmt"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -14,10 +13,6 @@ func benchMeshCommand() *cobra.Command {
 	var asJSON bool
 	var plots string
 	names, about := mesh.Rows()
-	var list strings.Builder
-	for i, n := range names {
-		fmt.Fprintf(&list, "  %-10s %s\n", n, about[i])
-	}
 	c := &cobra.Command{
 		Use: "mesh", Short: "How soon other sites enforce, answer and agree, and what a liar's flood costs them",
 		Long: `Measure fifty sites in this process: real libp2p hosts on the loopback interface,
@@ -30,7 +25,7 @@ the figures. It takes about two minutes, 4 GiB of memory and 1 GiB of disk. Targ
 that are missed are said, and are no error.
 
 Rows:
-` + list.String(),
+` + rowsHelp(names, about, 10),
 		Example: "  hedgerow bench mesh\n  hedgerow bench mesh --only enforce,query --sites 20\n  hedgerow bench mesh --json --plot plots > mesh.json\n  hedgerow bench mesh --quick",
 		Args:    noArgs,
 	}
@@ -55,14 +50,10 @@ Rows:
 		} else {
 			err = r.Print(c.OutOrStdout())
 		}
-		if err != nil || plots == "" {
+		if err != nil {
 			return err
 		}
-		files, err := r.Plot(plots)
-		for _, name := range files {
-			_, _ = fmt.Fprintln(c.ErrOrStderr(), "drew", name)
-		}
-		return err
+		return drawBench(c, r, plots)
 	}
 	return c
 }
