@@ -17,6 +17,7 @@ type Figures struct {
 	// Passed is the share of attacks that the model calls normal: what attackers
 	// of the mesh are after.
 	Passed float64
+	False  float64 // share of the normal rows that the model calls an attack
 }
 
 // figuresHead names the columns of Figures, in the order of cells.
@@ -32,13 +33,14 @@ func (f *Figures) add(g Figures, share float64) {
 	f.At5 += share * g.At5
 	f.MacroF1 += share * g.MacroF1
 	f.Passed += share * g.Passed
+	f.False += share * g.False
 }
 
 // measure runs a model over rows.
 func measure(t *mlp.Trainer, weights []float32, rows *mlp.Rows, classes int) (f Figures, err error) {
 	n := rows.Len()
 	score, said, attack := make([]float64, n), make([]int, n), make([]bool, n)
-	attacks, passed := 0, 0
+	attacks, passed, alarms := 0, 0, 0
 	for r := range n {
 		out := t.Forward(weights, rows, r)
 		score[r], said[r] = odds(out), argmax(out)
@@ -47,6 +49,8 @@ func measure(t *mlp.Trainer, weights []float32, rows *mlp.Rows, classes int) (f 
 			if said[r] == 0 {
 				passed++
 			}
+		} else if said[r] != 0 {
+			alarms++
 		}
 	}
 	rank, err := metrics.Rank(score, attack)
@@ -57,7 +61,7 @@ func measure(t *mlp.Trainer, weights []float32, rows *mlp.Rows, classes int) (f 
 	if err != nil {
 		return f, fmt.Errorf("measure: %w", err)
 	}
-	f = Figures{AUC: rank.AUC(), MacroF1: c.MacroF1(), Passed: float64(passed) / float64(attacks)}
+	f = Figures{AUC: rank.AUC(), MacroF1: c.MacroF1(), Passed: float64(passed) / float64(attacks), False: float64(alarms) / float64(n-attacks)}
 	f.At1, _ = rank.Detection(0.01)
 	f.At5, _ = rank.Detection(0.05)
 	return f, nil

@@ -349,6 +349,10 @@ func printAudit(out io.Writer, l *roster.Log, asJSON bool) error {
 	for _, x := range rows {
 		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\tsigned by %s\t%s\t%s\n", x.Epoch, x.Kind, x.Of, orNone(strings.Join(x.Signed, ", ")), x.Head[:12], x.Why)
 	}
+	if r.Epoch() == 0 {
+		_, _ = fmt.Fprintln(t, "the founding stands, and nothing was decided since")
+		return t.Flush()
+	}
 	_, _ = fmt.Fprintf(t, "all %d entries stand: %d organisations, %d of them count\n", r.Epoch(), len(r.Members()), len(r.Counted()))
 	return t.Flush()
 }

@@ -49,17 +49,27 @@ func (f *Folder) found(s *State, u Us, organisation string, now time.Time) error
 	if s.Organisation != "" && s.Organisation != organisation {
 		return fmt.Errorf("this site's mesh is of organisation %s: expected that name, not %s", s.Organisation, organisation)
 	}
-	root, err := identity.CreateFile(f.rootPath(u), u.Pass)
+	root, err := ownKey(f.rootPath(u), u.Pass)
 	if err != nil {
 		return err
 	}
-	key, err := identity.CreateFile(f.Path(OrganisationKey), u.Pass)
+	key, err := ownKey(f.Path(OrganisationKey), u.Pass)
 	if err != nil {
-		return errors.Join(err, os.Remove(f.rootPath(u)))
+		return err
 	}
 	s.Certificate, err = certify(root, key, organisation, 0, now)
 	s.Organisation = organisation
 	return err
+}
+
+// ownKey loads a key of our organisation, and makes it at first use: there is one
+// already where an earlier try did not come to its end, or a root that is kept.
+func ownKey(path string, pass identity.Secret) (*identity.Key, error) {
+	k, err := identity.LoadFile(path, pass)
+	if errors.Is(err, identity.ErrNoKey) {
+		return identity.CreateFile(path, pass)
+	}
+	return k, err
 }
 
 func certify(root, key *identity.Key, organisation string, last uint64, now time.Time) (*identity.Organisation, error) {
