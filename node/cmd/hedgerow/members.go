@@ -199,6 +199,9 @@ With --organisation: propose that a member leaves, or, named ourselves, leave.`,
 			return tellOutcome(out, o, organisation+" is no longer a member", err)
 		}
 		everywhere, err := p.folder.RevokeSite(p.us, args[0], why, time.Now())
+		if errors.Is(err, membership.ErrWaits) {
+			return fmt.Errorf("%s is no longer trusted here, but the consortium does not know it yet: %w, then run this again", args[0], err)
+		}
 		if err != nil {
 			return err
 		}
