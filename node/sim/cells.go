@@ -92,8 +92,10 @@ func (w *Sweep) finish(dir string) (complete bool, err error) {
 	}
 	v := w.view(t)
 	groups := v.groups()
-	put(t.name, t.write)
-	put("groups.csv", groups.write)
+	for _, x := range []*table{&t, &groups} {
+		put(x.name, x.write)
+		put(x.columns(), x.parquet)
+	}
 	for _, f := range v.drawings() {
 		put(f.name, f.draw)
 	}

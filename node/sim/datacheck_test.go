@@ -94,7 +94,7 @@ place = "slips"
 		t.Errorf("%d hashes, %+v", len(r.Hashes), f)
 	}
 	for text, want := range map[string]string{
-		"":                                "files: found 0",
+		"":                                 "files: found 0",
 		"[[files]]\nfile='a'\nclas='x'":    "is not a known key",
 		"split='odd'\n[[files]]\nfile='a'": "split: found \"odd\"",
 		"[[files]]\ntruth='attack'":        "number 1: file:",
