@@ -5,6 +5,12 @@ import "math"
 func fromBits(b uint32) float32 { return math.Float32frombits(b) }
 func bits(x float32) uint32     { return math.Float32bits(x) }
 
+func rectifyPlain(x []float32) {
+	for i, v := range x {
+		x[i] = max(v, 0)
+	}
+}
+
 func (q *Query) standardPlain(x *[Dim]float32, s *Scale, flip *Row) {
 	z := &q.Z
 	for i := range Lanes {

@@ -12,6 +12,9 @@ func gemm(c, a, b *float32, m, n, k, ldc, ra, ca, ldb int)
 func dots(c, a, b *float32, m, n, k, ldc, lda, ldb int)
 
 //go:noescape
+func rectify(x *float32, n int)
+
+//go:noescape
 func standard(z *Row, q *Bytes, x *float32, known *Bytes, mean, inv, flip *Row)
 
 //go:noescape
@@ -46,6 +49,15 @@ func mulRows(c, a, b []float32, m, n, k, ldc, lda, ldb int) {
 	}
 	_, _, _ = c[(m-1)*ldc+n-1], a[(m-1)*lda+k-1], b[(n-1)*ldb+k-1]
 	dots(&c[0], &a[0], &b[0], m, n, k, ldc, lda, ldb)
+}
+
+// Rectify puts 0 in the place of what is negative.
+func Rectify(x []float32) {
+	if have && len(x)%16 == 0 && len(x) > 0 {
+		rectify(&x[0], len(x))
+	} else {
+		rectifyPlain(x)
+	}
 }
 
 func (q *Query) standard(x *[Dim]float32, s *Scale, flip *Row) {

@@ -235,6 +235,22 @@ dotEnd:
 	VZEROUPPER
 	RET
 
+// func rectify(x *float32, n int)
+TEXT ·rectify(SB), NOSPLIT, $0-16
+	MOVQ   x+0(FP), DI
+	MOVQ   n+8(FP), CX
+	VXORPS Y1, Y1, Y1
+
+rectifyLoop:
+	VMOVUPS (DI), Y0
+	VMAXPS  Y0, Y1, Y0
+	VMOVUPS Y0, (DI)
+	ADDQ    $32, DI
+	SUBQ    $8, CX
+	JG      rectifyLoop
+	VZEROUPPER
+	RET
+
 DATA eight<>+0(SB)/4, $8.0
 GLOBL eight<>(SB), RODATA|NOPTR, $4
 DATA minusEight<>+0(SB)/4, $-8.0

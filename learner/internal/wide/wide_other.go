@@ -10,6 +10,9 @@ func mulRows(c, a, b []float32, m, n, k, ldc, lda, ldb int) {
 	mulRowsPlain(c, a, b, m, n, k, ldc, lda, ldb)
 }
 
+// Rectify puts 0 in the place of what is negative.
+func Rectify(x []float32) { rectifyPlain(x) }
+
 func (q *Query) standard(x *[Dim]float32, s *Scale, flip *Row) { q.standardPlain(x, s, flip) }
 
 // Residuals writes how much y is above the query, where that counts, into e, and its

@@ -86,6 +86,18 @@ func asked(rng *rand.Rand, q *Query, scale *Scale, s *Sides) ([Dim]float32, [2]u
 	return x, has
 }
 
+func TestRectify(t *testing.T) {
+	rng := rand.New(rand.NewPCG(9, 9))
+	for n := range 70 {
+		x := numbers(rng, n)
+		want := slices.Clone(x)
+		rectifyPlain(want)
+		if Rectify(x); !slices.Equal(x, want) {
+			t.Fatalf("%v: expected %v", x, want)
+		}
+	}
+}
+
 // What takes eight numbers at once gives the same as what takes one.
 func TestWideEqualsPlain(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
