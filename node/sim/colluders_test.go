@@ -151,6 +151,18 @@ func TestNeverWorseThanAlone(t *testing.T) {
 	}
 }
 
+// examines says that a site keeps enough normal rows for its gate to judge by, and some
+// attacks. A gate without them lets nothing in, not even what the site made itself.
+func (w *world) examines(x *site) bool {
+	normals := 0
+	for _, r := range x.exam {
+		if w.b.learn.Class[r] == 0 {
+			normals++
+		}
+	}
+	return normals >= w.s.Gate.Normals && normals < len(x.exam)
+}
+
 // gained is what each honest site's errors fell by, and how many models of rounds came
 // to judge of all that could.
 func gained(t *testing.T, o Options, attack string, share float64, seed uint64) (gains []float64, uses, all int) {
@@ -169,7 +181,7 @@ func gained(t *testing.T, o Options, attack string, share float64, seed uint64) 
 		}
 	}
 	for i, x := range w.sites {
-		if x.liar {
+		if x.liar || !w.examines(x) {
 			continue
 		}
 		gains = append(gains, w.wrong(x.alone, p.kept[i])-w.wrong(x.used, p.kept[i]))
