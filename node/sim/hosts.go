@@ -84,9 +84,7 @@ func ReadHosts(ctx context.Context, folder string) (*Hosts, error) {
 			return nil, fmt.Errorf("sim: hosts: %s: no flow of %s", file, addr)
 		}
 		h.flows = append(h.flows, flows)
-		h.sites = append(h.sites, &scenario.Site{
-			Name: fmt.Sprintf("host-%03d", []int{8, 10, 11}[i]), LAN: inside, WAN: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)}),
-		})
+		h.sites = append(h.sites, newHostSite(i, addr))
 		begin, end := time.Unix(0, flows[0].rec.Start).UTC(), time.Unix(0, flows[len(flows)-1].rec.Start).UTC()
 		if h.begin.IsZero() || begin.Before(h.begin) {
 			h.begin = begin
@@ -97,6 +95,13 @@ func ReadHosts(ctx context.Context, folder string) (*Hosts, error) {
 	}
 	h.begin, h.end = h.begin.Truncate(time.Second), h.end.Add(time.Minute)
 	return h, nil
+}
+
+// newHostSite is a site of one machine.
+func newHostSite(i int, addr netip.Addr) *scenario.Site {
+	return &scenario.Site{
+		Name: fmt.Sprintf("host-%03d", []int{8, 10, 11}[i]), LAN: netip.PrefixFrom(addr, 32), WAN: netip.AddrFrom4([4]byte{192, 0, 2, byte(1 + i)}),
+	}
 }
 
 // outside is the end of a flow that is not the host.
@@ -208,14 +213,17 @@ func (h *Hosts) Play(ctx context.Context, c HostsCell, o Options) (r *MeshResult
 // Evidence is what a host must have seen of a source before it tells the others.
 type Evidence struct {
 	Name     string
-	Services int  // distinct silent services within a minute
-	Spoke    bool // or a handshake that was completed and used, as the log has it
+	Services int           // distinct silent services
+	Within   time.Duration // so long
+	Spoke    bool          // or a handshake that was completed and used, as the log has it
 }
 
-// evidences are those that are compared; the last but one is the product's limit.
+// evidences are those that are compared. The counting rules of a gateway are 15
+// within a minute, and 3 where unused services answer.
 var evidences = []Evidence{
-	{"1 unanswered service", 1, false}, {"2 within a minute", 2, false}, {"3 within a minute", 3, false},
-	{"5 within a minute", 5, false}, {"15 within a minute", 15, false}, {"a handshake, and payload", 0, true},
+	{"1 unanswered service", 1, time.Minute, false}, {"2 within a day", 2, 24 * time.Hour, false}, {"3 within a day", 3, 24 * time.Hour, false},
+	{"2 within a minute", 2, time.Minute, false}, {"3 within a minute", 3, time.Minute, false},
+	{"15 within a minute", 15, time.Minute, false}, {"a handshake, and payload", 0, 0, true},
 }
 
 // lives are how long a block stands.
@@ -308,7 +316,7 @@ func (e Evidence) told(flows []*recorded) map[netip.Addr][]int64 {
 		last[a][service{r.Responder().Port(), r.Key.Proto}] = r.Start
 		n := 0
 		for _, at := range last[a] {
-			if r.Start-at <= int64(time.Minute) {
+			if r.Start-at <= int64(e.Within) {
 				n++
 			}
 		}
