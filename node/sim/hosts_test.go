@@ -22,7 +22,7 @@ func TestHostsCeilings(t *testing.T) {
 	if contacts != 4708 || seen != 1213 {
 		t.Errorf("%d first contacts, %d of sources that were elsewhere before: expected 4708 and 1213", contacts, seen)
 	}
-	for i, c := range all {
+	for _, c := range all {
 		for k, n := range c.Prevented {
 			if n > seen || k > 0 && n < c.Prevented[k-1] || n > all[0].Prevented[k] {
 				t.Errorf("%s: %v: more evidence than one packet, or shorter blocks, cannot prevent more", c.Evidence, c.Prevented)
@@ -40,7 +40,7 @@ func twoHosts() *Hosts {
 	begin := time.Date(2022, 6, 1, 0, 0, 0, 0, time.UTC)
 	h := &Hosts{begin: begin, end: begin.Add(5 * time.Minute)}
 	bad, good := netip.MustParseAddr("198.51.100.7"), netip.MustParseAddr("198.51.100.9")
-	for i, name := range []string{"147.32.81.167", "147.32.83.234", "147.32.83.165"} {
+	for i, name := range hostAddrs {
 		host := netip.MustParseAddr(name)
 		h.sites = append(h.sites, newHostSite(i, host))
 		var flows []*recorded
