@@ -458,7 +458,7 @@ type kernelRuleKey struct {
 
 type kernelScored struct {
 	_         structs.HostLayout
-	V         [65]int64
+	V         [66]uint32
 	By        [2]kernelOpinion
 	Milestone uint32
 	Slot      uint32
