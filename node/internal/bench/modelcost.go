@@ -119,7 +119,7 @@ func (r *ModelReport) costs(ctx context.Context, o *ModelOptions) (err error) {
 	for i, size := range modelSizes {
 		subjects[i+1].Active = passing(rand.New(rand.NewPCG(1, uint64(size.trees))), 1, size)
 	}
-	f, err := newModelFlows(32*clients, clients)
+	f, err := newModelFlows(16*clients, clients)
 	if err != nil {
 		return err
 	}
