@@ -52,7 +52,7 @@ var rows = []rowInfo{
 	{"full", "the whole program on a legitimate packet, against its own HASH and LPM_TRIE", 40, 3, (*runner).fullRow},
 	{"flow", "a packet of a known flow, of up to a million, against LRU_HASH", 40, 3, (*runner).flowRow},
 	{"flood", "a flood of new flows, against LRU_HASH, and whose flows it leaves", 110, 6, (*runner).floodRow},
-	{"forward", "forwarding while the gateway thinks, against idle", 90, 4, (*runner).forwardRow},
+	{"forward", "forwarding while the gateway thinks, against idle", 120, 5, (*runner).forwardRow},
 	{"leaks", "reloads, takeovers and a kill under traffic", 60, 6, (*runner).leakRow},
 }
 
