@@ -3,7 +3,7 @@
 // caller.
 //
 // The colluders know everything: the honest updates, what they themselves would
-// have sent, and the rule. An Attack works on labels, before training, or on
+// have sent, and the rule. An Attack works on labels or rows, before training, or on
 // updates, after it, or on both.
 package attack
 
@@ -18,6 +18,8 @@ type View struct {
 	Honest [][]float32 // what the honest members send; at least one
 	Own    [][]float32 // what each colluder's own training made; at least one
 	Rand   *rand.Rand
+	// Last is what the last round made of all updates, nil where there was none.
+	Last []float32
 	// Rule is the rule in use, for attacks that try out how far they can go; nil
 	// where it is not known.
 	Rule func(updates [][]float32) ([]float32, error)
@@ -30,6 +32,8 @@ type Attack struct {
 	// Relabel is what a colluder trains on instead of a true label (attack or
 	// not); nil trains honestly.
 	Relabel func(attack bool) bool
+	// Trigger is the mark of rows that colluders train as normal besides; "" is none.
+	Trigger Trigger
 	// Craft is what the colluders send, one update each; nil sends what
 	// training made.
 	Craft func(v View) ([][]float32, error)
@@ -48,6 +52,11 @@ func All() []Attack {
 		{Name: "min-max", Paper: "Shejwalkar, Houmansadr, NDSS 2021", Craft: unnoticed(minMax)},
 		{Name: "min-sum", Paper: "Shejwalkar, Houmansadr, NDSS 2021", Craft: unnoticed(minSum)},
 		{Name: "mimic", Paper: "Karimireddy, He, Jaggi, ICLR 2022", Craft: mimic},
+		{Name: "free-rider", Paper: "Lin, Du, Liu, Free-riders in federated learning, 2019: advanced delta weights", Craft: freeRide},
+		{Name: "adaptive", Paper: "Shejwalkar, Houmansadr, NDSS 2021: tailored to the rule in use", Craft: adaptive},
+		{Name: "backdoor-rare", Paper: "Wang et al., Attack of the tails, NeurIPS 2020", Trigger: Rare},
+		{Name: "backdoor-common", Paper: "Gu et al., BadNets, 2017", Trigger: Common},
+		{Name: "model-replacement", Paper: "Bagdasaryan et al., AISTATS 2020", Trigger: Rare, Craft: replacement},
 	}
 }
 
@@ -60,6 +69,9 @@ func (a Attack) Send(v View) ([][]float32, error) {
 		if len(u) != len(v.Honest[0]) {
 			return nil, fmt.Errorf("attack %s: updates of %d and %d numbers", a.Name, len(u), len(v.Honest[0]))
 		}
+	}
+	if n := len(v.Last); n > 0 && n != len(v.Honest[0]) {
+		return nil, fmt.Errorf("attack %s: the last round's update has %d numbers: expected %d", a.Name, n, len(v.Honest[0]))
 	}
 	if a.Craft == nil {
 		return v.Own, nil
@@ -133,16 +145,12 @@ func (v View) strongest(mean, along []float64, tries []float64) ([][]float32, er
 	least := math.Inf(1)
 	for _, by := range tries {
 		sent := v.everyone(line(mean, along, by))
-		z, err := v.Rule(append(append([][]float32(nil), v.Honest...), sent...))
+		left, err := v.left(mean, sent)
 		if err != nil {
 			return nil, fmt.Errorf("attack: try %g: %w", by, err)
 		}
-		var along float64
-		for j, x := range z {
-			along += float64(x) * mean[j]
-		}
-		if along < least {
-			best, least = sent, along
+		if left < least {
+			best, least = sent, left
 		}
 	}
 	return best, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hedgerow-mesh/hedgerow/federation/attack"
 	"github.com/hedgerow-mesh/hedgerow/learner/mlp"
 	"github.com/hedgerow-mesh/hedgerow/learner/tabular"
 )
@@ -27,6 +28,8 @@ type bench struct {
 	width      int
 	classes    int
 	common     int // the commonest class of attacks
+	enc        *tabular.Encoder
+	marked     map[attack.Trigger][2]*mlp.Rows // attacks of validation and test, marked
 }
 
 // benches keeps data sets between the runs of a sweep.
@@ -39,7 +42,7 @@ type benches struct {
 
 // of is the bench of a scenario.
 func (b *benches) of(s *Scenario) (*bench, error) {
-	key := fmt.Sprint(s.Data.Set, "|", s.Data.File, "|", s.Data.Mapping, "|", s.Data.Rows, "|", s.Measure.Rows, "|", strings.Join(s.Data.SHA256, ","))
+	key := fmt.Sprint(s.Data.Set, "|", s.Data.File, "|", s.Data.Mapping, "|", s.Data.Captures, "|", s.Data.Rows, "|", s.Measure.Rows, "|", strings.Join(s.Data.SHA256, ","))
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if x := b.made[key]; x != nil {
@@ -56,16 +59,27 @@ func (b *benches) of(s *Scenario) (*bench, error) {
 	return x, nil
 }
 
+// in is the set that data are of.
+func (d *Data) in(lib *Library) (Set, error) {
+	switch {
+	case d.Captures != "":
+		return captureSet{d.Captures}, nil
+	case d.Set == "":
+		return csvSet{d.File, d.Mapping}, nil
+	}
+	set, err := lib.set(d.Set)
+	if err != nil {
+		return nil, fmt.Errorf("data.set: %w", err)
+	}
+	return set, nil
+}
+
 func newBench(lib *Library, folder string, s *Scenario) (*bench, error) {
-	var set Set = csvSet{s.Data.File, s.Data.Mapping}
-	if s.Data.Set != "" {
-		var err error
-		if set, err = lib.set(s.Data.Set); err != nil {
-			return nil, fmt.Errorf("data.set: %w", err)
-		}
+	set, err := s.Data.in(lib)
+	if err != nil {
+		return nil, err
 	}
 	b := &bench{}
-	var err error
 	if b.hashes, err = checkFiles(set.Files(folder), s.Data.SHA256); err != nil {
 		return nil, err
 	}
@@ -110,8 +124,8 @@ func (b *bench) encode(train, test *tabular.Table, s *Scenario) error {
 			return fmt.Errorf("data: %w", err)
 		}
 	}
-	b.common = commonest(b.table.Class.Of, b.classes)
-	return nil
+	b.common, b.enc = commonest(b.table.Class.Of, b.classes), enc
+	return b.mark(validation, test)
 }
 
 // few picks at most a number of rows, always the same; 0 picks all.

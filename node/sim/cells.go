@@ -78,10 +78,11 @@ func (w *Sweep) finish(dir string) (complete bool, err error) {
 			return false, fmt.Errorf("sim: %w", err)
 		}
 		d := &w.Cells[i].Scenario.Data
-		if have, ok := data[d.Set+"|"+d.File]; ok && have != rows[0][column] {
+		key := d.Set + "|" + d.File + "|" + d.Captures
+		if have, ok := data[key]; ok && have != rows[0][column] {
 			return false, fmt.Errorf("sim: %s was made from other data than the cells before it", w.file(dir, i))
 		}
-		data[d.Set+"|"+d.File] = rows[0][column]
+		data[key] = rows[0][column]
 		t.rows = append(t.rows, rows...)
 	}
 	put := func(name string, write func(io.Writer) error) {
@@ -91,8 +92,10 @@ func (w *Sweep) finish(dir string) (complete bool, err error) {
 	}
 	v := w.view(t)
 	groups := v.groups()
-	put(t.name, t.write)
-	put("groups.csv", groups.write)
+	for _, x := range []*table{&t, &groups} {
+		put(x.name, x.write)
+		put(x.columns(), x.parquet)
+	}
 	for _, f := range v.drawings() {
 		put(f.name, f.draw)
 	}

@@ -82,6 +82,7 @@ func save(dir string, s *Scenario, tables []table, figures []drawing, page func(
 	put("scenario.toml", func(w io.Writer) error { _, err := w.Write(b); return err })
 	for _, t := range tables {
 		put(t.name, t.write)
+		put(t.columns(), t.parquet)
 	}
 	for _, f := range figures {
 		put(f.name, f.draw)

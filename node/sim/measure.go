@@ -17,13 +17,16 @@ type Figures struct {
 	// Passed is the share of attacks that the model calls normal: what attackers
 	// of the mesh are after.
 	Passed float64
+	// Success is the share of attacks that pass when they carry the mark for which
+	// the attackers of the mesh opened a back door; where they have none, Passed.
+	Success float64
 }
 
 // figuresHead names the columns of Figures, in the order of cells.
-var figuresHead = []string{"auc", "detected_at_1pct", "detected_at_5pct", "macro_f1", "attacks_passed"}
+var figuresHead = []string{"auc", "detected_at_1pct", "detected_at_5pct", "macro_f1", "attacks_passed", "attack_success"}
 
 func (f Figures) cells() []string {
-	return []string{number(f.AUC), number(f.At1), number(f.At5), number(f.MacroF1), number(f.Passed)}
+	return []string{number(f.AUC), number(f.At1), number(f.At5), number(f.MacroF1), number(f.Passed), number(f.Success)}
 }
 
 func (f *Figures) add(g Figures, share float64) {
@@ -32,10 +35,18 @@ func (f *Figures) add(g Figures, share float64) {
 	f.At5 += share * g.At5
 	f.MacroF1 += share * g.MacroF1
 	f.Passed += share * g.Passed
+	f.Success += share * g.Success
+}
+
+// exam is what a model is measured on.
+type exam struct {
+	rows   *mlp.Rows
+	marked *mlp.Rows // the attacks among them with the mark of a back door; nil: there is none
 }
 
 // measure runs a model over rows.
-func measure(t *mlp.Trainer, weights []float32, rows *mlp.Rows, classes int) (f Figures, err error) {
+func measure(t *mlp.Trainer, weights []float32, e exam, classes int) (f Figures, err error) {
+	rows := e.rows
 	n := rows.Len()
 	score, said, attack := make([]float64, n), make([]int, n), make([]bool, n)
 	attacks, passed := 0, 0
@@ -58,6 +69,15 @@ func measure(t *mlp.Trainer, weights []float32, rows *mlp.Rows, classes int) (f 
 		return f, fmt.Errorf("measure: %w", err)
 	}
 	f = Figures{AUC: rank.AUC(), MacroF1: c.MacroF1(), Passed: float64(passed) / float64(attacks)}
+	if f.Success = f.Passed; e.marked != nil {
+		let := 0
+		for r := range e.marked.Len() {
+			if argmax(t.Forward(weights, e.marked, r)) == 0 {
+				let++
+			}
+		}
+		f.Success = float64(let) / float64(e.marked.Len())
+	}
 	f.At1, _ = rank.Detection(0.01)
 	f.At5, _ = rank.Detection(0.05)
 	return f, nil

@@ -25,6 +25,7 @@ const (
 	forCuts
 	forLies
 	forFate
+	forMarks
 )
 
 // source is the randomness of a purpose; a and b tell sites and rounds apart.

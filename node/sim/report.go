@@ -90,7 +90,7 @@ func (r *Result) words() string {
 	s := &r.Scenario
 	set := s.Data.Set
 	if set == "" {
-		set = s.Data.File
+		set = s.Data.File + s.Data.Captures
 	}
 	gate := "gate off"
 	if s.Gate.On {

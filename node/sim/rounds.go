@@ -102,6 +102,8 @@ type world struct {
 	sites    []*site
 	sample   []*site // honest ones, over which figures are averaged
 	model    []float32
+	last     []float32 // what the last round that made a model added
+	poison   *poison   // nil: no back door
 	links    *links
 	res      *Result
 }
@@ -207,7 +209,7 @@ func (w *world) populate(lib *Library) error {
 			w.sample = append(w.sample, w.sites[i])
 		}
 	}
-	return nil
+	return w.prepare()
 }
 
 // each calls f for numbers below n on all workers, each with a trainer of its own.
@@ -294,7 +296,7 @@ func (w *world) present(round int) (here, joined []bool) {
 
 // send is what goes over the wire: the honest updates, and what liars make of theirs.
 func (w *world) send(round int, step *StepRow) ([][]float32, error) {
-	v := attack.View{Rand: source(w.s.Seed, forAttack, round, 0), Rule: w.aggregate}
+	v := attack.View{Rand: source(w.s.Seed, forAttack, round, 0), Rule: w.aggregate, Last: w.last}
 	for _, x := range w.sites {
 		switch {
 		case x.delta == nil:
@@ -345,7 +347,7 @@ func (w *world) combine(sent [][]float32, step *StepRow) []float32 {
 		sq += float64(x) * float64(x)
 	}
 	step.Sealed, step.Clipped, step.Frozen, step.Length = true, r.Clipped, r.Frozen, math.Sqrt(sq)
-	w.model = next
+	w.model, w.last = next, r.Update
 	return next
 }
 
@@ -359,16 +361,13 @@ func (w *world) measure(round int) error {
 		models = append(models, x.used)
 	}
 	for _, set := range []string{Validation, Test} {
-		rows := w.b.validation
-		if set == Test {
-			rows = w.b.test
-		}
+		e := w.exam(set)
 		f := make([]Figures, len(models))
 		err := w.each(len(models), func(t *mlp.Trainer, i int) (err error) {
 			if i > len(w.sample) && !w.s.Gate.On {
 				return nil // all use the mesh's
 			}
-			f[i], err = measure(t, models[i], rows, w.b.classes)
+			f[i], err = measure(t, models[i], e, w.b.classes)
 			return err
 		})
 		if err != nil {
@@ -391,7 +390,7 @@ func (w *world) measure(round int) error {
 // measureSites adds what each site has in the end.
 func (w *world) measureSites() error {
 	rows := make([]SiteRow, len(w.sites))
-	mesh := w.res.Last(Test, Mesh)
+	mesh, e := w.res.Last(Test, Mesh), w.exam(Test)
 	err := w.each(len(w.sites), func(t *mlp.Trainer, i int) (err error) {
 		x, r := w.sites[i], &rows[i]
 		*r = SiteRow{Site: i, Liar: x.liar, Teach: len(x.teach), Held: len(x.exam), UsesMesh: &x.used[0] == &w.model[0]}
@@ -406,14 +405,14 @@ func (w *world) measureSites() error {
 		if x.gate != nil {
 			r.RefusedModels = x.gate.refused
 		}
-		if r.Alone, err = measure(t, x.alone, w.b.test, w.b.classes); err != nil {
+		if r.Alone, err = measure(t, x.alone, e, w.b.classes); err != nil {
 			return err
 		}
 		if r.UsesMesh {
 			r.Used = mesh
 			return nil
 		}
-		r.Used, err = measure(t, x.used, w.b.test, w.b.classes)
+		r.Used, err = measure(t, x.used, e, w.b.classes)
 		return err
 	})
 	w.res.Sites = rows

@@ -44,12 +44,13 @@ type Sites struct {
 
 // Data are the labelled rows.
 type Data struct {
-	Set     string   `toml:"set"`     // name of a data set of the library, or
-	File    string   `toml:"file"`    // a CSV file, from the scenario's folder,
-	Mapping string   `toml:"mapping"` // and what its columns mean
-	SHA256  []string `toml:"sha256"`  // of the files, in order; empty: not checked
-	Rows    int      `toml:"rows"`    // most training rows in all; 0: all
-	Shuffle bool     `toml:"shuffle"` // shuffle the training labels: a control
+	Set      string   `toml:"set"`      // name of a data set of the library, or
+	File     string   `toml:"file"`     // a CSV file, from the scenario's folder,
+	Mapping  string   `toml:"mapping"`  // and what its columns mean, or
+	Captures string   `toml:"captures"` // a list of captures and logs of flows
+	SHA256   []string `toml:"sha256"`   // of the files, in order; empty: not checked
+	Rows     int      `toml:"rows"`     // most training rows in all; 0: all
+	Shuffle  bool     `toml:"shuffle"`  // shuffle the training labels: a control
 }
 
 // Training is what a site does between two rounds.
@@ -131,7 +132,7 @@ func Parse(r io.Reader, name, folder string, lib *Library) (*Scenario, error) {
 }
 
 func (d *Data) from(folder string) {
-	for _, p := range []*string{&d.File, &d.Mapping} {
+	for _, p := range []*string{&d.File, &d.Mapping, &d.Captures} {
 		if *p != "" && !filepath.IsAbs(*p) {
 			*p = filepath.Join(folder, *p)
 		}
@@ -241,13 +242,19 @@ func (s *Sites) check() error {
 }
 
 func (d *Data) check() error {
+	named := 0
+	for _, x := range []string{d.Set, d.File, d.Captures} {
+		if x != "" {
+			named++
+		}
+	}
 	switch {
-	case (d.Set == "") == (d.File == ""):
-		return errors.New("data.set: expected the name of a data set, or else data.file and data.mapping")
+	case named != 1:
+		return errors.New("data.set: expected the name of a data set, or else data.file and data.mapping, or else data.captures")
 	case d.File != "" && d.Mapping == "":
 		return errors.New("data.mapping: expected the file that says what the columns of data.file mean")
-	case d.Set != "" && d.Mapping != "":
-		return errors.New("data.mapping: is for data.file; a data set needs none")
+	case d.File == "" && d.Mapping != "":
+		return errors.New("data.mapping: is for data.file; nothing else needs one")
 	case d.Rows < 0:
 		return fmt.Errorf("data.rows: found %d: expected 0 (all) or more", d.Rows)
 	}

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -42,7 +43,7 @@ func (s tables) Load(folder string) (train, test *tabular.Table, err error) { re
 
 func builtinSets() []Set {
 	flows := "westermo-2023/data/reduced/flows/output_"
-	return []Set{
+	sets := []Set{
 		tables{dataset.NSLKDD, []string{"nsl-kdd/KDDTrain+.txt.gz", "nsl-kdd/KDDTest+.txt.gz"}, func(folder string) (*tabular.Table, *tabular.Table, error) {
 			t, _, _, err := dataset.NSLBoth(folder)
 			return parted(t, err, "files")
@@ -56,7 +57,64 @@ func builtinSets() []Set {
 			t, _, err := dataset.WestermoFlows(folder)
 			return parted(t, err, "time")
 		}},
+		hosts{},
 	}
+	for _, name := range []string{dataset.CICIDS2017, dataset.CICKMeans, dataset.IoTID20} {
+		sets = append(sets, tables{name, []string{dataset.CICFile(name)}, func(folder string) (*tabular.Table, *tabular.Table, error) {
+			t, _, err := dataset.CICSample(folder, name)
+			return parted(t, err, "group")
+		}})
+	}
+	return sets
+}
+
+// hosts are the flows of the three Stratosphere hosts.
+type hosts struct{}
+
+func (hosts) Name() string { return dataset.Stratosphere }
+
+func (hosts) Files(folder string) []string { return dataset.Hosts(folder) }
+
+func (hosts) Load(folder string) (train, test *tabular.Table, err error) {
+	c := dataset.StratosphereHosts(folder)
+	t, err := dataset.Flows(context.Background(), c)
+	return parted(t, err, c.Split)
+}
+
+// captureSet is any captures and logs of flows, by a list.
+type captureSet struct{ list string }
+
+func (s captureSet) Name() string { return s.list }
+
+func (s captureSet) read() (_ *dataset.Captures, err error) {
+	f, err := os.Open(s.list)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	return dataset.ParseCaptures(f, filepath.Dir(s.list))
+}
+
+// Files are the list and all that it names.
+func (s captureSet) Files(string) []string {
+	files := []string{s.list}
+	c, err := s.read()
+	if err != nil {
+		return files // Load says what is wrong
+	}
+	for _, f := range c.Files {
+		files = append(files, f.File)
+	}
+	return files
+}
+
+func (s captureSet) Load(string) (train, test *tabular.Table, err error) {
+	c, err := s.read()
+	if err != nil {
+		return nil, nil, fmt.Errorf("data.captures: %s: %w", s.list, err)
+	}
+	t, err := dataset.Flows(context.Background(), c)
+	return parted(t, err, c.Split)
 }
 
 // parted splits a table into training and test rows as its kind asks for.
@@ -124,10 +182,10 @@ func checkFiles(files, want []string) (hashes []string, err error) {
 	for i, f := range files {
 		h, err := fileHash(f)
 		if err != nil {
-			return nil, fmt.Errorf("data: %w: give the folder of the data sets with --data or HEDGEROW_DATA, or correct data.file", err)
+			return nil, fmt.Errorf("data: %w: give the folder of the data sets with --data or HEDGEROW_DATA, or correct data.file or data.captures", err)
 		}
 		if len(want) > 0 && h != want[i] {
-			return nil, fmt.Errorf("data.sha256: %s has %s: the scenario wants %s; these are not the data it was written for", f, h, want[i])
+			return nil, fmt.Errorf("data.sha256: %s has %s: expected %s; these are other data", f, h, want[i])
 		}
 		hashes = append(hashes, h)
 	}

@@ -48,11 +48,15 @@ func (x *site) train(t *mlp.Trainer, w *world, round int, base []float32) error 
 		return nil
 	}
 	weights := slices.Clone(base)
+	rows, of := w.b.learn, x.teach
 	var label func(int) int
 	if x.liar && w.attack.Relabel != nil {
 		label = func(row int) int { return w.relabel(w.b.learn.Class[row]) }
 	}
-	if err := t.Train(weights, w.b.learn, x.teach, label, o, source(w.s.Seed, forTraining, x.id, round)); err != nil {
+	if x.liar && w.poison != nil {
+		rows, of = w.poison.rows, w.poison.of[x.id]
+	}
+	if err := t.Train(weights, rows, of, label, o, source(w.s.Seed, forTraining, x.id, round)); err != nil {
 		return fmt.Errorf("site %d: %w", x.id, err)
 	}
 	for i := range weights {

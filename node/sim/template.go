@@ -15,9 +15,10 @@ alpha = 0.5               # of dirichlet: the smaller, the less the sites are al
 absent = 0.0              # chance that a site misses a round
 
 [data]
-set = "nsl-kdd"           # nsl-kdd, unsw-nb15, westermo (below --data); or:
+set = "nsl-kdd"           # hedgerow sim data check lists them (below --data); or:
 # file = "flows.csv"      # any CSV file, from this file's folder,
 # mapping = "flows.toml"  # and what its columns mean (docs/evaluate.md)
+# captures = "list.toml"  # or captures and logs of flows (docs/simulation.md)
 # sha256 = []             # of the files, in order; then other data are refused
 rows = 0                  # most training rows in all; 0: all
 shuffle = false           # shuffle the training labels: all must fall to chance
