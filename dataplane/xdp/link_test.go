@@ -281,8 +281,9 @@ func spatial(r flow.Record) flow.Record {
 
 // What leaves one end of a wire in aggregates (TCX) and enters the other one by
 // one (native XDP) gives the same record, with segmentation and aggregation by
-// the kernel on and off; and that it was on or off shows in how often the
-// programs were called.
+// the kernel on and off. With it on, far fewer calls of the programs than packets
+// show that there were aggregates; with it off there may be some, as TCP makes them
+// for whatever device, and has them cut up behind the hook.
 func TestOffloadsDoNotChangeRecords(t *testing.T) {
 	needKernel(t)
 	counting, err := ebpf.EnableStats(unix.BPF_STATS_RUN_TIME)
@@ -302,8 +303,8 @@ func TestOffloadsDoNotChangeRecords(t *testing.T) {
 			if a, b := spatial(r.host), spatial(r.peer); a != b {
 				t.Errorf("one connection at two ends:\n%+v\n%+v", a, b)
 			}
-			if many := r.calls+100 < r.packets; r.known && many != on {
-				t.Errorf("%d packets in %d calls of the programs: expected aggregates %v", r.packets, r.calls, on)
+			if on && r.known && r.calls+100 > r.packets {
+				t.Errorf("%d packets in %d calls of the programs: expected aggregates", r.packets, r.calls)
 			}
 			for end, d := range r.host.Dir {
 				if d.Payload < 12*60000 || d.Packets < 12*60000/1460 || d.SizeMax > 1500 {
