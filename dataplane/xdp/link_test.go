@@ -215,8 +215,8 @@ func (l *lab) tracked(t *testing.T, hostGeneric, peerGeneric bool) rallied {
 	return rallied{}
 }
 
-// calls is how often the programs on the plane's interface ran since they were
-// attached. The kernel counts while somebody wants it to. False says that one of
+// calls is how often the programs on the plane's interface ran so far. The kernel
+// counts while somebody wants it to. False says that one of
 // them is not on a link, which could be asked.
 func calls(t *testing.T, p *Plane) (n uint64, ok bool) {
 	t.Helper()
@@ -250,6 +250,7 @@ func (l *lab) rallyOnce(t *testing.T, hostGeneric, peerGeneric bool) (r rallied)
 	t.Cleanup(func() { p.Close() })
 	hostEvents, peerEvents := collect(t, h), collect(t, p)
 	addr := l.echo(t)
+	before, _ := calls(t, h) // of whom the programs were borrowed from
 	l.rally(t, addr, 12, 60000)
 	ended := func(e *dataplane.Event) bool {
 		return e.Kind == dataplane.EventEnd && e.Record.End == flow.EndFIN && e.Record.Key.Proto == flow.TCP
@@ -263,6 +264,7 @@ func (l *lab) rallyOnce(t *testing.T, hostGeneric, peerGeneric bool) (r rallied)
 		r.packets = st.Packets
 	}
 	r.calls, r.known = calls(t, h)
+	r.calls -= before
 	check(t, errors.Join(h.Close(), p.Close()))
 	return r
 }
