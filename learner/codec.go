@@ -14,6 +14,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/calibrate"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/wide"
 )
 
 // codecVersion of an encoded model.
@@ -61,7 +62,7 @@ func (m *Model) MarshalBinary() ([]byte, error) {
 	w := wire{
 		V: codecVersion, Schema: m.meta.Schema, Parent: m.meta.Parent, Normal: m.meta.Normal,
 		Attacks: m.meta.Attacks, Seed: m.meta.Seed,
-		SelfW: m.self.net.Weights(), Mean: m.self.mean[:], Inv: m.self.inv[:], Trust: m.self.trust[:],
+		SelfW: m.self.net.Weights(), Mean: m.self.unit.Mean[:feature.Dim], Inv: m.self.unit.Inv[:feature.Dim], Trust: m.self.trust[:feature.Dim],
 		SelfS: m.self.scale.Scores(), AttackW: m.attack.net.Weights(), AttackS: m.attack.scale.Scores(),
 	}
 	if !m.meta.TrainedAt.IsZero() {
@@ -160,8 +161,8 @@ func (w *wire) model() (*Model, error) {
 	if w.At != 0 {
 		m.meta.TrainedAt = time.Unix(0, w.At).UTC()
 	}
-	copy(m.self.mean[:], w.Mean)
-	copy(m.self.inv[:], w.Inv)
+	copy(m.self.unit.Mean[:], w.Mean)
+	copy(m.self.unit.Inv[:], w.Inv)
 	for i, inv := range w.Inv {
 		if inv > 2/unseen {
 			m.self.seen.Add(i)
@@ -183,16 +184,14 @@ func (w *wire) model() (*Model, error) {
 	}
 	m.meta.KnowsAttacks = m.attack.knows()
 	r := &m.self.refs
-	r.v, r.z = make([]feature.Vector, len(w.Normals)), make([][feature.Dim]float32, len(w.Normals))
+	r.v, r.z = make([]feature.Vector, len(w.Normals)), make([]wide.Row, len(w.Normals))
 	for i, b := range w.Normals {
 		if err := r.v[i].UnmarshalBinary(b); err != nil {
 			return nil, fmt.Errorf("reference %d: %w", i, err)
 		}
 		m.self.standard(&r.z[i], &r.v[i])
 	}
-	if r.sieve, err = newSieve(r.z); err != nil {
-		return nil, err
-	}
+	r.sieve = newSieve(r.z)
 	m.self.wholes = r.wholes()
 	return m, nil
 }

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/wide"
 )
 
 // Contribution is one feature's share in a score.
@@ -70,8 +71,8 @@ func contribution(i int, v, base *feature.Vector, weight float64) Contribution {
 
 // nearest is the reference that is closest in this site's units.
 func (m *Model) nearest(v *feature.Vector, s *Scratch) *feature.Vector {
-	m.self.standard(&s.z, v)
-	at, _ := m.self.refs.nearest(&s.z, v.Has.And(m.self.seen), &s.sieve)
+	m.self.ask(v, s)
+	at, _ := m.self.refs.nearest(&s.query, &s.bounds)
 	return &m.self.refs.v[at]
 }
 
@@ -79,22 +80,24 @@ func (m *Model) nearest(v *feature.Vector, s *Scratch) *feature.Vector {
 // the flow: the distance from base is a sum over features by itself, the
 // autoencoder's error is integrated along the way.
 func (m *Model) walkSelf(share *[feature.Dim]float64, v, base *feature.Vector, s *Scratch) {
-	var from, to, up, grad [feature.Dim]float32
-	m.self.standard(&to, v)
+	var from wide.Row
+	var up, grad [feature.Dim]float32
 	m.self.standard(&from, base)
-	for i := range from {
+	has := m.self.ask(v, s)
+	to := s.query.Z
+	for i := range feature.Dim {
 		if !v.Known(i) {
 			from[i] = 0 // as absent in both
 		}
 	}
-	s.z = to
-	scale := m.self.err(v.Has.And(m.self.seen), s) + least
+	d := float64(s.query.Differ(&from, sides)) + least
+	scale := m.self.err(s) + least
 	for k := range pathSteps {
 		t := (float32(k) + 0.5) / pathSteps
-		for i := range s.z {
-			s.z[i] = from[i] + t*(to[i]-from[i])
+		for i := range to {
+			s.query.Z[i] = from[i] + t*(to[i]-from[i])
 		}
-		m.self.err(v.Has.And(m.self.seen), s)
+		m.self.err(s)
 		for i := range up {
 			e, trust := s.e[i], m.self.trust[i]
 			up[i], grad[i] = 2*e*trust/(1+e*e*trust/elbow)*s.w[group[i]], 0
@@ -104,10 +107,10 @@ func (m *Model) walkSelf(share *[feature.Dim]float64, v, base *feature.Vector, s
 			share[i] += float64((grad[i]-up[i])*(to[i]-from[i])/pathSteps) / scale
 		}
 	}
-	q := asked(&to, v.Has.And(m.self.seen))
-	d := float64(q.differ(&from, math.MaxFloat32)) + least
 	for i := range share {
-		share[i] += float64(q.share(i, &from)) / d
+		if has.Has(i) {
+			share[i] += float64(s.w[group[i]]*distance(i, to[i]-from[i])) / d
+		}
 	}
 }
 
@@ -120,7 +123,7 @@ func (m *Model) walkAttack(share *[feature.Dim]float64, v, base *feature.Vector,
 		case v.Known(i) && base.Known(i):
 			other.X[i] = base.X[i]
 		case v.Known(i):
-			other.X[i] = m.self.mean[i]
+			other.X[i] = m.self.unit.Mean[i]
 		}
 	}
 	attackInput(from[:], &other)

@@ -7,6 +7,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/calibrate"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/wide"
 )
 
 // Detector is the part that spoke.
@@ -78,14 +79,16 @@ type Model struct {
 // Scratch is the working memory of one goroutine's scoring.
 type Scratch struct {
 	self, attack *infer.Scratch
-	z, e, x      [feature.Dim]float32
+	query        wide.Query
+	e, sq        wide.Row
+	x            [feature.Dim]float32
 	w            [2]float32
-	sieve        sieveWork
+	bounds       bounds
 }
 
 // NewScratch makes working memory for Score and Explain.
 func NewScratch() *Scratch {
-	return &Scratch{self: infer.NewScratch(selfShape), attack: infer.NewScratch(attackShape), sieve: newSieveWork()}
+	return &Scratch{self: infer.NewScratch(selfShape), attack: infer.NewScratch(attackShape)}
 }
 
 // Meta tells where the model comes from.

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/wide"
 )
 
 // someVectors are of a few kinds, each with small variations, some rare; some
@@ -33,16 +34,16 @@ func someVectors(n int, rng *rand.Rand) []feature.Vector {
 }
 
 // oneByOne is the slow twin of references.nearest: it asks every reference for the whole
-// of its difference.
-func oneByOne(z [][feature.Dim]float32, q *query) (at int, d float32) {
+// of its difference, of which w is what one feature of each group weighs.
+func oneByOne(z []wide.Row, q *wide.Row, has feature.Mask) (at int, d float32) {
 	d = math.MaxFloat32
+	w := weigh(has)
 	for k := range z {
 		var sum float32
-		for i := ownFeatures; i < feature.Dim; i++ {
-			sum += q.w[i] * huber((q.z[i]-z[k][i])*side[i])
-		}
-		for i := range ownFeatures {
-			sum += q.w[i] * huber(float32(math.Abs(float64(q.z[i]-z[k][i]))))
+		for n := range feature.Dim {
+			if i := (n + ownFeatures) % feature.Dim; has.Has(i) { // the context's first
+				sum += w[group[i]] * distance(i, q[i]-z[k][i])
+			}
 		}
 		if sum < d {
 			at, d = k, sum
@@ -58,16 +59,13 @@ func TestSieveEqualsAskingAll(t *testing.T) {
 	vs := someVectors(2500, rng)
 	var p selfPart
 	p.fitScale(vs[:2000])
-	work := newSieveWork()
-	for _, n := range []int{1, 2, 129, maxRefs} {
-		r := references{z: make([][feature.Dim]float32, n)}
+	var s Scratch
+	for _, n := range []int{1, 2, 8, 129, maxRefs} {
+		r := references{z: make([]wide.Row, n)}
 		for k := range n {
 			p.standard(&r.z[k], &vs[k-k%3%2]) // some twice
 		}
-		var err error
-		if r.sieve, err = newSieve(r.z); err != nil {
-			t.Fatal(err)
-		}
+		r.sieve = newSieve(r.z)
 		for k := range 400 {
 			v := vs[2000+k]
 			if k%5 == 0 {
@@ -78,29 +76,30 @@ func TestSieveEqualsAskingAll(t *testing.T) {
 					v.X[i] += 0.3 * float32(rng.NormFloat64())
 				}
 			}
-			var x [feature.Dim]float32
-			p.standard(&x, &v)
-			has := v.Has.And(p.seen)
-			q := asked(&x, has)
-			at, d := r.nearest(&x, has, &work)
-			if wantAt, want := oneByOne(r.z, &q); at != wantAt || d != want {
+			has := p.ask(&v, &s)
+			at, d := r.nearest(&s.query, &s.bounds)
+			if wantAt, want := oneByOne(r.z, &s.query.Z, has); at != wantAt || d != want {
 				t.Fatalf("%d references: %d at %v, expected %d at %v", n, at, d, wantAt, want)
 			}
 		}
 	}
 }
 
-// What the sieve goes by is at most what a comparison gives, and reaches it.
-func TestBendStaysBelowHuber(t *testing.T) {
+// The logarithm of a product is the sum of logarithms, also where no number holds
+// the product.
+func TestSoftenedIsASum(t *testing.T) {
 	rng := rand.New(rand.NewPCG(7, 8))
-	for range 100_000 {
-		a, b := clipZ*(2*rng.Float32()-1), clipZ*(2*rng.Float32()-1)
-		least, d := bend(a)-bend(b), huber(max(a-b, b-a))
-		if least*least > d*(1+1e-5) {
-			t.Fatalf("%v and %v: %v is above %v", a, b, least*least, d)
-		}
-		if least, d := 2*bend(a), huber(2*max(a, -a)); math.Abs(float64(least*least-d)) > 1e-5*float64(d) {
-			t.Fatalf("%v and its opposite: %v, expected %v", a, least*least, d)
+	for _, size := range []float64{1e-9, 1, 1e4, 1e9} {
+		for n := range ownFeatures + 1 {
+			var want float64
+			sq := make([]float32, n)
+			for i := range sq {
+				sq[i] = float32(size * rng.ExpFloat64())
+				want += soften(sq[i])
+			}
+			if got := softened(sq); !(math.Abs(got-want) <= 1e-12*(1+want)) {
+				t.Errorf("%d of %g: %v: expected %v", n, size, got, want)
+			}
 		}
 	}
 }
@@ -119,21 +118,16 @@ func TestReferencesCoverTheTraining(t *testing.T) {
 	}
 	closest := float32(math.MaxFloat32)
 	for k := 1; k < len(r.z); k++ {
-		q := asked(&r.z[k], r.v[k].Has.And(p.seen))
-		if _, d := oneByOne(r.z[:k], &q); d < closest {
+		if _, d := oneByOne(r.z[:k], &r.z[k], r.v[k].Has.And(p.seen)); d < closest {
 			closest = d
 		}
 	}
-	var err error
-	if r.sieve, err = newSieve(r.z); err != nil {
-		t.Fatal(err)
-	}
-	work := newSieveWork()
+	r.sieve = newSieve(r.z)
+	var s Scratch
 	var farthest float32
-	var z [feature.Dim]float32
 	for i := range train {
-		p.standard(&z, &train[i])
-		_, d := r.nearest(&z, train[i].Has.And(p.seen), &work)
+		p.ask(&train[i], &s)
+		_, d := r.nearest(&s.query, &s.bounds)
 		farthest = max(farthest, d)
 	}
 	t.Logf("no reference is nearer than %.3g to those before it, no training vector farther than %.3g from one", closest, farthest)

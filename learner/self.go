@@ -10,6 +10,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/learner/internal/graph"
 	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/wide"
 )
 
 const (
@@ -37,9 +38,8 @@ const (
 // selfPart knows this site's normal.
 type selfPart struct {
 	net   *infer.Net
-	mean  [feature.Dim]float32 // of each feature where present
-	inv   [feature.Dim]float32 // 1 / standard deviation
-	trust [feature.Dim]float32 // 1 / variance of the reconstruction error on normal
+	unit  wide.Scale // mean of each feature where present, and 1 / standard deviation
+	trust wide.Row   // 1 / variance of the reconstruction error on normal
 	refs  references
 	scale *calibrate.Scale
 	// seen are the features that training had; of others it knows nothing.
@@ -48,51 +48,71 @@ type selfPart struct {
 	wholes bool
 }
 
-// standard brings a vector into this site's units: what is absent is 0.
-func (p *selfPart) standard(z *[feature.Dim]float32, v *feature.Vector) {
-	for i, x := range v.X {
-		z[i] = 0
-		if v.Known(i) && p.seen.Has(i) {
-			z[i] = min(max((x-p.mean[i])*p.inv[i], -clipZ), clipZ)
-		}
-	}
+// ask brings a vector into this site's units: what is absent is 0. What one of the
+// features that are known weighs is left in s.w.
+func (p *selfPart) ask(v *feature.Vector, s *Scratch) (has feature.Mask) {
+	has = v.Has.And(p.seen)
+	s.w = weigh(has)
+	s.query.Ask(&v.X, has, s.w[0], s.w[1], &p.unit, sides)
+	return has
+}
+
+// standard is what ask makes of a vector.
+func (p *selfPart) standard(z *wide.Row, v *feature.Vector) {
+	var s Scratch
+	p.ask(v, &s)
+	*z = s.query.Z
 }
 
 // raw is the logarithm of the product of two measures: how badly the
 // autoencoder reconstructs the vector, and how far the nearest reference is.
 // The first knows the shape of normal, the second its combinations.
 func (p *selfPart) raw(v *feature.Vector, s *Scratch) float64 {
-	p.standard(&s.z, v)
-	has := v.Has.And(p.seen)
-	_, d := p.refs.nearest(&s.z, has, &s.sieve)
-	return math.Log(p.err(has, s)+least) + 0.5*math.Log(float64(d)+least)
+	p.ask(v, s)
+	_, d := p.refs.nearest(&s.query, &s.bounds)
+	return math.Log(p.err(s)+least) + 0.5*math.Log(float64(d)+least)
 }
 
 // soften lets an error grow only with its logarithm beyond the usual: several
 // odd features weigh more than a single wild one.
 func soften(e float32) float64 { return elbow * math.Log1p(float64(e)/elbow) }
 
-// err is the error of s.z: the mean over the flow's own features plus the mean
-// over those of its context, so that the few are not outvoted by the many. It
-// leaves the errors that counted in s.e and the groups' weights in s.w.
-func (p *selfPart) err(has feature.Mask, s *Scratch) float64 {
-	out := p.net.Forward(s.z[:], s.self)
-	s.w = weigh(has)
-	var sum [2]float64
-	for i, y := range out {
-		s.e[i] = 0
-		if !has.Has(i) {
-			continue
-		}
-		if e := y - s.z[i]; e*side[i] <= 0 { // e is negative when the value is above the expected
-			s.e[i] = e
-			sum[group[i]] += soften(e * e * p.trust[i])
-		}
-	}
-	return sum[0]*float64(s.w[0]) + sum[1]*float64(s.w[1])
+// err is the error of what was asked: the mean over the flow's own features plus the
+// mean over those of its context, so that the few are not outvoted by the many. It
+// leaves the errors that counted in s.e: negative when the value is above the expected.
+func (p *selfPart) err(s *Scratch) float64 {
+	out := p.net.Forward(s.query.Z[:feature.Dim], s.self)
+	s.query.Residuals(&s.e, &s.sq, (*wide.Row)(out[:wide.Lanes]), &p.trust, sides)
+	own, context := softened(s.sq[:ownFeatures]), softened(s.sq[ownFeatures:feature.Dim])
+	return own*float64(s.w[0]) + context*float64(s.w[1])
 }
 
-// side and group hold what the schema says of each feature; never written.
+// softened is the sum of soften over some errors, as the logarithm of a product.
+func softened(sq []float32) float64 {
+	p := [4]float64{1, 1, 1, 1}
+	k := 0
+	for ; k+4 <= len(sq); k += 4 {
+		p[0] *= 1 + float64(sq[k])*(1.0/elbow)
+		p[1] *= 1 + float64(sq[k+1])*(1.0/elbow)
+		p[2] *= 1 + float64(sq[k+2])*(1.0/elbow)
+		p[3] *= 1 + float64(sq[k+3])*(1.0/elbow)
+	}
+	for _, x := range sq[k:] {
+		p[0] *= 1 + float64(x)*(1.0/elbow)
+	}
+	if all := p[0] * p[1] * (p[2] * p[3]); all <= math.MaxFloat64 {
+		return elbow * math.Log(all)
+	}
+	var sum float64 // a network gone wild: more than a number can hold
+	for _, x := range sq {
+		sum += soften(x)
+	}
+	return sum
+}
+
+// sides, side and group hold what the schema says of each feature; never written.
+var sides = wide.NewSides(feature.Suspect)
+
 var side, group = func() (side [feature.Dim]float32, group [feature.Dim]uint8) {
 	for i := range side {
 		side[i] = float32(feature.Suspect(i))
@@ -127,9 +147,7 @@ func trainSelf(ctx context.Context, cfg Config, train, held []feature.Vector) (s
 	}
 	p.fitTrust(train)
 	p.refs = pickReferences(&p, train, rng)
-	if p.refs.sieve, err = newSieve(p.refs.z); err != nil {
-		return p, err
-	}
+	p.refs.sieve = newSieve(p.refs.z)
 	p.wholes = p.refs.wholes()
 	scores := make([]float64, len(held))
 	s := NewScratch()
@@ -141,7 +159,7 @@ func trainSelf(ctx context.Context, cfg Config, train, held []feature.Vector) (s
 }
 
 func (p *selfPart) fitScale(train []feature.Vector) {
-	for i := range p.mean {
+	for i := range feature.Dim {
 		var n, sum, sq float64
 		for j := range train {
 			if train[j].Known(i) {
@@ -159,28 +177,28 @@ func (p *selfPart) fitScale(train []feature.Vector) {
 			mean = sum / n
 			sd = max(sd, math.Sqrt(max(0, sq/n-mean*mean)))
 		}
-		p.mean[i], p.inv[i] = float32(mean), float32(1/sd)
+		p.unit.Mean[i], p.unit.Inv[i] = float32(mean), float32(1/sd)
 	}
 }
 
 // fitTrust measures how well each feature is reconstructed on normal traffic.
 func (p *selfPart) fitTrust(train []feature.Vector) {
 	var n, sq [feature.Dim]float64
-	for i := range p.trust {
+	for i := range feature.Dim {
 		p.trust[i] = 1
 	}
 	s := NewScratch()
 	for j := range train {
-		p.standard(&s.z, &train[j])
-		p.err(train[j].Has.And(p.seen), s)
-		for i, e := range s.e {
+		p.ask(&train[j], s)
+		p.err(s)
+		for i, e := range s.e[:feature.Dim] {
 			if train[j].Known(i) {
 				n[i]++
 				sq[i] += float64(e) * float64(e)
 			}
 		}
 	}
-	for i := range p.trust {
+	for i := range feature.Dim {
 		p.trust[i] = float32(1 / max(minResidual, sq[i]/max(n[i], 1)))
 	}
 }
@@ -194,14 +212,14 @@ func trainAutoencoder(ctx context.Context, cfg Config, p *selfPart, train []feat
 	opt := graph.NewAdam(selfShape.Params(), cfg.Rate)
 	steps := cfg.selfSteps(len(train))
 	x, target, weight := t.Inputs()
-	var z [feature.Dim]float32
+	var z wide.Row
 	order := newShuffle(len(train), rng)
 	_, err = graph.Run(ctx, t, opt, steps, func(step int) {
 		opt.Rate = cfg.Rate * (1 - 0.9*float64(step)/float64(steps))
 		for r := range batchRows {
 			v := &train[order.next()]
 			p.standard(&z, v)
-			for i, zi := range z {
+			for i, zi := range z[:feature.Dim] {
 				at := r*feature.Dim + i
 				x[at], target[at], weight[at] = zi, zi, 0
 				if v.Known(i) {

@@ -9,8 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"gonum.org/v1/gonum/blas"
-	"gonum.org/v1/gonum/blas/gonum"
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/wide"
 )
 
 // Shape lists the widths of a network's layers, input first. Hidden layers are
@@ -78,6 +77,27 @@ func Init(s Shape, rng *rand.Rand, zeroLast bool) []float32 {
 type Net struct {
 	shape   Shape
 	weights []float32
+	layers  []layer
+}
+
+// layer is what one layer is multiplied by: columns filled up with zeros to a
+// multiple of what is multiplied at once.
+type layer struct{ w, b []float32 }
+
+func newLayers(s Shape, weights []float32) []layer {
+	out := make([]layer, 0, len(s)-1)
+	for l := range len(s) - 1 {
+		rows, cols := s[l], s[l+1]
+		pad := wide.Pad(cols)
+		x := layer{make([]float32, rows*pad), make([]float32, pad)}
+		for i := range rows {
+			copy(x.w[i*pad:], weights[i*cols:(i+1)*cols])
+		}
+		copy(x.b, weights[rows*cols:(rows+1)*cols])
+		weights = weights[(rows+1)*cols:]
+		out = append(out, x)
+	}
+	return out
 }
 
 // New checks and copies the weights.
@@ -93,7 +113,7 @@ func New(s Shape, weights []float32) (*Net, error) {
 			return nil, errors.New("network: a weight is not finite or beyond ten thousand")
 		}
 	}
-	return &Net{append(Shape(nil), s...), append([]float32(nil), weights...)}, nil
+	return &Net{append(Shape(nil), s...), append([]float32(nil), weights...), newLayers(s, weights)}, nil
 }
 
 // Weights are the network's; the caller must not change them.
@@ -112,31 +132,23 @@ type Scratch struct {
 func NewScratch(s Shape) *Scratch {
 	c := &Scratch{}
 	for l, w := range s {
-		c.act[l] = make([]float32, w)
+		c.act[l] = make([]float32, w, wide.Pad(w))
 	}
 	c.back[0], c.back[1] = make([]float32, s.widest()), make([]float32, s.widest())
 	return c
 }
 
-var kernel gonum.Implementation // stateless
-
-// Forward runs x through the network. The result lives in the scratch until
-// its next use. It allocates nothing.
+// Forward runs x through the network. The result lives in the scratch until its next
+// use, with zeros behind it up to a multiple of 16. It allocates nothing.
 func (n *Net) Forward(x []float32, c *Scratch) []float32 {
 	copy(c.act[0], x)
-	at, last := 0, len(n.shape)-1
-	for l := range last {
-		in, out := n.shape[l], n.shape[l+1]
-		w, b := n.weights[at:at+in*out], n.weights[at+in*out:at+in*out+out]
-		at += in*out + out
-		h := c.act[l+1]
-		copy(h, b)
-		// A row times a matrix, as a product of matrices: the fastest of gonum's ways.
-		kernel.Sgemm(blas.NoTrans, blas.NoTrans, 1, out, in, 1, c.act[l], in, w, out, 1, h, out)
+	last := len(n.layers)
+	for l := range n.layers {
+		h := c.act[l+1][:wide.Pad(n.shape[l+1])]
+		copy(h, n.layers[l].b)
+		wide.Mul(h, c.act[l], n.layers[l].w, 1, len(h), n.shape[l], len(h), n.shape[l], 1, len(h))
 		if l < last-1 {
-			for i, v := range h {
-				h[i] = max(v, 0)
-			}
+			wide.Rectify(h)
 		}
 	}
 	return c.act[last]
