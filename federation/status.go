@@ -6,6 +6,7 @@ import (
 	"slices"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/robust"
 )
 
 // Peers lists the roster's other sites, by name.
@@ -50,6 +51,9 @@ func (m *Member) Status() Status {
 		return s
 	}
 	if m.rounds == nil {
+		if s.Counted > 0 {
+			s.Preset = fmt.Sprintf("no rounds of models: %d of %d organisations count that these take", s.Counted, robust.Quorum)
+		}
 		return s
 	}
 	s.Preset = m.rounds.Preset()

@@ -103,7 +103,7 @@ func (n *Node) WhatIf(_ context.Context, peers []string) (api.WhatIf, error) {
 	out := api.WhatIf{Peers: peers, Rows: []api.Influence{}}
 	c := n.o.Mesh.Consortium
 	if len(peers) == 0 {
-		return out, fmt.Errorf("which organisations? name them: %w", errInvalid)
+		return out, fmt.Errorf("which organisations? name them by --peer: %w", errInvalid)
 	}
 	for _, p := range peers {
 		own := slices.ContainsFunc(n.o.Mesh.Roster, func(s federation.Site) bool { return s.Name == p })

@@ -181,9 +181,15 @@ func TestABadRefreshKeepsTheLastGoodEntries(t *testing.T) {
 	s.start()
 	s.reload()
 	for name, spoil := range map[string]func(){
-		"garbage":       func() { s.write("bad", strings.Repeat("lorem ipsum\n", 20000)) },
-		"one line":      func() { s.write("bad", strings.Repeat("x", 100000)) },
-		"too long":      func() { s.write("bad", strings.Repeat("45.9.148.99\n", 200000)) },
+		"garbage":  func() { s.write("bad", strings.Repeat("lorem ipsum\n", 20000)) },
+		"one line": func() { s.write("bad", strings.Repeat("x", 100000)) },
+		"too long": func() { s.write("bad", strings.Repeat("45.9.148.99\n", 200000)) },
+		"a gigabyte": func() { // a file of holes: addresses, and then nothing that could be one
+			s.write("bad", strings.Repeat("45.9.148.99\n", 1000))
+			if err := os.Truncate(path, 1<<30); err != nil {
+				t.Fatal(err)
+			}
+		},
 		"an error page": func() { s.write("bad", "<html>503</html>") },
 		"emptied":       func() { s.write("bad", "") },
 		"gone":          func() { _ = os.Remove(path) },

@@ -81,7 +81,7 @@ func Load(dir string) (*Key, error) { return LoadFile(filepath.Join(dir, FileNam
 func LoadFile(path string, pass Secret) (*Key, error) {
 	b, err := readPrivate(path)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w at %s: create one first", ErrNoKey, path)
+		return nil, fmt.Errorf("%w at %s", ErrNoKey, path)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("identity: load key: %w", err)

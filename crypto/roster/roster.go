@@ -245,7 +245,7 @@ func (r *Roster) clone() *Roster {
 func (r *Roster) edit(organisation string) (*Member, error) {
 	m := r.members[organisation]
 	if m == nil {
-		return nil, fmt.Errorf("%w: %w: organisation %q", ErrEntry, ErrNotMember, organisation)
+		return nil, fmt.Errorf("%w: organisation %q", ErrNotMember, organisation)
 	}
 	c := *m
 	c.revoked = slices.Clone(m.revoked)

@@ -88,6 +88,15 @@ func Name(i int) string {
 	return dirNames[i-DirBase-DirDim] + " in"
 }
 
+// Floor is the least that feature i can be, 0 for most. What evaluates scorers need
+// not get less right.
+func Floor(i int) int32 {
+	if i == Answer || i >= Size1 && i < Gap1 {
+		return math.MinInt16
+	}
+	return 0
+}
+
 // Needs are the fields of a record that features are made of: all but absolute
 // times and what a client says first.
 const Needs = flow.LackAll &^ (flow.LackClock | flow.LackHello)

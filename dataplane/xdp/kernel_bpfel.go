@@ -298,6 +298,9 @@ type kernelMarks struct {
 	Addrs [8192]uint64
 	Nets4 [1024]uint64
 	Nets6 [1024]uint64
+	Few   [32]uint64
+	Tops4 [4]uint64
+	Tops6 [4]uint64
 }
 
 type kernelModel struct {
@@ -315,12 +318,16 @@ type kernelNever struct {
 }
 
 type kernelNeverBits struct {
-	_     structs.HostLayout
-	Addrs [512]uint64
-	Some  [512]uint64
-	Nets4 [1024]uint64
-	Nets6 [1024]uint64
-	Ports [1024]uint64
+	_        structs.HostLayout
+	Few      [8]uint64
+	Tops4    [4]uint64
+	Tops6    [4]uint64
+	FewPorts [8]uint64
+	Addrs    [512]uint64
+	Some     [512]uint64
+	Nets4    [1024]uint64
+	Nets6    [1024]uint64
+	Ports    [1024]uint64
 }
 
 type kernelNeverKey struct {
@@ -458,7 +465,7 @@ type kernelRuleKey struct {
 
 type kernelScored struct {
 	_         structs.HostLayout
-	V         [65]int64
+	V         [66]uint32
 	By        [2]kernelOpinion
 	Milestone uint32
 	Slot      uint32

@@ -28,13 +28,18 @@ const (
 // Leaves are kept unsigned, so that one load widens them.
 const leafBias = 1 << 15
 
+// middle is where R6 points to in struct scored, so that nearly all features are within
+// 128 bytes of it either way: their offsets take one byte of the processor's
+// instructions, which are most of what a scorer is.
+const middle = 128
+
 // hookCode is what differs between the programs of the two hooks.
 type hookCode struct {
 	scored, next int // maps, by their descriptors: where the flow is, and the programs to go on with
 	pass         int32
 }
 
-// compiler writes the instructions of scorers. Registers: R6 is struct scored,
+// compiler writes the instructions of scorers. Registers: R6 is the middle of struct scored,
 // R7 the context, R8 the leaves of a forest, R9 the sum; what a tree asks
 // gathers in R0.
 type compiler struct {
@@ -52,8 +57,7 @@ func (c *compiler) label() string {
 	return fmt.Sprintf("l%d", c.labels)
 }
 
-// lay writes the leaves of all forests and says where each begins. Those of a
-// tree are the other way round: a program asks whether a value is not greater.
+// lay writes the leaves of all forests and says where each begins.
 func (c *compiler) lay(models []*score.Scorer) (starts [][]uint32) {
 	for _, s := range models {
 		var of []uint32
@@ -61,16 +65,32 @@ func (c *compiler) lay(models []*score.Scorer) (starts [][]uint32) {
 			for i := range s.Forests {
 				of = append(of, uint32(len(c.leaves)))
 				for k := range s.Forests[i].Trees {
-					leaf := s.Forests[i].Trees[k].Leaf
-					for n := len(leaf) - 1; n >= 0; n-- {
-						c.leaves = binary.NativeEndian.AppendUint16(c.leaves, uint16(int32(leaf[n])+leafBias))
-					}
+					c.leaves = spread(c.leaves, &s.Forests[i].Trees[k])
 				}
 			}
 		}
 		starts = append(starts, of)
 	}
 	return starts
+}
+
+// room is how many bytes the leaves of a tree take.
+func room(depth int) int { return 4<<depth - depth - 2 }
+
+// spread appends the leaves of a tree. Its program adds 4<<l - 1 for each level l at
+// which the value is not greater, and no other sum is within two bytes of one of those.
+func spread(to []byte, t *score.Tree) []byte {
+	all := make([]byte, room(int(t.Depth)))
+	for n, leaf := range t.Leaf {
+		at := 0
+		for l := range int(t.Depth) {
+			if n>>l&1 == 0 {
+				at += 4<<l - 1
+			}
+		}
+		binary.NativeEndian.PutUint16(all[at:], uint16(int32(leaf)+leafBias))
+	}
+	return append(to, all...)
 }
 
 // program is the whole of it for one hook. models[1], or models[0], may be nil.
@@ -86,11 +106,12 @@ func (c *compiler) program(models [2]*score.Scorer, hashes [2][32]byte, starts [
 		asm.JNE.Imm(asm.R0, 0, "there"),
 		asm.Mov.Imm(asm.R0, h.pass),
 		asm.Return(),
-		asm.Mov.Reg(asm.R6, asm.R0).WithSymbol("there"),
-		asm.LoadMem(asm.R1, asm.R6, atMilestone, asm.Word),
+		asm.LoadMem(asm.R1, asm.R0, atMilestone, asm.Word).WithSymbol("there"),
 		asm.And.Imm(asm.R1, 7),
 		asm.LSh.Imm(asm.R1, 3),
-		asm.Add.Reg(asm.R1, asm.R6),
+		asm.Add.Reg(asm.R1, asm.R0),
+		asm.Mov.Reg(asm.R6, asm.R0),
+		asm.Add.Imm(asm.R6, middle),
 		asm.LoadMem(asm.R2, asm.R1, atDone, asm.DWord),
 		asm.Add.Imm(asm.R2, 1),
 		asm.StoreMem(asm.R1, atDone, asm.R2, asm.DWord),
@@ -99,8 +120,8 @@ func (c *compiler) program(models [2]*score.Scorer, hashes [2][32]byte, starts [
 		c.scorer(atOpinions+int16(i)*opinionSize, s, starts[i])
 	}
 	c.emit(
-		asm.LoadMem(asm.R0, asm.R6, atOpinions+atAction, asm.Word),
-		asm.LoadMem(asm.R1, asm.R6, atOpinions+opinionSize+atAction, asm.Word),
+		asm.LoadMem(asm.R0, asm.R6, atOpinions+atAction-middle, asm.Word),
+		asm.LoadMem(asm.R1, asm.R6, atOpinions+opinionSize+atAction-middle, asm.Word),
 		asm.Or.Reg(asm.R0, asm.R1),
 		asm.JEq.Imm(asm.R0, 0, "pass"),
 	)
@@ -112,7 +133,7 @@ func (c *compiler) program(models [2]*score.Scorer, hashes [2][32]byte, starts [
 	c.emit(
 		asm.Mov.Reg(asm.R1, asm.R7),
 		asm.LoadMapPtr(asm.R2, h.next),
-		asm.LoadMem(asm.R3, asm.R6, atAct, asm.Word),
+		asm.LoadMem(asm.R3, asm.R6, atAct-middle, asm.Word),
 		asm.FnTailCall.Call(),
 		asm.Mov.Imm(asm.R0, h.pass).WithSymbol("pass"),
 		asm.Return(),
@@ -125,12 +146,12 @@ func (c *compiler) name(at int16, version uint32, hash [32]byte) {
 	for w := range int16(4) {
 		c.emit(
 			asm.LoadImm(asm.R1, int64(binary.NativeEndian.Uint64(hash[8*w:])), asm.DWord),
-			asm.StoreMem(asm.R6, at+atModel+8*w, asm.R1, asm.DWord),
+			asm.StoreMem(asm.R6, at+atModel+8*w-middle, asm.R1, asm.DWord),
 		)
 	}
 	c.emit(
 		asm.Mov.Imm(asm.R1, int32(version)),
-		asm.StoreMem(asm.R6, at+atVersion, asm.R1, asm.Word),
+		asm.StoreMem(asm.R6, at+atVersion-middle, asm.R1, asm.Word),
 	)
 }
 
@@ -138,15 +159,15 @@ func (c *compiler) name(at int16, version uint32, hash [32]byte) {
 func (c *compiler) scorer(at int16, s *score.Scorer, starts []uint32) {
 	c.emit(asm.Mov.Imm(asm.R9, 0), asm.Mov.Imm(asm.R0, 0))
 	if s == nil {
-		c.emit(asm.StoreMem(asm.R6, at+atScore, asm.R9, asm.Word), asm.StoreMem(asm.R6, at+atAction, asm.R0, asm.Word))
+		c.emit(asm.StoreMem(asm.R6, at+atScore-middle, asm.R9, asm.Word), asm.StoreMem(asm.R6, at+atAction-middle, asm.R0, asm.Word))
 		return
 	}
 	for i := range s.Forests {
 		c.onlyAt(s, i, func() { c.forest(&s.Forests[i], starts[i]) })
 	}
 	c.emit(
-		asm.StoreMem(asm.R6, at+atScore, asm.R9, asm.Word),
-		asm.LoadMem(asm.R1, asm.R6, atMilestone, asm.Word),
+		asm.StoreMem(asm.R6, at+atScore-middle, asm.R9, asm.Word),
+		asm.LoadMem(asm.R1, asm.R6, atMilestone-middle, asm.Word),
 		asm.Mov.Imm(asm.R0, 0),
 	)
 	done := c.label()
@@ -162,7 +183,7 @@ func (c *compiler) scorer(at int16, s *score.Scorer, starts []uint32) {
 			asm.Mov.Reg(asm.R1, asm.R1).WithSymbol(next),
 		)
 	}
-	c.emit(asm.StoreMem(asm.R6, at+atAction, asm.R0, asm.Word).WithSymbol(done))
+	c.emit(asm.StoreMem(asm.R6, at+atAction-middle, asm.R0, asm.Word).WithSymbol(done))
 }
 
 // onlyAt emits what then does for the milestones that use a forest.
@@ -179,7 +200,7 @@ func (c *compiler) onlyAt(s *score.Scorer, forest int, then func()) {
 	}
 	skip := c.label()
 	c.emit(
-		asm.LoadMem(asm.R1, asm.R6, atMilestone, asm.Word),
+		asm.LoadMem(asm.R1, asm.R6, atMilestone-middle, asm.Word),
 		asm.And.Imm(asm.R1, 7),
 		asm.Mov.Imm(asm.R2, mask),
 		asm.RSh.Reg(asm.R2, asm.R1),
@@ -199,26 +220,24 @@ func (c *compiler) forest(f *score.Forest, start uint32) {
 	at := int16(0)
 	for i := range f.Trees {
 		c.tree(&f.Trees[i], at)
-		at += int16(2 * len(f.Trees[i].Leaf))
+		at += int16(room(int(f.Trees[i].Depth)))
 	}
 }
 
-// tree adds a leaf to the sum. The sign of a value less the next above the
-// threshold is the answer "not greater"; the answers, shifted to their places,
-// are the leaf's distance in bytes. They are added, not joined by "or", after
-// which older kernels (6.1) know no bounds any more.
+// tree adds a leaf to the sum. A value less the next above the threshold is negative
+// where it is not greater, and then its upper bits are ones, as neither has more than 32:
+// shifted down, l+2 of them stay, and otherwise none. Their sum is the leaf's distance in
+// bytes. They are added, not joined by "or", after which older kernels (6.1) know no
+// bounds any more.
 func (c *compiler) tree(t *score.Tree, at int16) {
 	for l := range int(t.Depth) {
 		r := asm.R1
 		if l == 0 {
 			r = asm.R0
 		}
-		c.emit(
-			asm.LoadMem(r, asm.R6, int16(t.Feature[l])*8, asm.DWord),
-			asm.Sub.Imm(r, t.Threshold[l]+1),
-			asm.RSh.Imm(r, int32(62-l)),
-			asm.And.Imm(r, 2<<l),
-		)
+		c.emit(asm.LoadMem(r, asm.R6, 4*int16(t.Feature[l])-middle, asm.Word))
+		c.subtract(r, int64(t.Threshold[l])+1-int64(score.Floor(int(t.Feature[l]))))
+		c.emit(asm.RSh.Imm(r, int32(62-l)))
 		if l > 0 {
 			c.emit(asm.Add.Reg(asm.R0, r))
 		}
@@ -228,6 +247,16 @@ func (c *compiler) tree(t *score.Tree, at int16) {
 		asm.LoadMem(asm.R0, asm.R0, at, asm.Half),
 		asm.Add.Reg(asm.R9, asm.R0),
 	)
+}
+
+// subtract takes x from a feature as struct scored has it, which is not negative: from
+// a threshold below the feature's floor nothing can be taken that makes it so.
+func (c *compiler) subtract(r asm.Register, x int64) {
+	x = max(x, 0)
+	c.emit(asm.Sub.Imm(r, int32(min(x, math.MaxInt32))))
+	if x > math.MaxInt32 {
+		c.emit(asm.Sub.Imm(r, int32(x-math.MaxInt32)))
+	}
 }
 
 // scorerPrograms are what a compiled scorer is in the kernel.

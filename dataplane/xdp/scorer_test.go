@@ -24,7 +24,7 @@ import (
 
 // probe is a vector to be scored, as bpf/types.h has it.
 type probe struct {
-	v         [score.Dim]int64
+	v         [len(kernelScored{}.V)]uint32
 	milestone uint64
 }
 
@@ -86,11 +86,12 @@ func (r *scorerRig) frontCode() asm.Instructions {
 		code = append(code, asm.LoadMem(asm.R1, asm.R7, atOpinions+at, asm.DWord), asm.StoreMem(asm.R9, at, asm.R1, asm.DWord))
 	}
 	code = append(code, look(r.probes, asm.R9)...)
-	for i := range int16(score.Dim) {
-		code = append(code, asm.LoadMem(asm.R1, asm.R9, 8*i, asm.DWord), asm.StoreMem(asm.R7, 8*i, asm.R1, asm.DWord))
+	at := int16(unsafe.Offsetof(probe{}.milestone))
+	for i := int16(0); i < at; i += 8 {
+		code = append(code, asm.LoadMem(asm.R1, asm.R9, i, asm.DWord), asm.StoreMem(asm.R7, i, asm.R1, asm.DWord))
 	}
 	return append(code,
-		asm.LoadMem(asm.R1, asm.R9, 8*score.Dim, asm.DWord), asm.StoreMem(asm.R7, atMilestone, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R9, at, asm.DWord), asm.StoreMem(asm.R7, atMilestone, asm.R1, asm.Word),
 		asm.LoadMem(asm.R1, asm.R8, 0, asm.DWord), asm.Add.Imm(asm.R1, 1), asm.StoreMem(asm.R8, 0, asm.R1, asm.DWord),
 		asm.Mov.Reg(asm.R1, asm.R6), asm.LoadMapPtr(asm.R2, r.behind.FD()), asm.Mov.Imm(asm.R3, 0), asm.FnTailCall.Call(),
 		asm.Mov.Imm(asm.R0, 1).WithSymbol("out"), asm.Return(),
@@ -146,7 +147,7 @@ func vectors() int {
 // put lays the probe of a vector.
 func (r *scorerRig) put(i int, v *score.Vector, at score.Milestone) {
 	for k, x := range v {
-		r.in[i].v[k] = int64(x)
+		r.in[i].v[k] = uint32(x - score.Floor(k))
 	}
 	r.in[i].milestone = uint64(at)
 }
@@ -320,6 +321,7 @@ func FuzzScorersAgree(f *testing.F) {
 		for i := 0; i < score.Dim && 4*i+4 <= len(raw); i++ {
 			v[i] = int32(binary.LittleEndian.Uint32(raw[4*i:]))
 		}
+		scoretest.Raise(&v)
 		models := [2]*score.Scorer{s}
 		r.load(t, models)
 		r.put(0, &v, at)

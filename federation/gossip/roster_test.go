@@ -26,6 +26,7 @@ const loopback = "/ip4/127.0.0.1/tcp/0"
 // ear is a handler that accepts and keeps everything.
 type ear struct {
 	mute
+	deaf  atomic.Bool // it passes nothing on
 	mu    sync.Mutex
 	heard map[identity.ID]map[string]bool
 }
@@ -40,6 +41,9 @@ func (e *ear) Receive(_ context.Context, _ federation.Topic, from identity.ID, b
 		e.heard[from] = make(map[string]bool)
 	}
 	e.heard[from][string(b)] = true
+	if e.deaf.Load() {
+		return federation.Ignore
+	}
 	return federation.Accept
 }
 

@@ -17,6 +17,7 @@ type Figures struct {
 	// Passed is the share of attacks that the model calls normal: what attackers
 	// of the mesh are after.
 	Passed float64
+	False  float64 // share of the normal rows that the model calls an attack
 	// Success is the share of attacks that pass when they carry the mark for which
 	// the attackers of the mesh opened a back door; where they have none, Passed.
 	Success float64
@@ -35,6 +36,7 @@ func (f *Figures) add(g Figures, share float64) {
 	f.At5 += share * g.At5
 	f.MacroF1 += share * g.MacroF1
 	f.Passed += share * g.Passed
+	f.False += share * g.False
 	f.Success += share * g.Success
 }
 
@@ -49,7 +51,7 @@ func measure(t *mlp.Trainer, weights []float32, e exam, classes int) (f Figures,
 	rows := e.rows
 	n := rows.Len()
 	score, said, attack := make([]float64, n), make([]int, n), make([]bool, n)
-	attacks, passed := 0, 0
+	attacks, passed, alarms := 0, 0, 0
 	for r := range n {
 		out := t.Forward(weights, rows, r)
 		score[r], said[r] = odds(out), argmax(out)
@@ -58,6 +60,8 @@ func measure(t *mlp.Trainer, weights []float32, e exam, classes int) (f Figures,
 			if said[r] == 0 {
 				passed++
 			}
+		} else if said[r] != 0 {
+			alarms++
 		}
 	}
 	rank, err := metrics.Rank(score, attack)
@@ -68,7 +72,7 @@ func measure(t *mlp.Trainer, weights []float32, e exam, classes int) (f Figures,
 	if err != nil {
 		return f, fmt.Errorf("measure: %w", err)
 	}
-	f = Figures{AUC: rank.AUC(), MacroF1: c.MacroF1(), Passed: float64(passed) / float64(attacks)}
+	f = Figures{AUC: rank.AUC(), MacroF1: c.MacroF1(), Passed: float64(passed) / float64(attacks), False: float64(alarms) / float64(n-attacks)}
 	if f.Success = f.Passed; e.marked != nil {
 		let := 0
 		for r := range e.marked.Len() {

@@ -85,8 +85,9 @@ func value(rng *rand.Rand) int32 {
 }
 
 // Vector is one that asks s hard questions: many features are at a threshold
-// that s compares them with, or one beside it.
+// that s compares them with, or one beside it. None is below its floor.
 func Vector(rng *rand.Rand, s *score.Scorer) (v score.Vector) {
+	defer Raise(&v)
 	for i := range v {
 		v[i] = value(rng)
 	}
@@ -100,6 +101,13 @@ func Vector(rng *rand.Rand, s *score.Scorer) (v score.Vector) {
 		}
 	}
 	return v
+}
+
+// Raise makes all features of v at least their floors.
+func Raise(v *score.Vector) {
+	for i := range v {
+		v[i] = max(v[i], score.Floor(i))
+	}
 }
 
 // Either is one of two scorers, of which one may be nil.

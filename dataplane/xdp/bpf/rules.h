@@ -204,14 +204,14 @@ static __always_inline void match_rules(const struct config *c, struct match *m,
 	if (!k)
 		return;
 	if (c->flow_rules | c->service_rules | c->pair_rules | c->addr_rules | c->toward_rules) {
-		ends = named(k, &p->src) | named(k, &p->dst) << 1;
+		ends = named(k, p);
 		if (unlikely(ends)) {
 			m->now = bpf_ktime_get_boot_ns();
 			match_named(m, p, ends);
 		}
 	}
 	if (c->block_prefixes | c->observe_prefixes) {
-		ends = in_net(k, &p->src) | in_net(k, &p->dst) << 1;
+		ends = in_net(k, p);
 		if (unlikely(ends)) {
 			m->now = m->now ?: bpf_ktime_get_boot_ns();
 			match_nets(m, p, ends);

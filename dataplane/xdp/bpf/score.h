@@ -77,9 +77,28 @@ static __always_inline __u64 sat(__u64 x)
 	return x > 0x7fffffff ? 0x7fffffff : x;
 }
 
+/* x / y, and 0 when y is 0, which the machine has without a question. */
 static __always_inline __u64 ratio(__u64 x, __u64 y)
 {
-	return y ? x / y : 0;
+	asm("%0 /= %1" : "+r"(x) : "r"(y));
+	return x;
+}
+
+/* 2^36 by the number of packets, rounded up: 2^36 shares are exact up to 2^28 of what is shared. */
+#define BY(n) ((1ULL << 36) + (n) - 1) / (n)
+#define BY4(n) BY(n), BY((n) + 1), BY((n) + 2), BY((n) + 3)
+#define BY16(n) BY4(n), BY4((n) + 4), BY4((n) + 8), BY4((n) + 12)
+#define BY64(n) BY16(n), BY16((n) + 16), BY16((n) + 32), BY16((n) + 48)
+static const __u64 parts[256] = {0, BY(1), BY(2), BY(3), BY4(4), BY4(8), BY4(12), BY16(16), BY16(32), BY16(48), BY64(64), BY64(128), BY64(192)};
+
+/* x / n of n packets, fewer than 256: a multiplication where that is exact, which is nearly always. */
+static __always_inline __u64 each(__u64 x, __u64 n)
+{
+	if (unlikely(x >> 28))
+		return ratio(x, n);
+	n &= 255;
+	KNOWN(n);
+	return x * parts[n & 255] >> 36;
 }
 
 static __always_inline __u64 ticks(__u64 from, __u64 to)
@@ -87,10 +106,10 @@ static __always_inline __u64 ticks(__u64 from, __u64 to)
 	return to < from ? 0 : (to - from) >> 10;
 }
 
-static __always_inline void weigh_dir(__s64 *v, const struct dir *d, const struct rare *r)
+static __always_inline void weigh_dir(__u32 *v, const struct dir *d, const struct rare *r)
 {
-	__u64 n = d->packets, bytes = sat(d->bytes), span = ticks(r->first, d->last), mean = ratio(bytes, n);
-	__u64 gaps = n ? n - 1 : 0, gap = sat(ratio(span, gaps)), sq = ratio(d->size_sq, n), gap_sq = ratio(d->gap_sq, gaps);
+	__u64 n = d->packets, bytes = sat(d->bytes), span = ticks(r->first, d->last), mean = each(bytes, n);
+	__u64 gaps = n ? n - 1 : 0, gap = sat(each(span, gaps)), sq = each(d->size_sq, n), gap_sq = each(d->gap_sq, gaps);
 
 	v[D_PACKETS] = sat(n);
 	v[D_PAYLOAD] = sat(d->payload);
@@ -117,22 +136,22 @@ static __always_inline void weigh_dir(__s64 *v, const struct dir *d, const struc
  * The parts are functions of their own, so that none needs much stack: they are
  * called where little of it is left, and Linux 6.1 adds up all of a chain of calls.
  */
-static __always_inline void weigh_firsts(__s64 *v, struct flow *f)
+static __always_inline void weigh_firsts(__u32 *v, struct flow *f)
 {
-	__s64 turn = f->init_b ? -1 : 1;
+	__s32 turn = f->init_b ? -1 : 1;
 	__u32 n = f->n_first > FIRST ? FIRST : f->n_first;
 
 	v[V_FIRSTS] = n;
 #pragma unroll
 	for (__u32 i = 0; i < FIRST; i++) {
-		__s64 there = -(__s64)(i < n);
+		__s32 there = -(__s32)(i < n);
 
-		v[V_SIZE1 + i] = (__s16)(f->sizes[i] * turn) & there;
+		v[V_SIZE1 + i] = ((__s16)(f->sizes[i] * turn) & there) + NEGATIVES;
 		v[V_GAP1 + i] = sat(f->gaps[i]) & there;
 	}
 }
 
-static __always_inline void weigh_ends(__s64 *v, struct flow *f, const struct flow_key *k)
+static __always_inline void weigh_ends(__u32 *v, struct flow *f, const struct flow_key *k)
 {
 	__u32 init_b = !!f->init_b;
 	__u16 out = *marks_of(f, init_b), in = *marks_of(f, !init_b);
@@ -149,16 +168,16 @@ static __always_inline void weigh_ends(__s64 *v, struct flow *f, const struct fl
 	v[V_ACK] = sat(f->ack_us);
 }
 
-static __always_inline void weigh_shares(__s64 *v, struct flow *f)
+static __always_inline void weigh_shares(__u32 *v, struct flow *f)
 {
 	__u32 init_b = !!f->init_b;
 	struct dir *i = dir_of(f, init_b), *r = dir_of(f, !init_b);
 	__u64 up = sat(i->payload), last = i->last > r->last ? i->last : r->last;
 
 	v[V_DURATION] = sat(ticks(f->start, last > f->start ? last : f->start));
-	v[V_ANSWER] = r->packets ? (__s64)sat(ticks(f->start, rare_of(f, !init_b)->first)) : -1;
+	v[V_ANSWER] = NEGATIVES + (r->packets ? sat(ticks(f->start, rare_of(f, !init_b)->first)) : -1);
 	v[V_UPLOAD_SHARE] = sat(ratio(up << 10, up + sat(r->payload)));
-	v[V_PACKET_SHARE] = sat(ratio((__u64)i->packets << 10, (__u64)i->packets + r->packets));
+	v[V_PACKET_SHARE] = sat(each((__u64)i->packets << 10, (__u64)i->packets + r->packets));
 }
 
 /* Writes down what p's flow looks like at the milestone that it just reached, if that is scored. */

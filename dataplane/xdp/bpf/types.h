@@ -238,6 +238,7 @@ enum {
 	D_RATE, D_SYN, D_FIN, D_RST, D_PSH, D_RETRANS, D_WINDOW, D_TTL, N_DIR
 };
 #define FEATURES (V_DIR + 2 * N_DIR)
+#define NEGATIVES 32768	/* how far below zero a feature may be: see Go's score.Floor */
 #define MILESTONES 5
 enum { BY_ACTIVE, BY_TRIAL, SCORERS };
 enum { OUT_ACTED, OUT_SHADOW, OUT_MONITOR, OUT_SPARED, OUT_CROWDED };
@@ -251,7 +252,7 @@ struct opinion {
 
 /* The flow at hand and what is thought of it, then totals. Of each processor. */
 struct scored {
-	__s64 v[FEATURES];	/* of 32 bits each, which their users need not widen */
+	__u32 v[FEATURES + 1];	/* features that may be negative are higher by NEGATIVES; and one to fill up */
 	struct opinion by[SCORERS];
 	__u32 milestone, slot, act, host_b;	/* act: where the program goes on that acts */
 	__u64 due[8], done[8];

@@ -41,6 +41,14 @@ func LoadFlows(name string, flows uint32, lru bool, e Ends) (*Flows, error) {
 // Scorer is the plane's part that scores flows.
 func (f *Flows) Scorer() dataplane.Scorer { return f.plane }
 
+// Forget empties the table. The same clients then find the same places in it.
+func (f *Flows) Forget() error {
+	if err := f.plane.Flush(func(*dataplane.Event) {}); err != nil {
+		return fmt.Errorf("%s: empty the table: %w", f.Name, err)
+	}
+	return nil
+}
+
 // Close lets go of the program and its tables.
 func (f *Flows) Close() error { return errors.Join(f.Program.Close(), f.plane.Close()) }
 

@@ -55,7 +55,7 @@ Rows:
 	f.StringVar(&plots, "plot", "", "also draw the figures as SVG files into this folder")
 	f.IntVar(&o.Rounds, "rounds", 0, "rounds of each row (default 7, or 3 with --quick)")
 	f.StringSliceVar(&o.Only, "only", nil, "rows to measure (default: all)")
-	f.IntSliceVar(&o.Sizes, "sizes", nil, "sizes of the lists of hot, random and miss (default 1000,10000,100000,1000000)")
+	f.IntSliceVar(&o.Sizes, "sizes", nil, "sizes of the lists of hot, random and miss (default 1000,10000,100000,1000000); load takes the largest")
 	f.BoolVar(&o.Quick, "quick", false, "few packets and small tables: shows that it works, the figures mean nothing")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		self, err := os.Executable()

@@ -1,7 +1,12 @@
 package main
 
 import (
+	"context"
 	"fmt"
+	"os"
+	"os/exec"
+	"strconv"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -39,7 +44,11 @@ Rows:
 	f.IntVar(&o.Params, "params", 0, "parameters of a model (default 16384)")
 	f.DurationVar(&o.Flood, "flood", 0, "length of the flood, and of the calm before and after it (default 10s, or 1s with --quick)")
 	f.BoolVar(&o.Quick, "quick", false, "few sites and few messages: shows that it works, the figures mean nothing")
-	c.RunE = func(c *cobra.Command, _ []string) error {
+	c.AddCommand(benchFlooderCommand())
+	c.RunE = func(c *cobra.Command, _ []string) (err error) {
+		if o.Flooder, err = floodCommand(); err != nil {
+			return err
+		}
 		o.Progress = func(s string) { _, _ = fmt.Fprintln(c.ErrOrStderr(), s) }
 		r, err := mesh.Run(c.Context(), o)
 		if err != nil {
@@ -56,4 +65,40 @@ Rows:
 		return drawBench(c, r, plots)
 	}
 	return c
+}
+
+// floodCommand is this very program as a flooder.
+func floodCommand() (mesh.FloodCommand, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, fmt.Errorf("bench mesh: this program's own file: %w", err)
+	}
+	return func(ctx context.Context) *exec.Cmd {
+		c := exec.CommandContext(ctx, self, "bench", "mesh", "flooder")
+		c.Stderr = os.Stderr
+		return c
+	}, nil
+}
+
+func benchFlooderCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "flooder", Short: "The member that floods, for bench mesh", Hidden: true, Args: noArgs,
+		Example: "  hedgerow bench mesh --only flood",
+		RunE: func(c *cobra.Command, _ []string) error {
+			giveWay()
+			return mesh.Flood(c.Context(), c.InOrStdin(), c.OutOrStdout())
+		},
+	}
+}
+
+// giveWay lets every thread of this process run after all others: what a flooder's own
+// work costs a machine, it costs another machine than those that it floods.
+func giveWay() {
+	const lowest = 19
+	tasks, _ := os.ReadDir("/proc/self/task") // without, it only measures more
+	for _, t := range tasks {
+		if id, err := strconv.Atoi(t.Name()); err == nil {
+			_ = syscall.Setpriority(syscall.PRIO_PROCESS, id, lowest)
+		}
+	}
 }

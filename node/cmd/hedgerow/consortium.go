@@ -191,11 +191,15 @@ needs it again.`,
 		Example: "  hedgerow consortium create grove --organisation alder\n  hedgerow consortium create grove --organisation alder --root /media/stick/alder.root",
 		Args:    exactArgs(1, "the consortium's NAME"),
 	}
-	c.Flags().StringVar(&organisation, "organisation", "", "this organisation's name (default: mesh.organisation)")
+	c.Flags().StringVar(&organisation, "organisation", "", "this organisation's name (default: mesh.organisation, or what its sites joined as)")
 	c.Flags().StringVar(&p.us.Root, "root", "", "file of the organisation's root key (default: in the state folder)")
 	p.identityFlags(c)
 	return paperCommand(p, c, func(_ context.Context, out io.Writer, args []string) error {
-		name := cmp.Or(organisation, p.cfg.Mesh.Organisation)
+		s, err := p.folder.Load(time.Now())
+		if err != nil {
+			return err
+		}
+		name := cmp.Or(organisation, p.cfg.Mesh.Organisation, s.Organisation)
 		if name == "" {
 			return usageError{errors.New("which organisation founds it? name it by --organisation")}
 		}
@@ -203,10 +207,13 @@ needs it again.`,
 			return err
 		}
 		root := cmp.Or(p.us.Root, p.folder.Path(membership.RootKey))
-		_, err := fmt.Fprintf(out, `consortium %s is founded; %s is its first member, and %s votes for it
+		_, err = fmt.Fprintf(out, `consortium %s is founded; %s is its first member, and %s votes for it
   root key %s: move it to a medium that is not connected to anything, twice
   next: hedgerow consortium invite --organisation NAME
 `, args[0], name, p.us.Name, root)
+		for _, own := range s.Own() {
+			_, err = fmt.Fprintf(out, "  and: hedgerow consortium invite %s, so that it has the consortium's papers too\n", own.Name)
+		}
 		return err
 	})
 }
@@ -394,7 +401,7 @@ func (p *papers) join(ctx context.Context, out io.Writer, t *membership.Token) e
 	}
 	switch {
 	case t.Kind == membership.ForSite:
-		_, err = fmt.Fprintf(out, "%s is now a site of %s, with %s\n", p.us.Name, j.Organisation, strings.Join(names, ", "))
+		_, err = fmt.Fprintf(out, "%s is now a site of organisation %s, with %s\n", p.us.Name, j.Organisation, strings.Join(names, ", "))
 	case j.Applied:
 		_, err = fmt.Fprintf(out, "%s is now an observer in consortium %s\n", j.Organisation, j.Consortium)
 	default:

@@ -199,6 +199,9 @@ With --organisation: propose that a member leaves, or, named ourselves, leave.`,
 			return tellOutcome(out, o, organisation+" is no longer a member", err)
 		}
 		everywhere, err := p.folder.RevokeSite(p.us, args[0], why, time.Now())
+		if errors.Is(err, membership.ErrWaits) {
+			return fmt.Errorf("%s is no longer trusted here, but the consortium does not know it yet: %w, then run this again", args[0], err)
+		}
 		if err != nil {
 			return err
 		}
@@ -348,6 +351,10 @@ func printAudit(out io.Writer, l *roster.Log, asJSON bool) error {
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	for _, x := range rows {
 		_, _ = fmt.Fprintf(t, "%d\t%s\t%s\tsigned by %s\t%s\t%s\n", x.Epoch, x.Kind, x.Of, orNone(strings.Join(x.Signed, ", ")), x.Head[:12], x.Why)
+	}
+	if r.Epoch() == 0 {
+		_, _ = fmt.Fprintln(t, "the founding stands, and nothing was decided since")
+		return t.Flush()
 	}
 	_, _ = fmt.Fprintf(t, "all %d entries stand: %d organisations, %d of them count\n", r.Epoch(), len(r.Members()), len(r.Counted()))
 	return t.Flush()

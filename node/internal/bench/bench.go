@@ -19,7 +19,7 @@ import (
 type Options struct {
 	Only   []string // rows; empty: all
 	Rounds int      // 0: 7, or 3 when quick
-	Sizes  []int    // of the lists on a link, 1000 to 1000000; empty: 1k, 10k, 100k, 1M
+	Sizes  []int    // of the lists on a link, 1000 to 1000000, and the largest of the one that is loaded; empty: 1k, 10k, 100k, 1M
 	Quick  bool     // few packets and small tables: for seeing that it works, not for figures
 	// Gateway starts a process that is the gateway of package forwarding.
 	Gateway []string
@@ -52,7 +52,7 @@ var rows = []rowInfo{
 	{"full", "the whole program on a legitimate packet, against its own HASH and LPM_TRIE", 40, 3, (*runner).fullRow},
 	{"flow", "a packet of a known flow, of up to a million, against LRU_HASH", 40, 3, (*runner).flowRow},
 	{"flood", "a flood of new flows, against LRU_HASH, and whose flows it leaves", 110, 6, (*runner).floodRow},
-	{"forward", "forwarding while the gateway thinks, against idle", 90, 4, (*runner).forwardRow},
+	{"forward", "forwarding while the gateway thinks, against idle", 120, 5, (*runner).forwardRow},
 	{"leaks", "reloads, takeovers and a kill under traffic", 60, 6, (*runner).leakRow},
 }
 
@@ -95,12 +95,12 @@ type runner struct {
 	open   []func() error // what the row under way has to close
 }
 
-// later has the row close something when it ends.
+// later has the row close something when it ends, what was opened last first.
 func (r *runner) later(close ...func() error) { r.open = append(r.open, close...) }
 
 func (r *runner) closeAll() error {
 	var errs []error
-	for _, c := range r.open {
+	for _, c := range slices.Backward(r.open) {
 		errs = append(errs, c())
 	}
 	r.open = nil

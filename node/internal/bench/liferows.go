@@ -50,14 +50,22 @@ func (r *runner) forwardRow() error {
 func (row *Row) busyAgainstIdle(rep *forwarding.Report) {
 	p99 := func(f forwarding.Figures) float64 { return f.P99.Seconds() * 1e6 }
 	bytes := func(f forwarding.Figures) float64 { return f.Bytes / 1e6 }
-	lat := [3]Series{pick("idle p99, us", rep.Idle, p99), pick("busy p99, us", rep.Busy, p99), pick("idle again p99, us", rep.Again, p99)}
-	rate := [3]Series{pick("idle MB/s", rep.Idle, bytes), pick("busy MB/s", rep.Busy, bytes), pick("idle again MB/s", rep.Again, bytes)}
+	var lat, rate [4]Series
+	for i, x := range []struct {
+		name string
+		of   []forwarding.Figures
+	}{{"idle", rep.Idle}, {"busy", rep.Busy}, {"idle again", rep.Again}, {"a bare loop", rep.Loop}} {
+		lat[i], rate[i] = pick(x.name+" p99, us", x.of, p99), pick(x.name+" MB/s", x.of, bytes)
+	}
 	row.Series = append(lat[:], rate[:]...)
+	idleLat, idleRate := between(lat[0].Values, lat[2].Values), between(rate[0].Values, rate[2].Values)
 	row.Ratios = []Ratio{
-		compare("p99 busy / idle before and after", lat[1].Values, between(lat[0].Values, lat[2].Values), 1.1, true),
-		compare("throughput idle before and after / busy", between(rate[0].Values, rate[2].Values), rate[1].Values, 1.1, true),
+		compare("p99 busy / idle before and after", lat[1].Values, idleLat, 1.1, true),
+		compare("throughput idle before and after / busy", idleRate, rate[1].Values, 1.1, true),
 		compare("control: p99 idle again / idle", lat[2].Values, lat[0].Values, 0, true),
 		compare("control: throughput idle / idle again", rate[0].Values, rate[2].Values, 0, true),
+		compare("control: p99 beside a bare loop / idle", lat[3].Values, idleLat, 0, true),
+		compare("control: throughput idle / beside a bare loop", idleRate, rate[3].Values, 0, true),
 	}
 }
 

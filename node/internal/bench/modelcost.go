@@ -84,11 +84,11 @@ func (f *modelFlows) fresh(n int) error {
 	return f.stream.SetSources(list)
 }
 
-// life runs fresh clients up to their 64th packet; the time of each milestone's
+// life runs all clients up to their 64th packet; the time of each milestone's
 // packet. What lies between two milestones is one run, as the kernel makes much
-// ado about each.
+// ado about each. The table is emptied first, so that each life is in the same memory.
 func (f *modelFlows) life(clients int) (ns [score.Milestones]float64, err error) {
-	if err := f.fresh(clients); err != nil {
+	if err := f.Forget(); err != nil {
 		return ns, err
 	}
 	sent := 0
@@ -119,11 +119,14 @@ func (r *ModelReport) costs(ctx context.Context, o *ModelOptions) (err error) {
 	for i, size := range modelSizes {
 		subjects[i+1].Active = passing(rand.New(rand.NewPCG(1, uint64(size.trees))), 1, size)
 	}
-	f, err := newModelFlows(2*clients*o.Rounds*len(subjects), clients)
+	f, err := newModelFlows(16*clients, clients)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, f.close()) }()
+	if err := f.fresh(clients); err != nil {
+		return err
+	}
 	took := make([][score.Milestones][]float64, len(subjects))
 	for range o.Rounds {
 		for i := range subjects {

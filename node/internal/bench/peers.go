@@ -5,6 +5,7 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -192,8 +193,13 @@ func installFilter(policy string, addrs []netip.Addr) func(*receiver) (func() (x
 
 // command runs a command in a namespace and says what it said when it fails.
 func command(s *netspace.Space, in io.Reader, name string, args ...string) error {
+	return commandUntil(context.Background(), s, in, name, args...)
+}
+
+// commandUntil is command for one that is killed when ctx ends.
+func commandUntil(ctx context.Context, s *netspace.Space, in io.Reader, name string, args ...string) error {
 	return s.Do(func() error {
-		c := exec.Command(name, args...)
+		c := exec.CommandContext(ctx, name, args...)
 		var msg bytes.Buffer
 		c.Stdin, c.Stdout, c.Stderr = in, &msg, &msg
 		if err := c.Run(); err != nil {

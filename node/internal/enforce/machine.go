@@ -40,6 +40,7 @@ type Machine struct {
 	suspended map[string]*suspended // by flow key
 	names     names.Set             // what domains holds
 	domains   map[string]*domain    // by name
+	known     *acquaintances
 	pairs     map[netip.Addr]int    // rules that stand for domains, by inside host
 	told      map[string]time.Time  // pairs that were told of
 	panicked  bool
@@ -62,7 +63,7 @@ const dismissal = 24 * time.Hour
 func New(o Options) *Machine {
 	o.defaults()
 	return &Machine{
-		o: o, rules: newRules(), sequences: newSequences(),
+		o: o, rules: newRules(), sequences: newSequences(), known: newAcquaintances(),
 		incidents: map[string]*incident{}, byID: map[string]*incident{},
 		dismissed: map[string]time.Time{}, standing: map[string]*standing{},
 		suspended: map[string]*suspended{}, newID: o.NewID,
@@ -161,11 +162,15 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 		}
 	}
 	if hit == nil && climb.flows == 0 && !m.Suspicious(j) {
-		if in == nil {
-			return nil, ""
+		if in != nil {
+			return nil, in.id
 		}
-		return nil, in.id
+		if ev.Kind == dataplane.EventEnd {
+			return m.ordinary(now, rec), ""
+		}
+		return nil, ""
 	}
+	m.suspect(rec)
 	var fx []Effect
 	if in == nil && hit == nil && !j.Recalled && j.Detector == learner.Self.String() && !m.damper.Alone(now) {
 		return m.fold(now, ev, j, climb.flows, explain)

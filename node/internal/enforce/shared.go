@@ -43,7 +43,7 @@ func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string)
 	}
 	rule := dataplane.Rule{Target: t, Action: dataplane.Block, Expires: r.Expires, Reason: m.reason()}
 	if r.Limit {
-		rule.Action, rule.Rate = dataplane.RateLimit, 1
+		rule.Action, rule.Rate = dataplane.RateLimit, probation
 	}
 	if err := rule.Validate(); err != nil {
 		return nil, err.Error()
@@ -54,6 +54,9 @@ func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string)
 			s.next = stronger(s.next, &r)
 			return nil, why
 		}
+	}
+	if r.Limit && m.known.of(partyOf(t)).good(now) {
+		return nil, acquainted
 	}
 	if m.o.May != nil {
 		if err := m.o.May(now, rule); err != nil {

@@ -8,6 +8,8 @@
 // as soon as it ends, in the background as a site does it. That is harder than
 // any site, where hours lie between two of them. Before and after each busy
 // figure an idle one is taken: what these two differ by is the machine's own doing.
+// And once a round the gateway does nothing but count, on one thread of the same
+// priority: what that costs, any work costs on a machine whose processors are busy.
 //
 // The gateway is a process of its own, as on a real site; client and server
 // share the measuring process. All of them share the processors of one machine,
@@ -25,7 +27,7 @@ import (
 type Options struct {
 	// Command starts a process that calls Gateway with its own input and output.
 	Command []string
-	Rounds  int           // of idle, busy and idle again; default 7
+	Rounds  int           // of idle, busy, idle again and a bare loop; default 7
 	Window  time.Duration // of each figure; default 2 s
 	// Learning measures another kind of work, see Gateway: trainings, distillations
 	// and swaps of the packet path's scorer, in place of all else.
@@ -54,12 +56,13 @@ type Work struct {
 	Swaps     int `json:"swaps,omitempty"`
 }
 
-// Report is a whole measurement. Idle, Busy and Again, which is idle too, belong
-// together by index, so that ratios are taken within a round.
+// Report is a whole measurement. Idle, Busy, Again, which is idle too, and Loop, which
+// only counts, belong together by index, so that ratios are taken within a round.
 type Report struct {
 	Idle  []Figures `json:"idle"`
 	Busy  []Figures `json:"busy"`
 	Again []Figures `json:"again"`
+	Loop  []Figures `json:"loop"`
 	Work  Work      `json:"work"`
 	Seen  uint64    `json:"packets_seen"` // by the gateway's packet path
 }
@@ -89,7 +92,7 @@ func (o Options) validate() error {
 	return nil
 }
 
-// Measure needs root. It takes about 6 windows a round.
+// Measure needs root. It takes about 8 windows a round.
 func Measure(ctx context.Context, o Options) (r *Report, err error) {
 	o = o.withDefaults()
 	if err := o.validate(); err != nil {
@@ -111,7 +114,7 @@ func Measure(ctx context.Context, o Options) (r *Report, err error) {
 func (o Options) rounds(ctx context.Context, w *world, g *gateway) (*Report, error) {
 	r := &Report{}
 	step := func(i int, state string) (Figures, error) {
-		o.Progress(i, 3*o.Rounds, "forwarding while the gateway is "+state)
+		o.Progress(i, 4*o.Rounds, "forwarding while the gateway is "+state)
 		if _, err := g.tell(state); err != nil {
 			return Figures{}, err
 		}
@@ -132,8 +135,8 @@ func (o Options) rounds(ctx context.Context, w *world, g *gateway) (*Report, err
 		for j, x := range []struct {
 			state string
 			to    *[]Figures
-		}{{idle, &r.Idle}, {work, &r.Busy}, {idle, &r.Again}} {
-			f, err := step(3*i+j, x.state)
+		}{{idle, &r.Idle}, {work, &r.Busy}, {idle, &r.Again}, {looping, &r.Loop}} {
+			f, err := step(4*i+j, x.state)
 			if err != nil {
 				return nil, err
 			}

@@ -50,11 +50,11 @@ func TestBothStatesAreMeasured(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(r.Idle) != 2 || len(r.Busy) != 2 || len(r.Again) != 2 || steps != 6 {
-		t.Fatalf("%d idle, %d busy and %d idle rounds in %d steps: expected 2, 2, 2, 6", len(r.Idle), len(r.Busy), len(r.Again), steps)
+	if len(r.Idle) != 2 || len(r.Busy) != 2 || len(r.Again) != 2 || len(r.Loop) != 2 || steps != 8 {
+		t.Fatalf("%d idle, %d busy, %d idle and %d bare rounds in %d steps: expected 2 of each, 8", len(r.Idle), len(r.Busy), len(r.Again), len(r.Loop), steps)
 	}
 	trips := 0
-	for _, f := range slices.Concat(r.Idle, r.Busy, r.Again) {
+	for _, f := range slices.Concat(r.Idle, r.Busy, r.Again, r.Loop) {
 		trips += f.Trips
 		if f.P50 <= 0 || f.P99 < f.P50 || f.Bytes <= 0 {
 			t.Errorf("figures %+v", f)

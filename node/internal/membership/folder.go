@@ -54,6 +54,7 @@ const (
 var (
 	ErrNoConsortium = errors.New("this site is in no consortium: `hedgerow consortium create` founds one, `hedgerow consortium join` joins one")
 	ErrConsortium   = errors.New("this site is in a consortium already")
+	ErrWaits        = errors.New("signed another entry that still waits")
 )
 
 // Folder is where the papers are. Its methods may be called from several goroutines

@@ -49,17 +49,27 @@ func (f *Folder) found(s *State, u Us, organisation string, now time.Time) error
 	if s.Organisation != "" && s.Organisation != organisation {
 		return fmt.Errorf("this site's mesh is of organisation %s: expected that name, not %s", s.Organisation, organisation)
 	}
-	root, err := identity.CreateFile(f.rootPath(u), u.Pass)
+	root, err := ownKey(f.rootPath(u), u.Pass)
 	if err != nil {
 		return err
 	}
-	key, err := identity.CreateFile(f.Path(OrganisationKey), u.Pass)
+	key, err := ownKey(f.Path(OrganisationKey), u.Pass)
 	if err != nil {
-		return errors.Join(err, os.Remove(f.rootPath(u)))
+		return err
 	}
 	s.Certificate, err = certify(root, key, organisation, 0, now)
 	s.Organisation = organisation
 	return err
+}
+
+// ownKey loads a key of our organisation, and makes it at first use: there is one
+// already where an earlier try did not come to its end, or a root that is kept.
+func ownKey(path string, pass identity.Secret) (*identity.Key, error) {
+	k, err := identity.LoadFile(path, pass)
+	if errors.Is(err, identity.ErrNoKey) {
+		return identity.CreateFile(path, pass)
+	}
+	return k, err
 }
 
 func certify(root, key *identity.Key, organisation string, last uint64, now time.Time) (*identity.Organisation, error) {
@@ -170,7 +180,7 @@ func (s *State) propose(e *roster.Entry, key *identity.Key) (out Outcome, err er
 		}
 		for _, v := range p.Votes {
 			if key != nil && v.Organisation == s.Organisation && id != out.ID {
-				return out, fmt.Errorf("%s has signed another entry that still waits (%s of %s, %s): one at a time; have it signed by the others first", s.Organisation, p.Kind, p.Organisation, id.String()[:12])
+				return out, fmt.Errorf("%s has %w (%s of %s, %s): one at a time; have it signed by the others first", s.Organisation, ErrWaits, p.Kind, p.Organisation, id.String()[:12])
 			}
 		}
 	}
@@ -219,8 +229,10 @@ func (f *Folder) RevokeOrganisation(u Us, organisation, why string, now time.Tim
 }
 
 // RevokeSite ends a site of ours: it is no longer trusted here, and in a consortium
-// no longer let in anywhere.
+// no longer let in anywhere. The first holds also when the error wraps ErrWaits: the
+// second is to be tried again once the other entry stands.
 func (f *Folder) RevokeSite(u Us, name, why string, now time.Time) (everywhere bool, err error) {
+	var waits error
 	err = f.Update(now, func(s *State) error {
 		id, ok := s.siteNamed(name)
 		if !ok {
@@ -239,9 +251,13 @@ func (f *Folder) RevokeSite(u Us, name, why string, now time.Time) (everywhere b
 		}
 		out, err := s.propose(&roster.Entry{Kind: roster.RevokeSite, Organisation: s.Organisation, Site: id, Why: why}, key)
 		everywhere = out.Applied
+		if errors.Is(err, ErrWaits) {
+			waits = err
+			return nil
+		}
 		return err
 	})
-	return everywhere, err
+	return everywhere, errors.Join(err, waits)
 }
 
 // Approve signs an entry that waits, by the beginning of its ID.

@@ -372,6 +372,9 @@ func (s *State) takeHome(f *Folder, u Us, t *Token, w *welcome, now time.Time) (
 			return out, err
 		}
 		for _, p := range peers {
+			if p.ID == u.Key.ID() {
+				continue // they knew us before
+			}
 			if err := s.addPeer(p); err != nil {
 				return out, err
 			}

@@ -7,13 +7,12 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/federation"
-	"github.com/hedgerow-mesh/hedgerow/federation/gossip"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
 // How the flood is made. The flooder and all whom it floods share this machine, so
-// there are few of them: what the flooder itself costs here, it does not cost on
-// machines of their own.
+// there are few of them, and it gives way to them: what the flooder itself costs here,
+// it does not cost on machines of their own.
 const (
 	floodSites = 10
 	times      = 100                   // its organisation's budget
@@ -33,9 +32,13 @@ type spell struct {
 func floodRow(ctx context.Context, r *runner) (_ *Row, err error) {
 	n := min(r.Sites, floodSites)
 	evil := n - 1
+	hosts, err := open(n, true)
+	if err != nil {
+		return nil, err
+	}
 	words := newTally()
 	spells := []spell{{"without", false, newTally()}, {"with the flood", true, newTally()}, {"without, after it", false, newTally()}}
-	m, err := startMembers(ctx, n, func(i int, _ *host, o *federation.Options) error {
+	m, err := serve(ctx, hosts, evil, func(i int, _ *host, o *federation.Options) error {
 		o.OnIndicator = func(e federation.IndicatorEvent) {
 			words.hearWord(i, &e)
 			for _, s := range spells {
@@ -44,22 +47,28 @@ func floodRow(ctx context.Context, r *runner) (_ *Row, err error) {
 		}
 		return nil
 	})
-	if m != nil {
-		defer func() { err = errors.Join(err, m.end()) }()
-	}
+	defer func() { err = errors.Join(err, m.end()) }()
 	if err != nil {
 		return nil, err
 	}
+	if err := hosts[evil].Close(); err != nil { // the flooder runs under its key, apart
+		return nil, err
+	}
+	f, err := r.hire(m.ctx, hosts[evil])
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, f.dismiss()) }()
 	if err := m.greet(words); err != nil {
 		return nil, err
 	}
 	row := &Row{Sites: n}
 	for k, s := range spells {
-		if err := m.spell(r, row, k, s, evil); err != nil {
+		if err := m.spell(r, row, k, s, f); err != nil {
 			return nil, err
 		}
 	}
-	row.compare()
+	row.compare(r.Flooder != nil)
 	return row, nil
 }
 
@@ -74,17 +83,13 @@ func (m *members) greet(words *tally) error {
 	return nil
 }
 
-// spell has every site but one talk for a time, and counts what arrived.
-func (m *members) spell(r *runner, row *Row, k int, s spell, evil int) error {
-	ctx, calm := context.WithCancel(m.ctx)
-	defer calm()
-	flood := make(chan flooded, 1)
+// spell has every honest site talk for a time, and counts what arrived.
+func (m *members) spell(r *runner, row *Row, k int, s spell, f *flooder) error {
+	evil := len(m.sites)
 	if s.flood {
-		raw, err := ammunition(m.hosts[evil], r.Flood)
-		if err != nil {
+		if err := f.tell(cue{Flood: true}); err != nil {
 			return err
 		}
-		go func() { flood <- m.hosts[evil].flood(ctx, raw) }()
 	}
 	words := max(1, int(r.Flood/saidEvery))
 	for i := range words {
@@ -100,13 +105,12 @@ func (m *members) spell(r *runner, row *Row, k int, s spell, evil int) error {
 			return err
 		}
 	}
-	calm()
 	if s.flood {
-		f := <-flood
-		if f.err != nil {
-			return f.err
+		did, err := f.stop()
+		if err != nil {
+			return err
 		}
-		row.Figures = append(row.Figures, f.figures()...)
+		row.Figures = append(row.Figures, did.figures()...)
 	}
 	expected := words * (evil - 1)
 	row.count(s, expected, m.drained(s.heard, evil, expected))
@@ -149,60 +153,12 @@ func (row *Row) count(s spell, expected, got int) {
 }
 
 // compare sets the flood beside the calm on its two sides.
-func (row *Row) compare() {
+func (row *Row) compare(apart bool) {
 	calm := (row.Series[0].at(0.99) + row.Series[2].at(0.99)) / 2
 	row.Figures = append(row.Figures, Figure{Name: "p99 with the flood / without", Value: row.Series[1].at(0.99) / calm, Target: 2})
-	row.Notes = append(row.Notes, fmt.Sprintf("%d organisations, one of which sends %d times its budget; what gossip loses is not pulled here", row.Sites, times))
-}
-
-// flooded is what a flood came to.
-type flooded struct {
-	sent int
-	took time.Duration
-	err  error
-}
-
-func (f *flooded) figures() []Figure {
-	return []Figure{{Name: "flood, times its budget", Value: float64(f.sent) / f.took.Seconds() / gossip.Budget{}.WithDefaults().Messages}}
-}
-
-// ammunition is as many different, well-formed and signed words as the others'
-// budget for the flooder lets through; those beyond need not differ.
-func ammunition(h *host, d time.Duration) ([][]byte, error) {
-	b := gossip.Budget{}.WithDefaults()
-	out := make([][]byte, int(b.Burst+2*d.Seconds()*b.Messages))
-	now := time.Now()
-	for i := range out {
-		ind := word(i, fmt.Sprintf("%s tcp/%d", address(i), 2000+i/750))
-		ind.Type, ind.First, ind.Last, ind.Expires = wire.TypeService, now, now, now.Add(time.Hour)
-		ind.ID = wire.IndicatorID(h.key.ID(), ind.Type, ind.Value)
-		msg, err := wire.Seal(h.key, uint64(1000+i), now, &ind)
-		if err != nil {
-			return nil, err
-		}
-		out[i] = msg.Raw
+	where := "in this process"
+	if apart {
+		where = "from a process of its own, which gives way to the others'"
 	}
-	return out, nil
-}
-
-// flood sends past its own member, which would refuse, until ctx ends.
-func (h *host) flood(ctx context.Context, raw [][]byte) (f flooded) {
-	began := time.Now()
-	rate := times * gossip.Budget{}.WithDefaults().Messages
-	tick := time.NewTicker(beatEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			f.took = time.Since(began)
-			return f
-		case <-tick.C:
-		}
-		for due := max(1, int(rate*time.Since(began).Seconds())); f.sent < due && ctx.Err() == nil; f.sent++ {
-			if err := h.Broadcast(ctx, federation.TopicCommons, raw[f.sent%len(raw)]); err != nil && ctx.Err() == nil {
-				f.err = err
-				return f
-			}
-		}
-	}
+	row.Notes = append(row.Notes, fmt.Sprintf("%d organisations, one of which sends %d times its budget %s; what gossip loses is not pulled here", row.Sites, times, where))
 }

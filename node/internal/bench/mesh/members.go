@@ -25,8 +25,13 @@ func startMembers(ctx context.Context, n int, tune func(i int, h *host, o *feder
 	if err != nil {
 		return nil, err
 	}
+	return serve(ctx, hosts, n, tune)
+}
+
+// serve brings up the first n of hosts that know each other.
+func serve(ctx context.Context, hosts []*host, n int, tune func(i int, h *host, o *federation.Options) error) (m *members, err error) {
 	m = &members{crowd: gather(ctx), hosts: hosts}
-	for i, h := range hosts {
+	for i, h := range hosts[:n] {
 		o := federation.Options{
 			Site: h.name, Key: h.key, Transport: h.Transport, Seed: uint64(i),
 			SyncEvery:  time.Hour, // what gossip loses is lost, so that it shows

@@ -21,6 +21,8 @@ type Options struct {
 	Flood    time.Duration // of each of the three parts of the flood; 0: 10 s, or 1 s when quick
 	Quick    bool          // shows that it works; the figures mean nothing
 	Progress func(string)
+	// Flooder makes the process that floods; nil floods from this one.
+	Flooder FloodCommand
 }
 
 // Bounds of Options. A consortium has at most 64 organisations.
