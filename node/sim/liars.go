@@ -20,6 +20,7 @@ type liars struct {
 	masks  []*mask
 	turn   int
 	next   time.Time
+	every  time.Duration
 	named  int // how often their organisations took other names
 	honest int // turns since then
 }
@@ -43,7 +44,7 @@ func (m *mesh) conspire(lib *Library) error {
 	if err != nil {
 		return err
 	}
-	l := &liars{lie: lie, next: m.start.Add(seconds(m.s.Campaigns.Begin))}
+	l := &liars{lie: lie, next: m.start.Add(seconds(m.s.Campaigns.Begin)), every: lieEvery * time.Second}
 	picked := source(m.s.Seed, forLiars, 0, 0).Perm(len(m.sites))[:n]
 	slices.Sort(picked)
 	for _, i := range picked {
@@ -69,7 +70,7 @@ func (m *mesh) speak() error {
 	if l == nil || m.now.Before(l.next) {
 		return nil
 	}
-	l.next = l.next.Add(lieEvery * time.Second)
+	l.next = l.next.Add(l.every)
 	v := m.lieView(l.turn)
 	l.turn++
 	if l.lie.Renews > 0 {

@@ -91,14 +91,19 @@ func (l *Library) rule(name string) (robust.Rule, error) {
 	return find(l.Rules, func(r robust.Rule) string { return r.About().Name }, "a rule", name)
 }
 
-// leastRows is how many rows every site gets, whatever the partition.
-const leastRows = 16
+// Every site gets leastRows, whatever the partition; fewer, but never less than
+// fewestRows, where there are so many sites.
+const (
+	leastRows  = 16
+	fewestRows = 4
+)
 
 // deal has a partition deal, and holds it to what it promises.
 func deal(p Partition, t *tabular.Table, d Deal, rng *rand.Rand) ([][]int, error) {
-	if t.Rows() < leastRows*d.Sites {
-		return nil, fmt.Errorf("sites.count: %d sites need at least %d training rows: the data set has %d", d.Sites, leastRows*d.Sites, t.Rows())
+	if t.Rows() < fewestRows*d.Sites {
+		return nil, fmt.Errorf("sites.count: %d sites need at least %d training rows: the data set has %d", d.Sites, fewestRows*d.Sites, t.Rows())
 	}
+	least := min(leastRows, t.Rows()/d.Sites)
 	parts, err := p.Deal(t, d, rng)
 	if err != nil {
 		return nil, fmt.Errorf("sites.partition: %s: %w", p.Name(), err)
@@ -116,14 +121,14 @@ func deal(p Partition, t *tabular.Table, d Deal, rng *rand.Rand) ([][]int, error
 		}
 	}
 	for i := range parts {
-		for len(parts[i]) < leastRows {
+		for len(parts[i]) < least {
 			rich := 0
 			for k := range parts {
 				if len(parts[k]) > len(parts[rich]) {
 					rich = k
 				}
 			}
-			if len(parts[rich]) <= leastRows {
+			if len(parts[rich]) <= least {
 				return nil, errors.New("sites.partition: too few rows were dealt for every site to have some")
 			}
 			last := len(parts[rich]) - 1

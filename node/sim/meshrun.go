@@ -25,6 +25,7 @@ type mesh struct {
 	sc      *scenario.Scenario
 	start   time.Time
 	now     time.Time
+	step    time.Duration
 	sites   []*whole
 	bus     *bus
 	tasks   pile[task]
@@ -75,24 +76,32 @@ func RunMesh(ctx context.Context, s *Scenario, o Options) (r *MeshResult, err er
 	if err != nil {
 		return nil, fmt.Errorf("sim: %w", err)
 	}
-	total := int(seconds(s.Nodes.Seconds) / stride)
-	perSecond := int(time.Second / stride)
-	for k := range total {
-		if err := ctx.Err(); err != nil {
-			return nil, fmt.Errorf("sim: second %d of %d: %w", k/perSecond, total/perSecond, err)
-		}
-		if err := m.stride(); err != nil {
-			return nil, fmt.Errorf("sim: %w", err)
-		}
-		if o.Told != nil && (k+1)%perSecond == 0 {
-			o.Told((k+1)/perSecond, total/perSecond)
-		}
+	if err := m.live(ctx, seconds(s.Nodes.Seconds), o.Told); err != nil {
+		return nil, err
 	}
 	return m.result(), nil
 }
 
+// live lets all sites live for a while.
+func (m *mesh) live(ctx context.Context, long time.Duration, told func(done, total int)) error {
+	total, all := int(long/m.step), int(long/time.Second)
+	for k := range total {
+		second := int(time.Duration(k+1) * m.step / time.Second)
+		if err := ctx.Err(); err != nil {
+			return fmt.Errorf("sim: second %d of %d: %w", second, all, err)
+		}
+		if err := m.stride(); err != nil {
+			return fmt.Errorf("sim: %w", err)
+		}
+		if told != nil && time.Duration(k+1)*m.step%time.Second == 0 {
+			told(second, all)
+		}
+	}
+	return nil
+}
+
 func newMesh(ctx context.Context, s *Scenario, o Options) (*mesh, error) {
-	m := &mesh{s: s, start: epoch, now: epoch, hostile: map[netip.Addr]*attacker{}, workers: o.Workers}
+	m := &mesh{s: s, start: epoch, now: epoch, step: stride, hostile: map[netip.Addr]*attacker{}, workers: o.Workers}
 	if m.workers <= 0 {
 		m.workers = runtime.GOMAXPROCS(0)
 	}
@@ -101,6 +110,18 @@ func newMesh(ctx context.Context, s *Scenario, o Options) (*mesh, error) {
 		names[i] = fmt.Sprintf("site-%03d", i+1)
 	}
 	m.sc = scenario.Among(s.Seed, names...)
+	if err := m.found(o.Library); err != nil {
+		return m, err
+	}
+	if err := m.populate(); err != nil {
+		return m, err
+	}
+	return m, m.open(ctx)
+}
+
+// found gives each site of the scenario its place in the mesh.
+func (m *mesh) found(lib *Library) error {
+	s := m.s
 	m.bus = &bus{s: s, at: map[identity.ID]int{}, links: newLinks(&s.Network, s.Seed, s.Sites.Count)}
 	for i, site := range m.sc.Sites {
 		w := &whole{i: i, site: site, clock: m.start}
@@ -109,32 +130,15 @@ func newMesh(ctx context.Context, s *Scenario, o Options) (*mesh, error) {
 		}
 		var err error
 		if w.key, err = keyOf(s.Seed, i); err != nil {
-			return m, err
+			return err
 		}
 		m.bus.at[w.key.ID()] = i
 		m.sites = append(m.sites, w)
 	}
 	m.bus.sites = m.sites
-	if err := m.conspire(o.Library); err != nil {
-		return m, err
+	if err := m.conspire(lib); err != nil {
+		return err
 	}
-	if err := m.populate(); err != nil {
-		return m, err
-	}
-	err := m.each(func(w *whole) error {
-		if err := m.build(ctx, w); err != nil {
-			return fmt.Errorf("%s: %w", w.site.Name, err)
-		}
-		return nil
-	})
-	if err == nil {
-		m.bus.relink(0)
-	}
-	return m, err
-}
-
-// populate gives each site its ordinary work and its visitors.
-func (m *mesh) populate() error {
 	ids := make([]identity.ID, len(m.sites))
 	for i, w := range m.sites {
 		ids[i] = w.key.ID()
@@ -145,13 +149,34 @@ func (m *mesh) populate() error {
 		}
 	}
 	for _, w := range m.sites {
+		w.seen = watch{ids: ids, hostile: m.hostile, known: map[string]bool{}}
+	}
+	return nil
+}
+
+// open makes all nodes.
+func (m *mesh) open(ctx context.Context) error {
+	err := m.each(func(w *whole) error {
+		if err := m.build(ctx, w); err != nil {
+			return fmt.Errorf("%s: %w", w.site.Name, err)
+		}
+		return nil
+	})
+	if err == nil {
+		m.bus.relink(0)
+	}
+	return err
+}
+
+// populate gives each site its ordinary work and its visitors.
+func (m *mesh) populate() error {
+	for _, w := range m.sites {
 		here := *m.sc
 		here.Sites = []*scenario.Site{w.site}
 		var err error
 		if w.world, err = soft.New(&here, map[string]soft.FrameSink{w.site.Name: w}); err != nil {
 			return err
 		}
-		w.seen = watch{ids: ids, hostile: m.hostile, known: map[string]bool{}}
 		w.source = m.sc.Ordinary(w.site, m.s.Nodes.Flows)
 		w.next(m.start)
 	}
@@ -176,7 +201,7 @@ func (m *mesh) each(f func(w *whole) error) error {
 }
 
 func (m *mesh) stride() error {
-	until := m.now.Add(stride)
+	until := m.now.Add(m.step)
 	if err := m.each(func(w *whole) error { return w.live(until) }); err != nil {
 		return err
 	}

@@ -57,7 +57,8 @@ type StepRow struct {
 	Withheld string  // why there was no aggregate
 }
 
-// SiteRow is what a site has in the end, on test rows.
+// SiteRow is what a site has in the end, on test rows; and on validation rows, which
+// are like those that sites learn from.
 type SiteRow struct {
 	Site          int
 	Liar          bool
@@ -65,6 +66,7 @@ type SiteRow struct {
 	Attacks       int // rows of attacks among Teach
 	Classes       int // of attacks among Teach
 	Alone, Used   Figures
+	Known         struct{ Alone, Used Figures } // on validation rows
 	UsesMesh      bool
 	RefusedModels int
 }
@@ -390,7 +392,6 @@ func (w *world) measure(round int) error {
 // measureSites adds what each site has in the end.
 func (w *world) measureSites() error {
 	rows := make([]SiteRow, len(w.sites))
-	mesh, e := w.res.Last(Test, Mesh), w.exam(Test)
 	err := w.each(len(w.sites), func(t *mlp.Trainer, i int) (err error) {
 		x, r := w.sites[i], &rows[i]
 		*r = SiteRow{Site: i, Liar: x.liar, Teach: len(x.teach), Held: len(x.exam), UsesMesh: &x.used[0] == &w.model[0]}
@@ -405,16 +406,25 @@ func (w *world) measureSites() error {
 		if x.gate != nil {
 			r.RefusedModels = x.gate.refused
 		}
-		if r.Alone, err = measure(t, x.alone, e, w.b.classes); err != nil {
+		if r.Alone, r.Used, err = w.own(t, x, Test); err != nil {
 			return err
 		}
-		if r.UsesMesh {
-			r.Used = mesh
-			return nil
-		}
-		r.Used, err = measure(t, x.used, e, w.b.classes)
+		r.Known.Alone, r.Known.Used, err = w.own(t, x, Validation)
 		return err
 	})
 	w.res.Sites = rows
 	return err
+}
+
+// own are the figures of what a site made alone, and of what judges there.
+func (w *world) own(t *mlp.Trainer, x *site, set string) (alone, used Figures, err error) {
+	e := w.exam(set)
+	if alone, err = measure(t, x.alone, e, w.b.classes); err != nil {
+		return alone, used, err
+	}
+	if &x.used[0] == &w.model[0] {
+		return alone, w.res.Last(set, Mesh), nil
+	}
+	used, err = measure(t, x.used, e, w.b.classes)
+	return alone, used, err
 }

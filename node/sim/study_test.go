@@ -3,69 +3,96 @@
 package sim
 
 import (
-	"bytes"
 	"encoding/csv"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/dataset"
 )
 
-// TestStudyCell plays one cell of the study again and compares it with what is
-// committed. Another architecture may round otherwise, hence the tolerance.
-func TestStudyCell(t *testing.T) {
-	if os.Getenv("HEDGEROW_LONG") != "1" {
-		t.Skip("some seconds of training: HEDGEROW_LONG=1 runs it")
-	}
-	root := filepath.Join("..", "..")
-	folder, dir := realdata.Dir(t, dataset.NSLKDD), filepath.Join(root, "docs", "study")
-	b, err := os.ReadFile(filepath.Join(dir, "small.toml"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := ParseSweep(bytes.NewReader(b), "small.toml", dir, Builtin())
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := committed(t, filepath.Join(dir, "small.csv"))
-	if len(want) != 1+cellRows*len(w.Cells) || !slices.Equal(want[0], w.head()) {
-		t.Fatalf("small.csv has %d rows of %q: expected %d of %q", len(want), want[0], 1+cellRows*len(w.Cells), w.head())
-	}
-	const cell = 2 // any
-	r, err := Run(t.Context(), &w.Cells[cell].Scenario, Options{Folder: folder})
-	if err != nil {
-		t.Fatal(err)
-	}
-	first := len(w.head()) - len(figuresHead)
-	for k, row := range w.rows(cell, r) {
-		old := want[1+cell*cellRows+k]
-		if !slices.Equal(row[:len(w.Keys)], old[:len(w.Keys)]) {
-			t.Fatalf("row %d is of %q: expected %q", k, old[:len(w.Keys)], row[:len(w.Keys)])
-		}
-		for c := first; c < len(row); c++ {
-			x, _ := strconv.ParseFloat(row[c], 64)
-			y, err := strconv.ParseFloat(old[c], 64)
-			if err != nil || x-y > 0.01 || y-x > 0.01 {
-				t.Errorf("%q: %s is %s, committed %s", row[:first], w.head()[c], row[c], old[c])
-			}
-		}
-	}
-}
+var studyDir = filepath.Join("..", "..", "docs", "study")
 
-func committed(t *testing.T, file string) [][]string {
+// study reads a part of the study and what is committed of it.
+func study(t *testing.T, name string) (w *Sweep, groups [][]string) {
 	t.Helper()
-	f, err := os.Open(file)
+	f, err := os.Open(filepath.Join(studyDir, name+".toml"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer func() { _ = f.Close() }()
-	all, err := csv.NewReader(f).ReadAll()
+	if w, err = ParseSweep(f, name, studyDir, Builtin()); err != nil {
+		t.Fatal(err)
+	}
+	c, err := os.Open(filepath.Join(studyDir, name+".csv"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	return all
+	defer func() { _ = c.Close() }()
+	if groups, err = csv.NewReader(c).ReadAll(); err != nil {
+		t.Fatal(err)
+	}
+	return w, groups
+}
+
+// TestStudyIsWhole wants what is committed of each part to be all of its grid.
+func TestStudyIsWhole(t *testing.T) {
+	parts, err := filepath.Glob(filepath.Join(studyDir, "*.toml"))
+	if err != nil || len(parts) == 0 {
+		t.Fatalf("%v, %v", parts, err)
+	}
+	const seeds = 5
+	for _, p := range parts {
+		w, have := study(t, strings.TrimSuffix(filepath.Base(p), ".toml"))
+		if len(have) != 1+len(w.Cells)/seeds*cellRows || have[0][len(w.Keys)-1] != "rows" {
+			t.Errorf("%s: %d lines for %d cells", p, len(have), len(w.Cells))
+		}
+	}
+}
+
+// TestStudyCell plays one group of cells again, under all seeds, and compares it with
+// what is committed. Another architecture may round otherwise, hence the tolerance.
+func TestStudyCell(t *testing.T) {
+	if os.Getenv("HEDGEROW_LONG") != "1" {
+		t.Skip("some seconds of training: HEDGEROW_LONG=1 runs it")
+	}
+	folder := realdata.Dir(t, dataset.NSLKDD)
+	w, want := study(t, "nsl-kdd")
+	seed := slices.Index(w.Keys, "seed")
+	group := func(values []string) []string { return slices.Concat(values[:seed], values[seed+1:]) }
+	const any = 7
+	of := group(w.Cells[any].Values)
+	cells := table{head: w.head()}
+	data := &benches{folder: folder, lib: Builtin()}
+	for i, c := range w.Cells {
+		if !slices.Equal(group(c.Values), of) {
+			continue
+		}
+		r, err := Run(t.Context(), &c.Scenario, Options{Folder: folder, data: data})
+		if err != nil {
+			t.Fatal(err)
+		}
+		cells.rows = append(cells.rows, w.rows(i, r)...)
+	}
+	got := w.view(cells).groups()
+	if !slices.Equal(got.head, want[0]) {
+		t.Fatalf("columns %q: committed %q", got.head, want[0])
+	}
+	for _, row := range got.rows {
+		at := slices.IndexFunc(want, func(x []string) bool { return slices.Equal(x[:len(of)+2], row[:len(of)+2]) })
+		if at < 0 {
+			t.Fatalf("%q is not committed", row[:len(of)+2])
+		}
+		for c := len(of) + 2; c < len(row); c++ {
+			x, _ := strconv.ParseFloat(row[c], 64)
+			y, err := strconv.ParseFloat(want[at][c], 64)
+			if err != nil || x-y > 0.02 || y-x > 0.02 {
+				t.Errorf("%q: %s is %s, committed %s", row[:len(of)+2], got.head[c], row[c], want[at][c])
+			}
+		}
+	}
 }

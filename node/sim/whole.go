@@ -37,8 +37,11 @@ type whole struct {
 	world  *soft.World
 	source *scenario.Source
 	coming pile[session]
+	script script // of what was recorded elsewhere; nothing in a made-up world
 	plays  pile[playing]
-	begun  uint64 // sessions
+	begun  uint64      // sessions
+	proofs bool        // unused services answer, and whoever knocks there completes the handshake
+	proved []*recorded // to be told
 
 	sent     []message
 	inbox    pile[message]
@@ -135,7 +138,7 @@ func (m *mesh) build(ctx context.Context, w *whole) error {
 	if err != nil {
 		return err
 	}
-	w.steps, w.handler, err = w.node.Steps(ctx, node.StepOptions{Plane: w.plane, Later: w.note, Told: w.told})
+	w.steps, w.handler, err = w.node.Steps(ctx, node.StepOptions{Plane: &prover{Plane: w.plane, w: w}, Later: w.note, Told: w.told})
 	return err
 }
 
@@ -193,6 +196,8 @@ func (w *whole) live(until time.Time) error {
 			err = w.begin(w.coming.take())
 		case aPlay:
 			w.goOn(w.plays.take())
+		case aPacket:
+			w.show()
 		}
 		if err != nil {
 			return err
@@ -208,11 +213,22 @@ const (
 	aMessage = iota
 	aSession
 	aPlay
+	aPacket
+	aNothing
 )
+
+// never is later than any simulation.
+var never = time.Date(9999, 1, 1, 0, 0, 0, 0, time.UTC)
 
 // first is what comes next, and when.
 func (w *whole) first() (at time.Time, what int) {
-	at, what = w.coming[0].at, aSession // ordinary work never ends
+	at, what = never, aNothing
+	if len(w.coming) > 0 {
+		at, what = w.coming[0].at, aSession
+	}
+	if x := w.script.next(); x != nil && x.at.Before(at) {
+		at, what = x.at, aPacket
+	}
 	if len(w.plays) > 0 && w.plays[0].at.Before(at) {
 		at, what = w.plays[0].at, aPlay
 	}

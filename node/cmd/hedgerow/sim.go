@@ -23,7 +23,7 @@ labelled data, from one seed. docs/simulation.md has a page for each task.`,
 		Args: noArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	c.AddCommand(simNew(), simValidate(), simRun(), simSweep(), simMerge(), simData())
+	c.AddCommand(simNew(), simValidate(), simRun(), simSweep(), simMerge(), simData(), simHosts())
 	return c
 }
 

@@ -72,3 +72,20 @@ func checksum(c uint32, b []byte) uint16 {
 	}
 	return ^uint16(c)
 }
+
+// Segment is one packet that a driver makes itself, where no session of a script does.
+type Segment struct {
+	Src, Dst netip.AddrPort // IPv4
+	Proto    uint8
+	Flags    uint8 // of TCP
+	Seq, Ack uint32
+	Payload  int
+}
+
+// Frame appends the segment as an Ethernet frame.
+func (s *Segment) Frame(b []byte) []byte {
+	p := packet{
+		src: s.Src, dst: s.Dst, proto: s.Proto, ttl: 57, flags: s.Flags, seq: s.Seq, ack: s.Ack, window: 64240, size: s.Payload,
+	}
+	return p.frame(b)
+}
