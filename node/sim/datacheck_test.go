@@ -95,7 +95,7 @@ place = "slips"
 	}
 	for text, want := range map[string]string{
 		"":                                 "files: found 0",
-		"[[files]]\nfile='a'\nclas='x'":    "is not a known key",
+		"[[files]]\nfile='a'\nkind='x'":    "is not a known key",
 		"split='odd'\n[[files]]\nfile='a'": "split: found \"odd\"",
 		"[[files]]\ntruth='attack'":        "number 1: file:",
 		"[[files]]\nfile='nowhere.pcap'":   "nowhere.pcap",

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -50,19 +51,22 @@ Rows:
 			return err
 		}
 		o.Progress = func(s string) { _, _ = fmt.Fprintln(c.ErrOrStderr(), s) }
-		r, err := mesh.Run(c.Context(), o)
-		if err != nil {
-			return fmt.Errorf("bench mesh: %w", err)
+		r, failed := mesh.Run(c.Context(), o)
+		if failed != nil {
+			failed = fmt.Errorf("bench mesh: %w", failed)
+		}
+		if r == nil || len(r.Rows) == 0 {
+			return failed
 		}
 		if asJSON {
 			err = printJSON(c.OutOrStdout(), r)
 		} else {
 			err = r.Print(c.OutOrStdout())
 		}
-		if err != nil {
-			return err
+		if err == nil {
+			err = drawBench(c, r, plots)
 		}
-		return drawBench(c, r, plots)
+		return errors.Join(failed, err)
 	}
 	return c
 }

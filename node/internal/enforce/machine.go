@@ -41,8 +41,8 @@ type Machine struct {
 	names     names.Set             // what domains holds
 	domains   map[string]*domain    // by name
 	known     *acquaintances
-	pairs     map[netip.Addr]int    // rules that stand for domains, by inside host
-	told      map[string]time.Time  // pairs that were told of
+	pairs     map[netip.Addr]int   // rules that stand for domains, by inside host
+	told      map[string]time.Time // pairs that were told of
 	panicked  bool
 	nextID    uint32
 	newID     func(time.Time) string

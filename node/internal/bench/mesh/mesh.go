@@ -58,7 +58,8 @@ type runner struct {
 }
 
 // Run measures. Each row starts its own sites and ends them. An error means that
-// something did not happen at all, such as a block that a site never enforced.
+// something did not happen at all, such as a block that a site never enforced; the
+// report then has the rows in which all did.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if err := o.fill(); err != nil {
 		return nil, err
@@ -71,6 +72,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	r := &runner{o, dir}
 	began := time.Now()
 	out := &Report{Began: began.UTC().Truncate(time.Second), CPUs: runtime.GOMAXPROCS(0), Go: runtime.Version(), Quick: o.Quick}
+	var failed error
 	for _, row := range rows {
 		if len(o.Only) > 0 && !slices.Contains(o.Only, row.id) {
 			continue
@@ -78,13 +80,17 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		r.Progress(row.id + ": " + row.about)
 		got, err := row.run(ctx, r)
 		if err != nil {
-			return nil, fmt.Errorf("%s: %w", row.id, err)
+			failed = errors.Join(failed, fmt.Errorf("%s: %w", row.id, err))
+			if ctx.Err() != nil {
+				break
+			}
+			continue
 		}
 		got.ID, got.Title = row.id, row.about
 		out.Rows = append(out.Rows, *got)
 	}
 	out.Seconds = time.Since(began).Seconds()
-	return out, nil
+	return out, failed
 }
 
 func (o *Options) fill() error {
