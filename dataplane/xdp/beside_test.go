@@ -95,7 +95,7 @@ func TestBesideAnotherBlocker(t *testing.T) {
 	check(t, p.Remove(dataplane.Peer(peerAddr)))
 	blocked("by the other again", true)
 	check(t, p.Close())
-	check(t, DetachPinned(l.pins))
+	l.detachPinned(t)
 	blocked("by the other, without the plane", true)
 	p = l.open(t, l.options(dataplane.Enforce))
 	check(t, p.Apply(blockPeer(time.Hour)))

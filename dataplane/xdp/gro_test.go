@@ -104,7 +104,7 @@ func TestGROIsGivenBack(t *testing.T) {
 	}
 
 	check(t, l.open(t, generic).Close())
-	l.in(t, l.host, func() { check(t, DetachPinned(l.pins)) })
+	l.detachPinned(t)
 	if !l.groOn(t) {
 		t.Error("GRO is off after the pins were detached")
 	}

@@ -121,7 +121,7 @@ func newNS(t *testing.T) netns.NsHandle {
 // later than one can wait for.
 func strip(t *testing.T, ns netns.NsHandle) {
 	t.Helper()
-	h, err := netlink.NewHandleAt(ns)
+	h, err := netlink.NewHandleAt(ns, unix.NETLINK_ROUTE) // other families may be in modules that are not there
 	check(t, err)
 	defer h.Close()
 	links, err := h.LinkList()
@@ -186,6 +186,13 @@ func (l *lab) tryOpen(t *testing.T, o Options) (p *Plane, err error) {
 	t.Helper()
 	l.in(t, l.host, func() { p, err = Open(l.borrows(o)) })
 	return p, err
+}
+
+// detachPinned ends what is pinned. Links are found by their pins, but a filter only
+// in the network of its interface.
+func (l *lab) detachPinned(t *testing.T) {
+	t.Helper()
+	l.in(t, l.host, func() { check(t, DetachPinned(l.pins)) })
 }
 
 // borrows lets a plane use what is in the kernel already.

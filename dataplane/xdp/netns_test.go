@@ -129,7 +129,7 @@ func TestEnforcementOutlivesTheProcess(t *testing.T) {
 	if err := l.talk(t, addr, "x", impatience); err == nil {
 		t.Fatal("with the plane closed a blocked peer connected")
 	}
-	check(t, DetachPinned(l.pins))
+	l.detachPinned(t)
 	if err := l.talk(t, addr, "x", patience); err != nil {
 		t.Fatalf("after detach: %v", err)
 	}

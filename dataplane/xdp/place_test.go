@@ -121,7 +121,7 @@ func TestSeveralInterfaces(t *testing.T) {
 	if left := xdpIn(t, l); len(left) != 1 || left[0] != hostIface {
 		t.Errorf("XDP on %v after a start without wan0: expected only %s", left, hostIface)
 	}
-	check(t, DetachPinned(l.pins))
+	l.detachPinned(t)
 
 	foreign := passProgram(t, "not_ours")
 	var other link.Link
@@ -222,19 +222,26 @@ func TestClsact(t *testing.T) {
 		}
 	})
 	check(t, q.Close())
-	o.clsact = false
-	r := l.open(t, o) // as after an upgrade of the kernel: TCX takes the place
-	if left := l.filters(t); len(left) != 0 {
-		t.Errorf("egress filters beside TCX: %v", left)
+	if since(t, 6, 6) {
+		l.tcxTakesOver(t, o)
 	}
-	check(t, r.Close())
-	o.clsact = true
-	check(t, os.Remove(filepath.Join(l.pins, hostIface, pinTCX)))
 	s := l.open(t, o)
 	check(t, s.Detach())
 	if left := l.filters(t); len(left) != 0 || l.hasClsact(t) {
 		t.Errorf("left after detach: filters %v, clsact %v", left, l.hasClsact(t))
 	}
+}
+
+// tcxTakesOver opens as after an upgrade of the kernel: TCX takes the filter's place.
+func (l *lab) tcxTakesOver(t *testing.T, o Options) {
+	t.Helper()
+	o.clsact = false
+	r := l.open(t, o)
+	if left := l.filters(t); len(left) != 0 {
+		t.Errorf("egress filters beside TCX: %v", left)
+	}
+	check(t, r.Close())
+	check(t, os.Remove(filepath.Join(l.pins, hostIface, pinTCX)))
 }
 
 func (l *lab) filters(t *testing.T) (ids []int) {

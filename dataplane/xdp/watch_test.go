@@ -109,7 +109,7 @@ func TestRemovedLinkIsPutBack(t *testing.T) {
 				t.Errorf("the cause stands in %d lines: expected 2", n)
 			}
 			check(t, p.Close())
-			check(t, DetachPinned(l.pins))
+			l.detachPinned(t)
 			if left := xdpIn(t, l); len(left) != 0 {
 				t.Errorf("XDP on %v after detach", left)
 			}

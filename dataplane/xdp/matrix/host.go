@@ -19,6 +19,10 @@ import (
 // modules are what tests beyond test runs want, in the order of loading.
 var modules = []string{
 	"drivers/net/veth", "drivers/net/tun", "net/sched/sch_ingress", "net/sched/cls_bpf", "net/llc/llc", "net/802/stp", "net/bridge/bridge",
+	"net/ipv4/udp_tunnel", "net/ipv6/ip6_udp_tunnel", "drivers/net/vxlan/vxlan",
+	"lib/libcrc32c", "net/ipv4/netfilter/nf_defrag_ipv4", "net/ipv6/netfilter/nf_defrag_ipv6", "net/netfilter/nf_conntrack",
+	"net/netfilter/nf_nat", "net/netfilter/nfnetlink", "net/netfilter/nf_tables", "net/netfilter/nft_chain_nat",
+	"net/netfilter/nft_nat", "net/netfilter/nft_masq",
 }
 
 func onGuest(ctx context.Context, o options, work, kernel string) report {
