@@ -35,6 +35,7 @@ func calibrated(ctx context.Context, s *score.Scorer, held []*Flow, o Options, r
 	}
 	// The lowest -ln p of a milestone at which flows keep the budget.
 	most := levelOf(flows, o.Budget)
+	rep.Wanted = int(math.Ceil(1 / (calibrate.Extrapolate * o.Budget)))
 	for m := range s.Steps {
 		t := thresholdOf(scales[m], most)
 		s.Steps[m].Limit, s.Steps[m].Suspend = t, t

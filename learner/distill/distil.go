@@ -95,6 +95,7 @@ type Report struct {
 	Attacks int `json:"attacks"` // confirmed flows
 	Found   int `json:"found"`   // of them, for which it would act
 	Held    int `json:"held"`    // normal flows that calibrated
+	Wanted  int `json:"wanted"`  // of which it takes so many to say a share as small as the budget
 	Over    int `json:"over"`    // of them, for which it would act
 	// Low and High are the exact interval of the share of normal flows for which it
 	// acts, at 95 %.
@@ -104,6 +105,10 @@ type Report struct {
 	Looks  [score.Milestones]int  `json:"looks"` // held looks of each milestone
 	Alone  [score.Milestones]bool `json:"alone"` // whose own scores were enough to calibrate it
 }
+
+// Mute says that the scorer acts on nothing whatever it sees, since too few normal
+// flows were held to say when it may.
+func (r *Report) Mute() bool { return r.Held < r.Wanted }
 
 // Distil makes a scorer from normal flows, oldest first, and confirmed attacks.
 func Distil(ctx context.Context, normal, attacks []Flow, o Options) (*Result, error) {

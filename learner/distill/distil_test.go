@@ -54,6 +54,20 @@ func share(s *score.Scorer, fs []Flow) float64 {
 	return float64(n) / float64(len(fs))
 }
 
+// With fewer held flows than the budget asks for, a scorer acts on nothing, and its
+// report says so; with as many it acts.
+func TestFewFlowsMakeAMuteScorer(t *testing.T) {
+	for n, mute := range map[int]bool{400: true, 700: false} {
+		r, err := Distil(t.Context(), made(n, false, 1), weighed(made(40, true, 2), 1), Options{Budget: 1e-4, Seed: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := share(r.Scorer, made(500, true, 5)) == 0; got != mute || r.Report.Mute() != mute {
+			t.Errorf("%d flows, %d held: mute %v, which the report says: %v; expected %v", n, r.Report.Held, got, r.Report.Mute(), mute)
+		}
+	}
+}
+
 func TestDistilFindsAndKeepsTheBudget(t *testing.T) {
 	const budget = 0.01
 	r, err := Distil(t.Context(), made(6000, false, 1), weighed(made(60, true, 2), 1), Options{Budget: budget, Seed: 3})

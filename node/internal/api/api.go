@@ -153,6 +153,9 @@ func (k *KernelModel) Steps() string {
 	if !k.Labelled.IsZero() {
 		s = fmt.Sprintf("labelled at %s, ", clock(k.Labelled)) + s
 	}
+	if k.Report.Mute() {
+		s += fmt.Sprintf(", too few to act on any: %d were kept back to calibrate it, and it takes %d", k.Report.Held, k.Report.Wanted)
+	}
 	d := k.Deciding
 	if d == nil || d.Since.IsZero() {
 		return s

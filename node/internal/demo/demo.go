@@ -42,7 +42,9 @@ type Kernel struct {
 	Mode      string        `json:"mode"` // shadow: it counts and does nothing; on
 	Scorer    string        `json:"scorer"`
 	Confirmed int           `json:"confirmed_flows"` // that taught it, beside the model
-	Distilled time.Duration `json:"distilled_ns"`    // how long each step took
+	Held      int           `json:"held_flows"`      // normal ones that calibrated it, and how many it takes to act
+	Wanted    int           `json:"wanted_flows"`
+	Distilled time.Duration `json:"distilled_ns"` // how long each step took
 	Compiled  time.Duration `json:"compiled_ns"`
 	Verified  time.Duration `json:"verified_ns"`
 	Swapped   time.Duration `json:"swapped_ns"`

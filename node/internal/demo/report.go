@@ -157,6 +157,11 @@ func (r *Report) kernelTable(b *strings.Builder) {
 			ms(k.Distilled), ms(k.Compiled), ms(k.Verified), ms(k.Swapped), orNone(k.FromWord), orNone(k.FromModel), k.Scored, k.Would)
 	}
 	_ = t.Flush() // a strings.Builder takes everything
+	for _, site := range sorted(r.Kernel) {
+		if k := r.Kernel[site]; k.Held < k.Wanted {
+			fmt.Fprintf(b, "  %s's acts on nothing yet: %d normal flows calibrated it, and it takes %d\n", site, k.Held, k.Wanted)
+		}
+	}
 }
 
 func elsewhere(m map[string]time.Duration) string {

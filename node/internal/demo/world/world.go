@@ -67,7 +67,7 @@ func kernelOf(k *api.KernelModel) *demo.Kernel {
 	in := func(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 	d := k.Deciding
 	return &demo.Kernel{
-		Mode: k.Mode, Scorer: d.Hash, Confirmed: k.Report.Attacks, Distilled: in(k.TookS),
+		Mode: k.Mode, Scorer: d.Hash, Confirmed: k.Report.Attacks, Held: k.Report.Held, Wanted: k.Report.Wanted, Distilled: in(k.TookS),
 		Compiled: in(d.CompileMS / 1e3), Verified: in(d.VerifyMS / 1e3), Swapped: in(d.SwapMS / 1e3),
 		FromWord: in(k.WordS), FromModel: in(k.ModelS), Scored: d.Scored, Would: d.Shadowed + d.Suspended + d.Monitored,
 	}
