@@ -113,7 +113,7 @@ type testCase struct {
 
 func cases() []testCase {
 	var all []testCase
-	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), helloCases(), budgetCases(), bulkCases(), auditCases(), scoreCases()} {
+	for _, group := range [][]testCase{flowCases(), ruleCases(), neverCases(), parseCases(), ladderCases(), nameCases(), helloCases(), budgetCases(), bulkCases(), auditCases(), scoreCases(), fellowCases()} {
 		all = append(all, group...)
 	}
 	return all

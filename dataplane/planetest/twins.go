@@ -181,7 +181,7 @@ func counted(before, after dataplane.Stats) map[string]uint64 {
 // Timeless is a record without what the clock and the plane's own numbering put
 // into it. A flow that was cut off by the end of the input ended by neither side.
 func Timeless(r flow.Record) flow.Record {
-	r.ID, r.Start, r.Last = 0, 0, 0
+	r.ID, r.Start, r.Last, r.Fellows = 0, 0, 0, 0 // what two clocks make of it
 	r.Gaps = [flow.First]uint32{}
 	for i := range r.Dir {
 		d := &r.Dir[i]

@@ -9,7 +9,7 @@ import (
 
 // FeatureVersion numbers the list of features and the rules that derive them. A
 // scorer made for another version cannot be decoded.
-const FeatureVersion = 1
+const FeatureVersion = 2
 
 // Dim is the number of features.
 const Dim = DirBase + 2*DirDim
@@ -22,7 +22,7 @@ type Vector [Dim]int32
 const (
 	Proto       = iota // IP protocol number
 	Service            // the responder's port, 0 of protocols without
-	Client             // the initiator's port
+	Fellows            // flow.Record.Fellows
 	InitInside         // 1 when the initiator is on the protected side
 	RespInside         // 1 when the responder is
 	InitProved         // 1 when the initiator proved its address, see flow.Record.Validated
@@ -64,7 +64,7 @@ const (
 )
 
 var flowNames = [DirBase]string{
-	"protocol", "service port", "client port", "initiator inside", "responder inside", "initiator proved", "responder proved",
+	"protocol", "service port", "flows alike", "initiator inside", "responder inside", "initiator proved", "responder proved",
 	"protocol hint", "duration", "syn-ack time", "ack time", "answer time", "payload packets", "upload share", "packet share",
 	"size 1", "size 2", "size 3", "size 4", "size 5", "size 6", "size 7", "size 8",
 	"gap 1", "gap 2", "gap 3", "gap 4", "gap 5", "gap 6", "gap 7", "gap 8",
@@ -115,9 +115,9 @@ func FromRecord(r *flow.Record) (v Vector, at Milestone, ok bool) {
 
 func (v *Vector) fill(r *flow.Record) {
 	v[Proto] = int32(r.Key.Proto)
-	v[Service], v[Client] = int32(r.Key.BPort), int32(r.Key.APort)
+	v[Service], v[Fellows] = int32(r.Key.BPort), int32(r.Fellows)
 	if r.InitB {
-		v[Service], v[Client] = v[Client], v[Service]
+		v[Service] = int32(r.Key.APort)
 	}
 	v[InitInside], v[RespInside] = one(r.InitInside), one(r.RespInside)
 	v[InitProved], v[RespProved] = one(r.Validated[0]), one(r.Validated[1])

@@ -113,6 +113,7 @@ type Plane struct {
 	parsed parsed // scratch of the frame at hand
 
 	scoring scoring
+	fellows fellows
 }
 
 var _ dataplane.Plane = (*Plane)(nil)
@@ -123,12 +124,13 @@ func Open(o Options) (*Plane, error) {
 		return nil, err
 	}
 	return &Plane{
-		opts:   o,
-		mode:   o.Mode,
-		wake:   make(chan struct{}, 1),
-		closed: make(chan struct{}),
-		rules:  policy.NewTable(o.MaxRules),
-		flows:  newTable(o.MaxFlows, o.Idle),
+		opts:    o,
+		mode:    o.Mode,
+		wake:    make(chan struct{}, 1),
+		closed:  make(chan struct{}),
+		rules:   policy.NewTable(o.MaxRules),
+		flows:   newTable(o.MaxFlows, o.Idle),
+		fellows: fellows{},
 	}, nil
 }
 
@@ -299,6 +301,7 @@ func (p *Plane) stranger(past *state, q *parsed, saved bool, inside [2]bool, t i
 // which the plane's own scorer suspends the flow.
 func (p *Plane) account(s *state, q *parsed, inside [2]bool, t int64) (passed bool) {
 	proved := s.rec.Validated[s.dir(q)]
+	before := s.rec.Packets()
 	end := s.account(q, t)
 	if d := s.dir(q); s.rec.Validated[d] && !proved && inside[1] && !inside[0] {
 		p.flood.remember(q.Src, t)
@@ -310,6 +313,9 @@ func (p *Plane) account(s *state, q *parsed, inside [2]bool, t int64) (passed bo
 		p.finish(s, end)
 		return true
 	case flow.Milestone(s.rec.Packets()):
+		if before < 4 {
+			p.fellows.meet(&s.rec, t)
+		}
 		p.emit(dataplane.Event{Kind: dataplane.EventMilestone, Record: s.rec, At: t, Mode: p.mode})
 		passed = p.judge(s, q, t)
 	default:

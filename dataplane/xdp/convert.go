@@ -175,6 +175,7 @@ func fillRecord(k *kernelFlowKey, f *kernelFlow, clock *bootClock, r *flow.Recor
 		SynAckUS: f.SynackUs,
 		AckUS:    f.AckUs,
 		Hint:     flow.Hint(f.Hint),
+		Fellows:  f.Fellows,
 		Dropped:  f.Dropped,
 		NFirst:   min(f.N_first, flow.First),
 	}

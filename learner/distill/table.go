@@ -19,13 +19,13 @@ type column struct {
 	kinds   []int32 // borders of a feature of which only the kind is asked, nil: the number
 }
 
-// columns leaves out what says who somebody is and not what he does: the client's
-// port, and the times to live, which a sender chooses as he likes.
+// columns leaves out what says who somebody is and not what he does: the times to
+// live, which a sender chooses as he likes.
 var columns = func() (out []column) {
 	for i := range score.Dim {
 		c := column{feature: uint8(i)}
 		switch i {
-		case score.Client, score.DirBase + score.TTL, score.DirBase + score.DirDim + score.TTL:
+		case score.DirBase + score.TTL, score.DirBase + score.DirDim + score.TTL:
 			continue
 		case score.Service:
 			c.kinds = classes

@@ -331,12 +331,15 @@ static __always_inline __u32 milestone(__u32 n)
 }
 
 int weigh(struct flow *f, struct pkt *p, __u64 now); /* score.h */
+int meet(struct flow *f, struct pkt *p, __u64 now);  /* fellows.h */
 
 /* Reports f if it reached a milestone since it had before packets, and has it scored. */
 __noinline int pass_milestone(struct flow *f, struct pkt *p, __u32 before, __u64 now)
 {
 	if (!f || !p || milestone(before + p->segs) <= before)
 		return 0;
+	if (before < 4)
+		meet(f, p, now);
 	emit(p, f, now, WHAT(EV_MILESTONE, 0, 0));
 	return weigh(f, p, now);
 }

@@ -15,6 +15,7 @@
 #ifndef HEDGEROW_SCORE_H
 #define HEDGEROW_SCORE_H
 
+#include "fellows.h"
 #include "flowtable.h"
 #include "rules.h"
 
@@ -175,12 +176,11 @@ static __always_inline void weigh_firsts(__u32 *v, const struct flow *f, __u64 t
 }
 
 /* marks: of the initiator's direction in the lower half. */
-static __always_inline void weigh_ends(__u32 *v, const struct flow *f, __u32 ports, __u32 marks)
+static __always_inline void weigh_ends(__u32 *v, const struct flow *f, __u32 marks)
 {
 	__u32 out = marks & 0xffff, in = marks >> 16;
 
-	v[V_SERVICE] = ports >> 16;
-	v[V_CLIENT] = ports & 0xffff;
+	v[V_FELLOWS] = f->fellows;
 	v[V_INIT_INSIDE] = (out / M_SENDER_IN | in / M_RECEIVER_IN) & 1;
 	v[V_RESP_INSIDE] = (in / M_SENDER_IN | out / M_RECEIVER_IN) & 1;
 	v[V_HINT] = f->hint;
@@ -204,7 +204,7 @@ static __always_inline void weigh_both(__u32 *v, const struct flow *f, const str
 /* Writes down what p's flow looks like at the milestone that it just reached, if that is scored. */
 __noinline int weigh(struct flow *f, struct pkt *p, __u64 now)
 {
-	__u32 zero = 0, n, by_b, ports, marks;
+	__u32 zero = 0, n, by_b, marks;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
 	struct scored *s = bpf_map_lookup_elem(&scored_now, &zero);
 	struct rare *out, *in;
@@ -219,15 +219,13 @@ __noinline int weigh(struct flow *f, struct pkt *p, __u64 now)
 	r = dir_of(f, !by_b);
 	out = rare_of(f, by_b);
 	in = rare_of(f, !by_b);
-	ports = *(const __u32 *)&p->key.aport;
 	marks = *(const __u32 *)f->marks;
-	if (by_b) {
-		ports = ports << 16 | ports >> 16;
+	if (by_b)
 		marks = marks << 16 | marks >> 16;
-	}
 	s->milestone = (n >= 8) + (n >= 16) + (n >= 32) + (n >= 64);
 	s->v[V_PROTO] = p->key.proto;
-	weigh_ends(s->v, f, ports, marks);
+	s->v[V_SERVICE] = by_b ? p->key.aport : p->key.bport;
+	weigh_ends(s->v, f, marks);
 	weigh_both(s->v, f, i, r, in->first);
 	weigh_firsts(s->v, f, by_b ? ~0ULL : 0);
 	weigh_dir(s->v + V_DIR, i, out);

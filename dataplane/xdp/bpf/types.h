@@ -77,7 +77,8 @@ struct flow {
 	__u32 synack_us, ack_us;
 	__u32 gaps[FIRST];
 	__s16 sizes[FIRST];
-	__u8 hint, own, pad[2];	/* own: the gateway's, at its outside */
+	__u8 hint, own;	/* own: the gateway's, at its outside */
+	__u16 fellows;	/* that it met at its fourth packet, see fellows.h */
 	__u32 dropped;
 };
 
@@ -229,7 +230,7 @@ struct hello_part {
 
 /* What a scorer looks at, in the order of Go's score.Vector. */
 enum {
-	V_PROTO, V_SERVICE, V_CLIENT, V_INIT_INSIDE, V_RESP_INSIDE, V_INIT_PROVED, V_RESP_PROVED, V_HINT, V_DURATION,
+	V_PROTO, V_SERVICE, V_FELLOWS, V_INIT_INSIDE, V_RESP_INSIDE, V_INIT_PROVED, V_RESP_PROVED, V_HINT, V_DURATION,
 	V_SYNACK, V_ACK, V_ANSWER, V_FIRSTS, V_UPLOAD_SHARE, V_PACKET_SHARE, V_SIZE1, V_GAP1 = V_SIZE1 + FIRST,
 	V_DIR = V_GAP1 + FIRST
 };
