@@ -39,6 +39,7 @@
 package council
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -76,7 +77,7 @@ func (c *Config) fill() error {
 		return err
 	}
 	if c.Crypto == nil {
-		c.Crypto = chain.Ed25519{}
+		c.Crypto = chain.Remember(chain.Ed25519{})
 	}
 	if c.Combine == nil || c.Sign == nil || c.Salt == nil {
 		return errors.New("council: config: expected combine, sign and salt")
@@ -205,7 +206,10 @@ type Machine struct {
 	syncGap   time.Duration // grows while syncs bring nothing
 
 	last, announceAt, resendAt time.Time
+	resendBy                   time.Time // whatever is heard meanwhile
 	resendGap                  time.Duration
+	goal                       goal
+	own                        wire.Hash // of our id
 	ready                      Ready
 }
 
@@ -219,7 +223,7 @@ func New(cfg Config) (*Machine, error) {
 		return nil, err
 	}
 	m := &Machine{
-		cfg: cfg, tree: tree, syncGap: cfg.Retry, params: make(map[wire.Hash][]float32), rounds: make(map[uint64]*state),
+		cfg: cfg, tree: tree, own: sha256.Sum256([]byte(cfg.Self)), syncGap: cfg.Retry, params: make(map[wire.Hash][]float32), rounds: make(map[uint64]*state),
 		wishes: make(map[identity.ID]*wire.Wish), wants: make(map[wire.Hash]*want), approvals: make(map[identity.ID]*wire.Approve),
 	}
 	m.params[tree.Tip().Next.Model] = slices.Clone(cfg.Genesis.Init)
@@ -299,10 +303,8 @@ func (m *Machine) Next() time.Time {
 			next = t
 		}
 	}
-	for _, w := range m.wants {
-		if w.due.Before(next) {
-			next = w.due
-		}
+	if t := m.fetchAt(); t.Before(next) {
+		next = t
 	}
 	if m.resendAt.Before(next) {
 		next = m.resendAt

@@ -35,7 +35,7 @@ func (m *Machine) Tick(now time.Time) {
 	if !now.Before(m.resendAt) {
 		m.ready.Send = append(m.ready.Send, m.rounds[m.round].own...)
 		m.resendGap = min(2*m.resendGap, m.cfg.Announce)
-		m.resendAt = now.Add(m.resendGap)
+		m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(m.cfg.Announce)
 	}
 	m.progress(now)
 	m.fetch(now)
@@ -55,6 +55,18 @@ func (m *Machine) say(now time.Time) {
 	m.reapprove()
 }
 
+// news notes that something of a round came that was not known. As long as words come,
+// nothing seems lost, and saying ours again would only be more to read where there is
+// too much already. But a liar's words must not keep ours back: that ends at resendBy.
+func (m *Machine) news(now time.Time, round uint64) {
+	if t := now.Add(m.resendGap); round == m.round && t.After(m.resendAt) {
+		m.resendAt = t
+		if t.After(m.resendBy) {
+			m.resendAt = m.resendBy
+		}
+	}
+}
+
 // enter begins a round.
 func (m *Machine) enter(now time.Time, round uint64) {
 	if m.round != 0 && !m.heardSeal(round-1) {
@@ -70,7 +82,7 @@ func (m *Machine) enter(now time.Time, round uint64) {
 		return
 	}
 	clear(m.wants) // what is still wanted is asked for again
-	m.resendGap, m.resendAt = m.cfg.Retry, now.Add(m.cfg.Retry)
+	m.resendGap, m.resendAt, m.resendBy = m.cfg.Retry, now.Add(m.cfg.Retry), now.Add(m.cfg.Announce)
 	m.event(Event{Step: Entered, Round: round})
 	m.say(now)
 }
@@ -293,7 +305,7 @@ func (m *Machine) catchUp(now time.Time) {
 	}
 	for _, h := range []wire.Hash{tip.Next.Model, m.tree.Final().Next.Model} {
 		if m.params[h] == nil {
-			m.want(now, h, m.inTurn(&tip.Next)...)
+			m.want(now, h, &tip.Next)
 			m.fetch(now)
 		}
 	}

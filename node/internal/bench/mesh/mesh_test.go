@@ -49,7 +49,7 @@ func TestQuery(t *testing.T) {
 // A round becomes final at every site, and its bytes are counted: each site sends
 // its update to the others.
 func TestRound(t *testing.T) {
-	row := measured(t, "round", 3)
+	row := measured(t, "round", 4)
 	if n := len(row.Series[1].MS); n != 1 {
 		t.Errorf("%d rounds", n)
 	}
