@@ -18,7 +18,7 @@ const fetchesAtOnce = 8
 type want struct {
 	sources   []identity.ID
 	asked     int
-	due       time.Time // from when on the next source may be asked
+	due       time.Time   // from when on the next source may be asked
 	preferred identity.ID // who was put next out of turn
 }
 

@@ -25,7 +25,7 @@ func (m *Machine) wake(now time.Time) time.Time {
 // Tick does what time asks for.
 func (m *Machine) Tick(now time.Time) {
 	now = m.wake(now)
-	if !now.Before(m.roundBy()) && m.wish <= m.round {
+	if m.overdue(now) {
 		m.wish = m.round + 1
 		m.say(now)
 	}
@@ -40,6 +40,9 @@ func (m *Machine) Tick(now time.Time) {
 	m.progress(now)
 	m.fetch(now)
 }
+
+// overdue says whether the round is to be given up, and we have not said so.
+func (m *Machine) overdue(now time.Time) bool { return m.wish <= m.round && !now.Before(m.roundBy()) }
 
 // say tells where we are.
 func (m *Machine) say(now time.Time) {
@@ -72,6 +75,10 @@ func (m *Machine) enter(now time.Time, round uint64) {
 	if m.round != 0 && !m.heardSeal(round-1) {
 		m.event(Event{Step: Skipped, Round: round - 1})
 	}
+	if m.round != 0 && m.tree.Tip().Round() == m.round {
+		// Where a sealed round took long, a word that is late is not lost.
+		m.patience = min(max(now.Sub(m.since.Add(m.cfg.Every))/4, m.cfg.Retry), m.cfg.Announce)
+	}
 	m.round, m.since, m.closed = round, now, time.Time{}
 	for r := range m.rounds {
 		if r+keptBehind < round {
@@ -82,7 +89,8 @@ func (m *Machine) enter(now time.Time, round uint64) {
 		return
 	}
 	clear(m.wants) // what is still wanted is asked for again
-	m.resendGap, m.resendAt, m.resendBy = m.cfg.Retry, now.Add(m.cfg.Retry), now.Add(m.cfg.Announce)
+	m.resendGap = m.patience
+	m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(m.cfg.Announce)
 	m.event(Event{Step: Entered, Round: round})
 	m.say(now)
 }
@@ -289,6 +297,15 @@ func (m *Machine) catchUp(now time.Time) {
 	for _, o := range tip.Next.Orgs {
 		if w := m.wishes[o.Voter]; w != nil && w.High > tip.Round() {
 			ahead = append(ahead, o.Voter)
+		}
+	}
+	switch {
+	case len(ahead) == 0:
+		m.behind = false
+	case !m.behind:
+		m.behind = true
+		if t := now.Add(m.cfg.Retry); t.After(m.syncAt) {
+			m.syncAt = t // what makes the seal is likely to be on its way
 		}
 	}
 	if len(ahead) > 0 && !now.Before(m.syncAt) {

@@ -245,7 +245,7 @@ func DecodeParams(b []byte) ([]float32, error) {
 func ModelHash(schema string, params []float32) Hash {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "hedgerow/model/1\x00%d:%s\x00%d\x00", len(schema), schema, len(params)) // a hash never fails
-	var part [4096]byte // no copy of the whole
+	var part [4096]byte                                                                            // no copy of the whole
 	for len(params) > 0 {
 		n := min(len(params), len(part)/4)
 		for i, x := range params[:n] {
