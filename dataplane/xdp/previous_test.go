@@ -81,7 +81,7 @@ func TestKeepObject(t *testing.T) {
 		fmt.Fprintln(&text, name, has[name])
 	}
 	check(t, os.WriteFile(previousObject, packed.Bytes(), 0o644)) // as git keeps it
-	check(t, os.WriteFile(previousRecord, text.Bytes(), 0o644)) // as git keeps it
+	check(t, os.WriteFile(previousRecord, text.Bytes(), 0o644))   // as git keeps it
 }
 
 func recorded(t *testing.T) map[string]string {
