@@ -51,7 +51,7 @@ type earlierConfig struct {
 // and suspends one flow.
 func (l *lab) earlier(t *testing.T, suspended flow.Key) {
 	t.Helper()
-	spec := packedSpec(t, filepath.Join("testdata", "first.o.gz"))
+	spec := packedSpec(t, "testdata/first.o.gz")
 	check(t, spec.Variables["xdp_hook"].Set(uint8(dataplane.ToInside)))
 	check(t, spec.Variables["tcx_hook"].Set(uint8(dataplane.FromInside)))
 	coll, err := ebpf.NewCollection(spec)
@@ -77,6 +77,7 @@ func (l *lab) earlier(t *testing.T, suspended flow.Key) {
 // what could be carried over, and what was applied before the swap, nothing
 // passes.
 func TestUpgradeFromAnEarlierVersion(t *testing.T) {
+	needTCX(t)
 	l := newLab(t)
 	held := keyOf(peerEnd(9000), hostEnd(9000), flow.UDP)
 	l.earlier(t, held)
