@@ -462,7 +462,8 @@ type kernelRuleKey struct {
 
 type kernelScored struct {
 	_         structs.HostLayout
-	V         [66]uint32
+	Fill      uint32
+	V         [65]uint32
 	By        [2]kernelOpinion
 	Milestone uint32
 	Slot      uint32
