@@ -159,8 +159,9 @@ type Record struct {
 	Hint  Hint
 	// Fellows are the flows of the same initiator to the same service (address, port
 	// and protocol) that came to their fourth packet before this one did, in the same
-	// window of 2^33 ns or the one before; at most 65535. 0 before the fourth packet,
-	// and where a record's source was no plane.
+	// window of 2^33 ns or the one before; at most 65535. Flows whose initiator proved
+	// its address and others are counted apart. 0 before the fourth packet, and where a
+	// record's source was no plane.
 	Fellows uint16
 	// Hello is what a TLS client said as the flow began, nil when it is not known.
 	// A plane gives it from the report after the packet that completed it.

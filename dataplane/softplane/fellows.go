@@ -11,9 +11,10 @@ import (
 type fellows map[fellowKey]*fellow
 
 type fellowKey struct {
-	from  netip.Addr
-	to    netip.AddrPort
-	proto uint8
+	from   netip.Addr
+	to     netip.AddrPort
+	proto  uint8
+	proved bool
 }
 
 // fellow counts in a window of time, and in the one before.
@@ -29,7 +30,7 @@ const (
 
 // meet counts r among those like it, and notes how many there were.
 func (f fellows) meet(r *flow.Record, t int64) {
-	k, window := fellowKey{r.Initiator().Addr(), r.Responder(), r.Key.Proto}, t>>fellowShift
+	k, window := fellowKey{r.Initiator().Addr(), r.Responder(), r.Key.Proto, r.Validated[0]}, t>>fellowShift
 	c := f[k]
 	if c == nil {
 		if len(f) >= maxFellows {

@@ -165,6 +165,15 @@ type kernelEvent struct {
 	Flow   kernelFlow
 }
 
+type kernelFellow struct {
+	_      structs.HostLayout
+	Tag    uint32
+	Window uint32
+	Now    uint16
+	Last   uint16
+	Spare  uint32
+}
+
 type kernelFloodConfig struct {
 	_            structs.HostLayout
 	Row          [2]uint64
@@ -251,7 +260,7 @@ type kernelFlow struct {
 	Sizes       [8]int16
 	Hint        uint8
 	Own         uint8
-	Pad         [2]uint8
+	Fellows     uint16
 	Dropped     uint32
 }
 
@@ -530,6 +539,7 @@ const (
 	kernelMapBulkHits        = "bulk_hits"
 	kernelMapCells           = "cells"
 	kernelMapEvents          = "events"
+	kernelMapFellows         = "fellows"
 	kernelMapFloodNow        = "flood_now"
 	kernelMapFloodTotals     = "flood_totals"
 	kernelMapFloods          = "floods"
@@ -640,6 +650,7 @@ type kernelMapSpecs struct {
 	BulkHits    *ebpf.MapSpec `ebpf:"bulk_hits"`
 	Cells       *ebpf.MapSpec `ebpf:"cells"`
 	Events      *ebpf.MapSpec `ebpf:"events"`
+	Fellows     *ebpf.MapSpec `ebpf:"fellows"`
 	FloodNow    *ebpf.MapSpec `ebpf:"flood_now"`
 	FloodTotals *ebpf.MapSpec `ebpf:"flood_totals"`
 	Floods      *ebpf.MapSpec `ebpf:"floods"`
@@ -720,6 +731,7 @@ type kernelMaps struct {
 	BulkHits    *ebpf.Map `ebpf:"bulk_hits"`
 	Cells       *ebpf.Map `ebpf:"cells"`
 	Events      *ebpf.Map `ebpf:"events"`
+	Fellows     *ebpf.Map `ebpf:"fellows"`
 	FloodNow    *ebpf.Map `ebpf:"flood_now"`
 	FloodTotals *ebpf.Map `ebpf:"flood_totals"`
 	Floods      *ebpf.Map `ebpf:"floods"`
@@ -762,6 +774,7 @@ func (m *kernelMaps) Close() error {
 		m.BulkHits,
 		m.Cells,
 		m.Events,
+		m.Fellows,
 		m.FloodNow,
 		m.FloodTotals,
 		m.Floods,

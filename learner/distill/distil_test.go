@@ -30,7 +30,7 @@ func made(n int, odd bool, seed uint64) []Flow {
 			l.X[score.DirBase+score.SizeMean] = int32(size)
 			l.X[score.DirBase+score.Packets] = int32(m.Packets() / 2)
 			l.X[score.Duration] = int32(rng.IntN(1 << 20))
-			l.X[score.Fellows] = int32(rng.IntN(1 << 10))
+			l.X[score.DirBase+score.TTL] = int32(rng.IntN(1 << 16))
 			out[i].Looks = append(out[i].Looks, l)
 		}
 	}

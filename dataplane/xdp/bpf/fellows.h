@@ -3,7 +3,8 @@
  * What one flow cannot tell: how many like it there are. A request of a flood is
  * anybody's request, and so are the first packets of an injection; that their sender
  * asks the same service a hundred times in ten seconds is not. So flows that come to
- * their fourth packet are counted by initiator and service. It is a cache of fixed size,
+ * their fourth packet are counted by initiator and service, those of an initiator that
+ * proved its address apart, so that nobody can count for another. It is a cache of fixed size,
  * chosen by a secret hash, where the newest takes the place: what is lost thus makes a
  * count too low, and nothing costs anything before a fourth packet.
  */
@@ -34,18 +35,21 @@ __noinline int meet(struct flow *f, struct pkt *p, __u64 now)
 {
 	__u32 zero = 0, at, tag, past, sum;
 	struct seed *seed = bpf_map_lookup_elem(&flow_seed, &zero);
+	struct pkt *q = bpf_map_lookup_elem(&scratch_pkt, &zero); /* the stack is short here */
+	struct flow_key *k;
 	struct fellow *c;
-	struct flow_key k;
 
-	if (!f || !p || !seed)
+	if (!f || !p || !seed || !q)
 		return 0;
-	k = p->key;
+	k = &q->key;
+	*k = p->key;
 	if (f->init_b)
-		k.bport = 0;
+		k->bport = 0;
 	else
-		k.aport = 0;
-	k.pad[0] = 1 + !!f->init_b; /* of no flow's key, and each end may serve the other */
-	hash(&k, seed, &at, &tag);
+		k->aport = 0;
+	k->pad[0] = 1 + !!f->init_b; /* of no flow's key, and each end may serve the other */
+	k->pad[1] = dir_of(f, f->init_b)->validated;
+	hash(k, seed, &at, &tag);
 	at >>= 32 - FELLOW_BITS;
 	c = bpf_map_lookup_elem(&fellows, &at);
 	if (!c)
