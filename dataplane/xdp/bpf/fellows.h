@@ -49,6 +49,7 @@ __noinline int meet(struct flow *f, struct pkt *p, __u64 now)
 		k->aport = 0;
 	k->pad[0] = 1 + !!f->init_b; /* of no flow's key, and each end may serve the other */
 	k->pad[1] = dir_of(f, f->init_b)->validated;
+	KNOWN(k); /* else what was written would be kept on the stack, to be hashed from there */
 	hash(k, seed, &at, &tag);
 	at >>= 32 - FELLOW_BITS;
 	c = bpf_map_lookup_elem(&fellows, &at);
