@@ -30,10 +30,22 @@ struct {
 	__type(value, struct fellow);
 } fellows SEC(".maps");
 
+/* As one half of hash(), with all that it gives: two would weigh on the stack. */
+static __always_inline __u64 hash_once(const struct flow_key *key, const struct seed *s)
+{
+	const __u32 *w = (const __u32 *)key;
+	__u64 x = 0;
+
+	for (int i = 0; i < 10; i += 2)
+		x += (s->k[i] + w[i]) * (s->k[i + 1] + w[i + 1]);
+	return scatter(x, s->k[20]);
+}
+
 /* Counts f, which came to its fourth packet by p, among those like it, and notes how many there were. */
 __noinline int meet(struct flow *f, struct pkt *p, __u64 now)
 {
 	__u32 zero = 0, at, tag, past, sum;
+	__u64 h;
 	struct seed *seed = bpf_map_lookup_elem(&flow_seed, &zero);
 	struct pkt *q = bpf_map_lookup_elem(&scratch_pkt, &zero); /* the stack is short here */
 	struct flow_key *k;
@@ -49,9 +61,9 @@ __noinline int meet(struct flow *f, struct pkt *p, __u64 now)
 		k->aport = 0;
 	k->pad[0] = 1 + !!f->init_b; /* of no flow's key, and each end may serve the other */
 	k->pad[1] = dir_of(f, f->init_b)->validated;
-	KNOWN(k); /* else what was written would be kept on the stack, to be hashed from there */
-	hash(k, seed, &at, &tag);
-	at >>= 32 - FELLOW_BITS;
+	h = hash_once(k, seed);
+	at = h >> (64 - FELLOW_BITS);
+	tag = h >> 16;
 	c = bpf_map_lookup_elem(&fellows, &at);
 	if (!c)
 		return 0;
