@@ -19,7 +19,6 @@ type form struct {
 	// A column of numbers, one of words, one that must be there; "" has none.
 	number, word, needed string
 	time                 string
-	signed               bool // numbers may be below 0
 }
 
 // matrixForms are the known tables, the samples of CICFlowMeter, and a table of a user.
