@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -27,6 +28,7 @@ type decider struct {
 	in     dataplane.Scoring
 	since  time.Time
 	why    string // what is wanted is not there
+	back   string // why it no longer acts, "" while it may
 }
 
 func newDecider(n *Node) decider {
@@ -79,7 +81,7 @@ func (d *decider) due(now time.Time) {
 func (p *pupil) wanted() dataplane.Scoring {
 	d := &p.decider
 	s := dataplane.Scoring{
-		Active: d.active, Trial: d.trial, Shadow: d.mode != KernelOn, Hold: p.n.o.Policy.Suspend, Reason: kernelReason,
+		Active: d.active, Trial: d.trial, Shadow: d.mode != KernelOn || p.n.onProbation(p.n.now()) != nil, Hold: p.n.o.Policy.Suspend, Reason: kernelReason,
 	}
 	if d.trial != nil {
 		s.Canary = p.n.models.key.Share(p.now.Hash, p.n.models.m.Options().Share)
@@ -139,9 +141,25 @@ func (n *Node) found(now time.Time, ev *dataplane.Event) {
 	j, vec := n.sensor.Look(&ev.Record)
 	fx, incident := n.machine.Decided(now, ev, j, n.sensor.Reasons)
 	n.act(fx)
+	if why := n.machine.Retreat(); why != "" {
+		n.pupil.retreat(why)
+	}
 	if incident != "" && vec != nil {
 		n.buffer.add(incident, enforce.CauseOf(&ev.Record), vec)
 	}
+}
+
+// retreat ends that the plane acts by its scorer, until the daemon starts again: it goes
+// on to count. What it held is let go. The caller holds the node's lock.
+func (p *pupil) retreat(why string) {
+	d := &p.decider
+	if d.mode != KernelOn {
+		return
+	}
+	d.mode, d.back = KernelShadow, "acts no longer, until the daemon starts again: "+why
+	p.n.log.Warn("the kernel's scorer only counts from now on, until the daemon starts again", telemetry.KeyReason, why)
+	p.lift()
+	p.poke()
 }
 
 // view is what status tells of it; nil where the plane scores nothing.
@@ -154,7 +172,7 @@ func (d *decider) view() *api.KernelDeciding {
 		return &api.KernelDeciding{Why: err.Error()}
 	}
 	v := &api.KernelDeciding{
-		Shadow: s.Shadow, Since: d.since, Why: d.why, Stale: s.Stale, Held: s.Held, Dropped: s.Dropped,
+		Shadow: s.Shadow, Since: d.since, Why: cmp.Or(d.back, d.why), Stale: s.Stale, Held: s.Held, Dropped: s.Dropped,
 		CompileMS: ms(s.Compile), VerifyMS: ms(s.Load), SwapMS: ms(s.Swap),
 	}
 	if s.Active != nil {
