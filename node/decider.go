@@ -29,6 +29,7 @@ type decider struct {
 	since  time.Time
 	why    string // what is wanted is not there
 	back   string // why it no longer acts, "" while it may
+	prompt prompt
 }
 
 func newDecider(n *Node) decider {
@@ -144,7 +145,11 @@ func (n *Node) found(now time.Time, ev *dataplane.Event) {
 	if why := n.machine.Retreat(); why != "" {
 		n.pupil.retreat(why)
 	}
-	if incident != "" && vec != nil {
+	if incident == "" {
+		return
+	}
+	n.pupil.decider.prompt.count(n.now().Sub(time.Unix(0, ev.At)))
+	if vec != nil {
 		n.buffer.add(incident, enforce.CauseOf(&ev.Record), vec)
 	}
 }
@@ -162,6 +167,18 @@ func (p *pupil) retreat(why string) {
 	p.poke()
 }
 
+// prompt is how soon after a verdict of the plane its incident, with the reasons of the
+// model, was there. Clocks that are set meanwhile count as no time.
+type prompt struct {
+	n    uint64
+	most time.Duration
+}
+
+func (p *prompt) count(d time.Duration) {
+	p.n++
+	p.most = max(p.most, d)
+}
+
 // view is what status tells of it; nil where the plane scores nothing.
 func (d *decider) view() *api.KernelDeciding {
 	if d.mode == KernelOff || d.plane == nil {
@@ -173,7 +190,7 @@ func (d *decider) view() *api.KernelDeciding {
 	}
 	v := &api.KernelDeciding{
 		Shadow: s.Shadow, Since: d.since, Why: cmp.Or(d.back, d.why), Stale: s.Stale, Held: s.Held, Dropped: s.Dropped,
-		CompileMS: ms(s.Compile), VerifyMS: ms(s.Load), SwapMS: ms(s.Swap),
+		Explained: d.prompt.n, ExplainedMS: ms(d.prompt.most), CompileMS: ms(s.Compile), VerifyMS: ms(s.Load), SwapMS: ms(s.Swap),
 	}
 	if s.Active != nil {
 		v.Hash, v.Version = hex.EncodeToString(s.Active.Hash[:]), s.Active.Version
