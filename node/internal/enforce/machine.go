@@ -436,20 +436,28 @@ func (m *Machine) block(now time.Time, in *incident, evidence, source string) []
 		conf = backedConf
 	}
 	fx := m.apply(now, in, r, evidence, source, why, conf)
-	key := r.Target.String()
-	m.standing[key].key = key
-	sh := &Share{
-		Key: key, Type: "address", Value: in.peer.String(), Conf: conf, Evidence: evidence,
-		Sentence: why, Incident: in.id, Expires: r.Expires,
+	if in.backed() || len(m.habits.under(now, r.Target)) == 0 {
+		fx = append(fx, m.share(in, m.standing[r.Target.String()]))
 	}
-	if in.svc {
-		sh.Type, sh.Value = "service", ServiceValue(r.Target)
-	}
-	fx = append(fx, Effect{Share: sh}, Effect{Emit: in.record(m.o.Site, now)})
+	fx = append(fx, Effect{Emit: in.record(m.o.Site, now)})
 	if in.rule {
 		fx = append(fx, Effect{Label: &Label{Incident: in.id, Attack: true, Family: in.family, Weight: 0.5, Peer: in.peer}})
 	}
 	return fx
+}
+
+// share hands what was blocked for an incident to others. What is ordinary here, and
+// only the learner is against, is not their business until more is.
+func (m *Machine) share(in *incident, s *standing) Effect {
+	s.key = s.rule.Target.String()
+	sh := &Share{
+		Key: s.key, Type: "address", Value: in.peer.String(), Conf: s.block.Conf, Evidence: s.block.Evidence,
+		Sentence: s.block.Reason, Incident: in.id, Expires: s.rule.Expires,
+	}
+	if in.svc {
+		sh.Type, sh.Value = "service", ServiceValue(s.rule.Target)
+	}
+	return Effect{Share: sh}
 }
 
 // apply makes a standing rule with its records.

@@ -250,3 +250,46 @@ func TestControlTrafficIsNoReason(t *testing.T) {
 		}
 	}
 }
+
+// What is ordinary here, and goes on being unusual, is blocked at last; others hear of
+// it when a person says that it is an attack.
+func TestOthersHearOfWhatIsOrdinaryWhenAPersonSaysSo(t *testing.T) {
+	s := newStreet(t, Options{})
+	for k := range 1000 { // one host with one service, beside all others with theirs
+		s.after(20 * time.Millisecond)
+		s.talk(fmt.Sprintf("10.77.0.9:%d", 20000+k), "198.18.7.9:443", usual, nil)
+	}
+	s.ordinary(1000, usual, nil)
+	shared, id := 0, ""
+	count := func(fx []Effect) {
+		for _, f := range fx {
+			if f.Share != nil {
+				shared++
+			}
+		}
+		s.take(fx)
+	}
+	began := s.now
+	for k := range 100 {
+		s.after(time.Second)
+		f := fl{id: uint64(90000 + k), from: fmt.Sprintf("10.77.0.9:%d", 40000+k), to: "198.18.7.9:443", validated: true, kind: dataplane.EventMilestone}
+		ev := f.event()
+		ev.Record.Last = s.now.UnixNano()
+		fx, in := s.m.Flow(s.now, ev, odd, why)
+		id = in
+		count(fx)
+		if n := len(s.m.Standing()); n > 0 && s.now.Sub(began) < aloneFor {
+			t.Fatalf("blocked after %s", s.now.Sub(began))
+		}
+	}
+	if len(s.m.Standing()) != 1 || shared != 0 {
+		t.Fatalf("%d rules stand and %d were shared: expected 1, which nobody hears of", len(s.m.Standing()), shared)
+	}
+	fx, err := s.m.Confirm(s.now, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if count(fx); shared != 1 {
+		t.Errorf("shared %d times after a person confirmed it", shared)
+	}
+}
