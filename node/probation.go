@@ -75,7 +75,7 @@ func (p *probation) missing(now time.Time, relations int) error {
 // n.mu.
 func (n *Node) onProbation(now time.Time) error {
 	before := n.probation.over
-	err := n.probation.missing(now, n.machine.Alone(now).Relations)
+	err := n.probation.missing(now, n.machine.Ordinary(now).Relations)
 	if n.probation.over != before {
 		n.saveProbation()
 		n.log.Info("the learner's probation is over: what it alone finds has an effect from now on")
@@ -131,7 +131,7 @@ func (n *Node) alone(now time.Time) *api.Alone {
 	if !n.o.Learner.Enabled {
 		return nil
 	}
-	a := n.machine.Alone(now)
+	a := n.machine.Ordinary(now)
 	v := api.Alone{
 		Relations: a.Relations, Cut: a.Cut, Flows: a.Flows, Stopped: a.Stopped, Held: a.Held,
 		Changing: a.Changing, Since: a.Since, Until: a.Until,

@@ -148,8 +148,8 @@ func (m *Machine) turnWords(now time.Time) string {
 // NewModel says that another model judges from now on.
 func (m *Machine) NewModel() { m.habits.renew() }
 
-// Alone is what the learner alone did to what is ordinary here, and was kept from.
-type Alone struct {
+// Ordinary is what is ordinary here, what the learner alone did to it, and was kept from.
+type Ordinary struct {
 	Relations int // ordinary, and seen within a day
 	Cut       int // of them cut off within an hour
 	Flows     int // of them within an hour
@@ -160,11 +160,11 @@ type Alone struct {
 	Until     time.Time
 }
 
-// Alone counts it.
-func (m *Machine) Alone(now time.Time) Alone {
+// Ordinary counts it.
+func (m *Machine) Ordinary(now time.Time) Ordinary {
 	h := m.habits
 	within(h.cut, now, cutWindow)
-	a := Alone{Relations: h.relations(now).live, Cut: len(h.cut), Held: h.held}
+	a := Ordinary{Relations: h.relations(now).live, Cut: len(h.cut), Held: h.held}
 	a.Flows, a.Stopped = h.flows(now)
 	a.Flows += a.Stopped
 	if h.changed(now) {

@@ -150,7 +150,7 @@ func TestTrafficComesBackAfterAPause(t *testing.T) {
 		if n := len(s.m.incidents); n > 12 {
 			t.Errorf("%s: %d incidents for one change and three attacks", detector, n)
 		}
-		a := s.m.Alone(s.now)
+		a := s.m.Ordinary(s.now)
 		if !a.Changing || a.Relations < 49 || a.Stopped > lost || a.Stopped == 0 {
 			t.Errorf("%s: %+v with %d lost", detector, a, lost)
 		}
@@ -170,7 +170,7 @@ func TestLearnerAloneActsWithinItsShare(t *testing.T) {
 			stopped++
 		}
 	}
-	a := s.m.Alone(s.now)
+	a := s.m.Ordinary(s.now)
 	if a.Changing {
 		t.Fatal("one host is taken for a change of the site")
 	}
