@@ -1,0 +1,172 @@
+//go:build !race
+
+package sim
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"testing"
+
+	"github.com/hedgerow-mesh/hedgerow/federation/robust"
+	"github.com/hedgerow-mesh/hedgerow/learner/mlp"
+)
+
+// later holds two models to what comes later at a site: validation rows, which nobody
+// learnt from and no gate has seen, in the site's own mixture of classes. There are
+// thousands of them, while a split of the site's own few rows would mostly be noise.
+type later struct {
+	rows *mlp.Rows
+	of   map[int][]int // rows by class
+}
+
+func newLater(w *world) *later {
+	l := &later{rows: w.b.validation, of: map[int][]int{}}
+	for r, c := range l.rows.Class {
+		l.of[c] = append(l.of[c], r)
+	}
+	return l
+}
+
+// right is 1 where a model alarms on an attack, or does not on a normal row.
+func (l *later) right(t *mlp.Trainer, weights []float32, r int) float64 {
+	if (odds(t.Forward(weights, l.rows, r)) > 0) == (l.rows.Class[r] != 0) {
+		return 1
+	}
+	return 0
+}
+
+// gain is what TPR - FPR is higher by with used than alone, and its standard error: the
+// two judge the same rows, so only those count on which they differ.
+func (l *later) gain(t *mlp.Trainer, x *site, w *world, used []float32) (gain, deviation float64) {
+	n, attacks := map[int]float64{}, 0.0
+	for _, r := range slices.Concat(x.teach, x.exam) {
+		c := w.b.learn.Class[r]
+		if n[c]++; c != 0 {
+			attacks++
+		}
+	}
+	var variance float64
+	for c := range w.b.classes {
+		share := n[c] / math.Max(1, attacks)
+		if c == 0 {
+			share = 1
+		}
+		if share == 0 || len(l.of[c]) == 0 {
+			continue
+		}
+		var sum, squares float64
+		for _, r := range l.of[c] {
+			d := l.right(t, used, r) - l.right(t, x.alone, r)
+			sum, squares = sum+d, squares+d*d
+		}
+		k := float64(len(l.of[c]))
+		gain += share * sum / k
+		variance += share * share * (squares/k - sum/k*sum/k) / k
+	}
+	return gain, math.Sqrt(variance)
+}
+
+// held is what became of honest sites behind their gates.
+type held struct {
+	gains     []float64 // of those that examine, at each moment
+	bare      []float64 // the same with every model of rounds taken as it is
+	deviation float64   // largest standard error of a gain
+	used, all int       // rounds of sites that examine, and where a mixture judged
+	unable    int       // honest sites that keep too few rows to examine with
+}
+
+// last is what the ends of a run's moments gave.
+func (h *held) worse() (n int) {
+	for _, g := range h.gains {
+		if g < -0.01 {
+			n++
+		}
+	}
+	return n
+}
+
+// play runs a scenario with gates and looks at all honest sites every few rounds.
+func (h *held) play(t *testing.T, s *Scenario, o Options, every int) {
+	t.Helper()
+	w, err := newWorld(s, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := newLater(w)
+	for round := 1; round <= s.Training.Rounds; round++ {
+		if err := w.round(round); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range w.sites {
+			if x.liar {
+				continue
+			}
+			if k := x.kept(w); min(len(k.normal), len(k.attack)) < s.Gate.Normals {
+				if h.unable += boolInt(round == 1); x.mixed {
+					t.Errorf("site %d took a model that it could not examine", x.id)
+				}
+				continue
+			}
+			h.all++
+			h.used += boolInt(x.mixed)
+			if round%every == 0 {
+				g, d := l.gain(w.trainers[0], x, w, x.used)
+				b, _ := l.gain(w.trainers[0], x, w, w.model)
+				h.gains, h.bare, h.deviation = append(h.gains, g), append(h.bare, b), max(h.deviation, d)
+			}
+		}
+	}
+	slices.Sort(h.gains)
+	slices.Sort(h.bare)
+}
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
+}
+
+func (h *held) adopted() float64 { return float64(h.used) / float64(max(1, h.all)) }
+
+// TestNeverWorseThanAlone makes the table of docs/aggregation.md: what sites have behind
+// their gates beside what they have alone, whoever lies. Without gates the same models
+// ruin them.
+func TestNeverWorseThanAlone(t *testing.T) {
+	o := long(t)
+	o.Library = Builtin()
+	for _, share := range []float64{0, 0.3, 0.5, 0.8} {
+		attacks := []string{"label-flip", "alie", "inner-product"}
+		if share == 0 {
+			attacks = []string{""}
+		}
+		for _, attack := range attacks {
+			t.Run(fmt.Sprint(share, cmp.Or(attack, "none")), func(t *testing.T) {
+				h := held{}
+				for seed := range uint64(hardSeeds) {
+					s := hard(robust.NameGeometricMasked, attack, share, seed+1)
+					s.Measure.Rows, s.Gate.On, s.Gate.Normals = 1<<20, true, 25
+					h.play(t, s, o, 5)
+				}
+				h.judge(t, share, cmp.Or(attack, "none"))
+			})
+		}
+	}
+}
+
+func (h *held) judge(t *testing.T, share float64, attack string) {
+	middle := h.gains[len(h.gains)/2]
+	t.Logf("| %.0f %% | %s | %.0f %% | %+.1f | %+.1f | %+.1f | %d of %d | %+.1f | %+.1f | (error of a gain at most %.1f; %d sites cannot examine)", 100*share, attack, 100*h.adopted(),
+		100*h.gains[0], 100*middle, 100*h.gains[len(h.gains)*9/10], h.worse(), len(h.gains), 100*h.bare[0], 100*h.bare[len(h.bare)/2], 100*h.deviation, h.unable)
+	if h.gains[0] < -0.01 {
+		t.Errorf("a site lost %.1f points", -100*h.gains[0])
+	}
+	if share == 0 && (h.adopted() < 0.8 || middle <= 0) {
+		t.Errorf("nobody lies: %.0f %% of rounds used, the middle site gains %.2f points", 100*h.adopted(), 100*middle)
+	}
+	if share >= 0.5 && h.bare[0] > -0.1 {
+		t.Errorf("control: without gates the worst site lost only %.1f points", -100*h.bare[0])
+	}
+}
