@@ -13,24 +13,29 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/mlp"
 )
 
-// later holds two models to what comes later at a site: validation rows, which nobody
+// mostRest is how many rows of a class are judged on.
+const mostRest = 1500
+
+// rest holds two models to what comes later at a site: validation rows, which nobody
 // learnt from and no gate has seen, in the site's own mixture of classes. There are
 // thousands of them, while a split of the site's own few rows would mostly be noise.
-type later struct {
+type rest struct {
 	rows *mlp.Rows
 	of   map[int][]int // rows by class
 }
 
-func newLater(w *world) *later {
-	l := &later{rows: w.b.validation, of: map[int][]int{}}
+func newRest(w *world) *rest {
+	l := &rest{rows: w.b.validation, of: map[int][]int{}}
 	for r, c := range l.rows.Class {
-		l.of[c] = append(l.of[c], r)
+		if len(l.of[c]) < mostRest {
+			l.of[c] = append(l.of[c], r)
+		}
 	}
 	return l
 }
 
 // right is 1 where a model alarms on an attack, or does not on a normal row.
-func (l *later) right(t *mlp.Trainer, weights []float32, r int) float64 {
+func (l *rest) right(t *mlp.Trainer, weights []float32, r int) float64 {
 	if (odds(t.Forward(weights, l.rows, r)) > 0) == (l.rows.Class[r] != 0) {
 		return 1
 	}
@@ -39,7 +44,7 @@ func (l *later) right(t *mlp.Trainer, weights []float32, r int) float64 {
 
 // gain is what TPR - FPR is higher by with used than alone, and its standard error: the
 // two judge the same rows, so only those count on which they differ.
-func (l *later) gain(t *mlp.Trainer, x *site, w *world, used []float32) (gain, deviation float64) {
+func (l *rest) gain(t *mlp.Trainer, x *site, w *world, used []float32) (gain, deviation float64) {
 	n, attacks := map[int]float64{}, 0.0
 	for _, r := range slices.Concat(x.teach, x.exam) {
 		c := w.b.learn.Class[r]
@@ -77,7 +82,7 @@ type held struct {
 	unable    int       // honest sites that keep too few rows to examine with
 }
 
-// last is what the ends of a run's moments gave.
+// worse counts the moments at which a site was worse by more than a point.
 func (h *held) worse() (n int) {
 	for _, g := range h.gains {
 		if g < -0.01 {
@@ -94,7 +99,7 @@ func (h *held) play(t *testing.T, s *Scenario, o Options, every int) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l := newLater(w)
+	l := newRest(w)
 	for round := 1; round <= s.Training.Rounds; round++ {
 		if err := w.round(round); err != nil {
 			t.Fatal(err)
@@ -147,7 +152,7 @@ func TestNeverWorseThanAlone(t *testing.T) {
 				h := held{}
 				for seed := range uint64(hardSeeds) {
 					s := hard(robust.NameGeometricMasked, attack, share, seed+1)
-					s.Measure.Rows, s.Gate.On, s.Gate.Normals = 1<<20, true, 25
+					s.Measure.Rows, s.Gate = 1<<20, Gate{On: true, Mix: true, Held: s.Gate.Held, Normals: 25}
 					h.play(t, s, o, 5)
 				}
 				h.judge(t, share, cmp.Or(attack, "none"))

@@ -2,11 +2,11 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/lifecycle"
-	"github.com/hedgerow-mesh/hedgerow/learner/mixing"
 	"github.com/hedgerow-mesh/hedgerow/learner/mlp"
 )
 
@@ -78,22 +78,33 @@ func (w *world) relabel(class int) int {
 	return 0
 }
 
-// gate examines what rounds made: mixtures of it with what the site made alone, from
-// the same rows in as many steps. One that does better in the exam passes through the
-// life cycle of models, the gateway's, with its stages of waiting left out: here a
-// model has no traffic to wait for.
+// gate is the life cycle of a site's models, the gateway's, with its stages of
+// waiting left out: here a model has no traffic to wait for.
 type gate struct {
-	o       lifecycle.Options
-	least   int // rows of each kind that an exam needs
+	m       *lifecycle.Machine
+	normals int
+	models  map[string]*examined
 	refused int // models of rounds that did not come into use
 }
 
-func newGate(g Gate) *gate {
-	return &gate{o: lifecycle.Options{Shadow: -1, Canary: -1, Watch: -1, MinNormals: g.Normals, MaxModels: 8}, least: g.Normals}
+// examined is a model with what it did in the site's exam.
+type examined struct {
+	weights []float32
+	count   *lifecycle.Count
 }
 
-// judge lets a site choose between what it made alone and mixtures of that with the
-// round's model. Without a round it has what it made alone.
+func newGate(g Gate) *gate {
+	return &gate{
+		m:       lifecycle.New(lifecycle.Options{Shadow: -1, Canary: -1, Watch: -1, MinNormals: g.Normals, MaxModels: 8}),
+		normals: g.Normals, models: map[string]*examined{},
+	}
+}
+
+// roundTime is the virtual time between two rounds.
+const roundTime = time.Hour
+
+// judge lets a site choose between its own model and the round's, and says which
+// judges from now on.
 func (x *site) judge(t *mlp.Trainer, w *world, round int, mesh []float32) error {
 	if x.gate == nil {
 		if mesh != nil {
@@ -101,107 +112,97 @@ func (x *site) judge(t *mlp.Trainer, w *world, round int, mesh []float32) error 
 		}
 		return nil
 	}
-	x.used, x.mixed = slices.Clone(x.alone), false
-	if mesh == nil {
-		return nil
+	if w.s.Gate.Mix {
+		return x.judgeMixtures(t, w, round, mesh)
 	}
-	rows := x.kept(w)
-	var tried []mixing.Tried
-	if len(rows.normal) >= x.gate.least && len(rows.attack) >= x.gate.least {
-		var err error
-		if tried, err = mixing.Try(x.used, mesh, func(m []float32) mixing.Exam { return rows.exam(t, w, m) }); err != nil {
-			return fmt.Errorf("site %d: %w", x.id, err)
+	own := fmt.Sprintf("a%x", round)
+	if err := x.gate.propose(t, w, x, round, lifecycle.Proposal{ID: own, Origin: lifecycle.Local}, slices.Clone(x.alone)); err != nil {
+		return err
+	}
+	if mesh != nil {
+		id := fmt.Sprintf("b%x", round)
+		if err := x.gate.propose(t, w, x, round, lifecycle.Proposal{ID: id, Origin: lifecycle.Round, Round: uint64(round), Base: own}, mesh); err != nil {
+			return err
+		}
+		if x.gate.m.Roles().Active != id {
+			x.gate.refused++
 		}
 	}
-	for _, m := range tried {
-		ok, err := x.gate.passes(rows.exam(t, w, x.used), rows.exam(t, w, m.Weights))
-		if err != nil {
-			return fmt.Errorf("site %d: round %d: gate: %w", x.id, round, err)
-		}
-		if ok {
-			x.used, x.mixed = m.Weights, true
-			return nil
-		}
+	if m := x.gate.models[x.gate.m.Roles().Active]; m != nil {
+		x.used = m.weights
 	}
-	x.gate.refused++
 	return nil
 }
 
-// keptRows are a site's rows for examinations, by kind.
-type keptRows struct{ normal, attack []int }
+// propose carries a model through the machine.
+func (g *gate) propose(t *mlp.Trainer, w *world, x *site, round int, p lifecycle.Proposal, weights []float32) error {
+	now := time.Unix(0, 0).UTC().Add(time.Duration(round) * roundTime)
+	g.models[p.ID] = &examined{weights: weights}
+	fx, err := g.m.Propose(now, p)
+	for len(fx) > 0 && err == nil {
+		e := fx[0]
+		fx = fx[1:]
+		if e.Examine != nil {
+			var more []lifecycle.Effect
+			more, err = g.m.Examined(now, e.Examine.ID, g.trial(t, w, x, e.Examine))
+			fx = append(fx, more...)
+		}
+	}
+	if len(g.models) > 2*g.m.Options().MaxModels {
+		g.prune()
+	}
+	if err != nil {
+		return fmt.Errorf("site %d: gate: %w", x.id, err)
+	}
+	return nil
+}
 
-func (x *site) kept(w *world) (k keptRows) {
+// prune drops the weights of models that can no longer be asked for: those that the
+// machine has forgotten, and that are inside of none that it knows.
+func (g *gate) prune() {
+	known := map[string]bool{g.m.Roles().Champion: true}
+	for _, m := range g.m.Models() {
+		known[m.ID], known[m.Base] = true, true
+	}
+	maps.DeleteFunc(g.models, func(id string, _ *examined) bool { return !known[id] })
+}
+
+// trial measures a model, and those it is compared with, on the rows that the site
+// kept; each of them is a cause of its own.
+func (g *gate) trial(t *mlp.Trainer, w *world, x *site, e *lifecycle.Examine) lifecycle.Trial {
+	var trial lifecycle.Trial
 	for _, r := range x.exam {
 		if w.b.learn.Class[r] == 0 {
-			k.normal = append(k.normal, r)
+			trial.Normals++
 		} else {
-			k.attack = append(k.attack, r)
+			trial.AttackSet++
 		}
 	}
-	return k
+	trial.Causes = trial.Normals
+	trial.Own = *g.count(t, w, x, e.ID)
+	if e.Alone != "" {
+		trial.Alone = g.count(t, w, x, e.Alone)
+	}
+	if e.Incumbent != "" {
+		trial.Incumbent = g.count(t, w, x, e.Incumbent)
+	}
+	return trial
 }
 
-// exam is what a model says of the rows.
-func (k keptRows) exam(t *mlp.Trainer, w *world, weights []float32) (e mixing.Exam) {
-	for _, r := range k.normal {
-		e.Normal = append(e.Normal, odds(t.Forward(weights, w.b.learn, r)))
+func (g *gate) count(t *mlp.Trainer, w *world, x *site, id string) *lifecycle.Count {
+	m := g.models[id]
+	if m.count != nil {
+		return m.count
 	}
-	for _, r := range k.attack {
-		e.Attack = append(e.Attack, odds(t.Forward(weights, w.b.learn, r)))
-	}
-	return e
-}
-
-// passes sends a site's own model through a life of its own, and one with the mesh's
-// part after it. Each row is a cause of its own.
-func (g *gate) passes(alone, mixed mixing.Exam) (bool, error) {
-	m := lifecycle.New(g.o)
-	exams := map[string]mixing.Exam{"a": alone, "b": mixed}
-	for _, p := range []lifecycle.Proposal{{ID: "a", Origin: lifecycle.Local}, {ID: "b", Origin: lifecycle.Round, Base: "a"}} {
-		now := time.Unix(0, 0).UTC()
-		fx, err := m.Propose(now, p)
-		for len(fx) > 0 && err == nil {
-			e := fx[0]
-			fx = fx[1:]
-			if e.Examine != nil {
-				var more []lifecycle.Effect
-				more, err = m.Examined(now, e.Examine.ID, trial(exams, e.Examine))
-				fx = append(fx, more...)
-			}
-		}
-		if err != nil || m.Roles().Active != p.ID {
-			return false, err
-		}
-	}
-	return true, nil
-}
-
-// trial is the answer to an examination.
-func trial(exams map[string]mixing.Exam, e *lifecycle.Examine) lifecycle.Trial {
-	own := exams[e.ID]
-	t := lifecycle.Trial{Normals: len(own.Normal), Causes: len(own.Normal), AttackSet: len(own.Attack), Own: counted(own)}
-	for _, x := range []struct {
-		id   string
-		into **lifecycle.Count
-	}{{e.Alone, &t.Alone}, {e.Incumbent, &t.Incumbent}} {
-		if x.id != "" {
-			c := counted(exams[x.id])
-			*x.into = &c
-		}
-	}
-	return t
-}
-
-func counted(e mixing.Exam) (c lifecycle.Count) {
-	for _, o := range e.Normal {
-		if o > 0 {
+	c := &lifecycle.Count{}
+	for _, r := range x.exam {
+		switch alarm := argmax(t.Forward(m.weights, w.b.learn, r)) != 0; {
+		case alarm && w.b.learn.Class[r] == 0:
 			c.Alarms++
-		}
-	}
-	for _, o := range e.Attack {
-		if o > 0 {
+		case alarm:
 			c.Detected++
 		}
 	}
+	m.count = c
 	return c
 }
