@@ -17,6 +17,11 @@ build:
 gen:
     go generate ./...
 
+# Keep a version's object, this one's if none is named, as the one that upgrades are tested from
+[group('build')]
+keep-object file='dataplane/xdp/kernel_bpfel.o':
+    HEDGEROW_KEEP_OBJECT="$(realpath {{ file }})" go test -count=1 -run TestKeepObject ./dataplane/xdp
+
 # Fail if a committed generated file is stale
 [group('check')]
 gen-check:

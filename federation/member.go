@@ -69,6 +69,7 @@ type Member struct {
 	stopJob    context.CancelFunc // of the training in progress
 	fetching   map[wire.Hash]int  // requests under way
 	syncAt     time.Time
+	tickBy     time.Time       // the next tick, if nothing asks for one sooner
 	running    context.Context // the life of Run, for the work that it waits for; nil outside of it
 	ran        bool
 	work       sync.WaitGroup
@@ -369,8 +370,19 @@ func (m *Member) timers(ctx context.Context) {
 		case <-m.poke:
 		case <-timer.C:
 		}
-		timer.Reset(m.tick())
+		timer.Reset(m.due())
 	}
+}
+
+// due ticks when that is due, and says in what time it will be.
+func (m *Member) due() time.Duration {
+	m.mu.Lock()
+	wait := m.ticksIn(m.opt.Now())
+	m.mu.Unlock()
+	if wait <= 0 || wait > tickAtMost {
+		return m.tick()
+	}
+	return wait
 }
 
 func (m *Member) tick() time.Duration {
@@ -380,30 +392,40 @@ func (m *Member) tick() time.Duration {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	now := m.opt.Now()
+	m.tickBy = now.Add(tickAtMost)
 	if m.ownUnsaved && m.storeOwn() == nil {
 		m.opt.Log.Info("our own indicators could be stored again")
 	}
 	_ = m.apply(now, m.intel.Tick(now), "expiry", nil) // time refuses nothing
-	wait := tickAtMost
-	if t := m.intel.Next(); !t.IsZero() {
-		wait = min(wait, t.Sub(now))
-	}
 	if m.rounds != nil {
 		m.rounds.Tick(now)
 		m.drain(now)
-		wait = min(wait, m.rounds.Next().Sub(now))
 	}
 	if m.council != nil {
 		m.council.Tick(now)
 		m.storeParley() // what could not be stored before
 		m.drain(now)
-		wait = min(wait, m.council.Next().Sub(now))
 	}
 	if !now.Before(m.syncAt) || m.syncAt.Sub(now) > 2*m.opt.SyncEvery {
 		m.syncAt = now.Add(m.jitter(m.opt.SyncEvery))
 		m.pullFromOne()
 	}
-	return max(wait, time.Millisecond)
+	return max(m.ticksIn(now), time.Millisecond)
+}
+
+// ticksIn is how long it is until the next tick is due. m.mu is held.
+func (m *Member) ticksIn(now time.Time) time.Duration {
+	at := m.tickBy
+	if t := m.intel.Next(); !t.IsZero() && t.Before(at) {
+		at = t
+	}
+	if m.rounds != nil && m.rounds.Next().Before(at) {
+		at = m.rounds.Next()
+	}
+	if m.council != nil && m.council.Next().Before(at) {
+		at = m.council.Next()
+	}
+	return at.Sub(now)
 }
 
 // wake has the timers look again. m.mu is held.

@@ -6,12 +6,17 @@ import (
 	"fmt"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
 	"github.com/hedgerow-mesh/hedgerow/federation/chain"
 	"github.com/hedgerow-mesh/hedgerow/federation/council"
 	"github.com/hedgerow-mesh/hedgerow/federation/round"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
+
+// savesAtOnce is how many parameters are handed to the storage at a time.
+const savesAtOnce = 16
 
 // parley is what the rounds between organisations wait for: what is to be stored
 // before anything else is sent.
@@ -81,14 +86,8 @@ func (m *Member) storeParley() {
 }
 
 func (p *parley) store(m *Member) error {
-	for len(p.keep) > 0 {
-		k := p.keep[0]
-		if _, stored := p.loose[k.Hash]; !stored { // what we voted for comes again when it is sealed
-			if err := m.opt.Storage.Save(paramsKey(k.Hash), wire.EncodeParams(k.Params)); err != nil {
-				return err
-			}
-		}
-		p.loose[k.Hash], p.keep = m.council.Round(), p.keep[1:]
+	if err := p.storeParams(m); err != nil {
+		return err
 	}
 	for len(p.blocks) > 0 {
 		b, err := wire.EncodeSealed(p.blocks[0])
@@ -110,6 +109,29 @@ func (p *parley) store(m *Member) error {
 	}
 	p.state = err != nil
 	return err
+}
+
+// storeParams stores the parameters that wait, several at a time: each is on the disk
+// when its Save returns, and a storage writes many at once for little more than one.
+func (p *parley) storeParams(m *Member) error {
+	var work errgroup.Group
+	work.SetLimit(savesAtOnce)
+	began := make(map[wire.Hash]bool)
+	for _, k := range p.keep {
+		if _, stored := p.loose[k.Hash]; stored || began[k.Hash] {
+			continue // what we voted for comes again when it is sealed
+		}
+		began[k.Hash] = true
+		work.Go(func() error { return m.opt.Storage.Save(paramsKey(k.Hash), wire.EncodeParams(k.Params)) })
+	}
+	if err := work.Wait(); err != nil {
+		return err
+	}
+	for _, k := range p.keep {
+		p.loose[k.Hash] = m.council.Round()
+	}
+	p.keep = nil
+	return nil
 }
 
 // tidy drops parameters that a new final block has made useless: those of rounds

@@ -44,7 +44,7 @@ func (s *Steps) Step() {
 		now := m.opt.Now()
 		again = taken(m.poke)
 		if again || !now.Before(s.next) {
-			s.next = now.Add(m.tick())
+			s.next = now.Add(m.due())
 		}
 		if taken(m.out.signal) {
 			again = true

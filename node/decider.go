@@ -27,6 +27,7 @@ type decider struct {
 	in     dataplane.Scoring
 	since  time.Time
 	why    string // what is wanted is not there
+	prompt prompt
 }
 
 func newDecider(n *Node) decider {
@@ -139,9 +140,25 @@ func (n *Node) found(now time.Time, ev *dataplane.Event) {
 	j, vec := n.sensor.Look(&ev.Record)
 	fx, incident := n.machine.Decided(now, ev, j, n.sensor.Reasons)
 	n.act(fx)
-	if incident != "" && vec != nil {
+	if incident == "" {
+		return
+	}
+	n.pupil.decider.prompt.count(n.now().Sub(time.Unix(0, ev.At)))
+	if vec != nil {
 		n.buffer.add(incident, enforce.CauseOf(&ev.Record), vec)
 	}
+}
+
+// prompt is how soon after a verdict of the plane its incident, with the reasons of the
+// model, was there. Clocks that are set meanwhile count as no time.
+type prompt struct {
+	n    uint64
+	most time.Duration
+}
+
+func (p *prompt) count(d time.Duration) {
+	p.n++
+	p.most = max(p.most, d)
 }
 
 // view is what status tells of it; nil where the plane scores nothing.
@@ -155,7 +172,7 @@ func (d *decider) view() *api.KernelDeciding {
 	}
 	v := &api.KernelDeciding{
 		Shadow: s.Shadow, Since: d.since, Why: d.why, Stale: s.Stale, Held: s.Held, Dropped: s.Dropped,
-		CompileMS: ms(s.Compile), VerifyMS: ms(s.Load), SwapMS: ms(s.Swap),
+		Explained: d.prompt.n, ExplainedMS: ms(d.prompt.most), CompileMS: ms(s.Compile), VerifyMS: ms(s.Load), SwapMS: ms(s.Swap),
 	}
 	if s.Active != nil {
 		v.Hash, v.Version = hex.EncodeToString(s.Active.Hash[:]), s.Active.Version

@@ -206,6 +206,24 @@ func TestTheWayIsTimedOnce(t *testing.T) {
 	}
 }
 
+// What the plane found is told with its reasons, and status says how soon.
+func TestVerdictsAreExplainedAtOnce(t *testing.T) {
+	x := taught(t, KernelOn)
+	x.pupil.install()
+	ev := report(9001, true, rand.New(rand.NewPCG(4, 4)))
+	ev.Kind, ev.At = dataplane.EventVerdict, x.now.Add(-40*time.Millisecond).UnixNano()
+	ev.Verdict = &dataplane.Verdict{Version: 1, Action: score.Suspend, Outcome: dataplane.Shadowed}
+	x.handle(ev) // of no effect: nothing to explain
+	ev.Verdict.Outcome, ev.Verdict.Until = dataplane.Acted, x.now.Add(30*time.Second).UnixNano()
+	x.handle(ev)
+	x.mu.Lock()
+	d := x.pupil.view().Deciding
+	x.mu.Unlock()
+	if d.Explained != 1 || d.ExplainedMS != 40 || !strings.Contains(d.Words(), "1 verdicts explained, each within 40 ms") {
+		t.Errorf("status says %+v: %s", d, d.Words())
+	}
+}
+
 // In shadow the plane scores and acts on nothing.
 func TestPupilShadows(t *testing.T) {
 	x := taught(t, KernelShadow)

@@ -298,9 +298,6 @@ type kernelMarks struct {
 	Addrs [8192]uint64
 	Nets4 [1024]uint64
 	Nets6 [1024]uint64
-	Few   [32]uint64
-	Tops4 [4]uint64
-	Tops6 [4]uint64
 }
 
 type kernelModel struct {
@@ -465,7 +462,8 @@ type kernelRuleKey struct {
 
 type kernelScored struct {
 	_         structs.HostLayout
-	V         [66]uint32
+	Fill      uint32
+	V         [65]uint32
 	By        [2]kernelOpinion
 	Milestone uint32
 	Slot      uint32

@@ -17,11 +17,7 @@ import (
 const (
 	markWords = 8192
 	markNets  = 1024
-	markFew   = 32
-	markTops  = 4
-	fewAt     = markWords + 2*markNets
-	topsAt    = fewAt + markFew
-	allWords  = topsAt + 2*markTops
+	allWords  = markWords + 2*markNets
 )
 
 // marks is userspace's side of bpf/marks.h: it counts how many rules stand
@@ -102,7 +98,7 @@ func (k *marks) shows(in table, t dataplane.Target) bool {
 }
 
 // mostBits are those of a rule that names no prefix.
-const mostBits = 8
+const mostBits = 4
 
 // markBits appends the bits of all that a rule names.
 func markBits(bits []uint32, in table, t dataplane.Target) []uint32 {
@@ -120,9 +116,7 @@ func markBits(bits []uint32, in table, t dataplane.Target) []uint32 {
 func addrBits(bits []uint32, a netip.Addr) []uint32 {
 	x := addrHash(a)
 	w := uint32(x>>51) & (markWords - 1)
-	few := fewAt + uint32(x>>51)&(markFew-1)
-	one, two := uint32(x>>8&63), uint32(x>>16&63)
-	return append(bits, w*64+one, w*64+two, few*64+one, few*64+two)
+	return append(bits, w*64+uint32(x>>8&63), w*64+uint32(x>>16&63))
 }
 
 // addrHash is mark_hash of bpf/marks.h.
@@ -133,9 +127,9 @@ func addrHash(a netip.Addr) uint64 {
 	return x * 0x94d049bb133111eb
 }
 
-// netBits are those of every /16 and every /8 that a prefix touches.
+// netBits are those of every /16 that a prefix touches.
 func netBits(bits []uint32, p netip.Prefix) []uint32 {
-	first, tops := uint32(markWords), uint32(topsAt)
+	first := uint32(markWords)
 	var top uint32
 	if a := p.Addr(); a.Is4() {
 		b := a.As4()
@@ -144,13 +138,9 @@ func netBits(bits []uint32, p netip.Prefix) []uint32 {
 		b := a.As16()
 		top = uint32(binary.BigEndian.Uint16(b[:]))
 		first += markNets
-		tops += markTops
 	}
 	for i := range uint32(1) << max(0, 16-p.Bits()) {
 		bits = append(bits, first*64+top+i)
-	}
-	for i := range uint32(1) << max(0, 8-p.Bits()) {
-		bits = append(bits, tops*64+(top>>8)+i)
 	}
 	return bits
 }

@@ -16,7 +16,10 @@ import (
 
 // Measured is a plane that is hooked nowhere: a measurement runs its program by
 // itself, or puts a wrapped copy of it on a link of its own.
-type Measured struct{ *Detached }
+type Measured struct {
+	*Detached
+	slot uint32 // of the scorer that does not score just now, plus one; 0: none
+}
 
 // LoadMeasured is [OpenDetached] for measurements. Tables of single rules take
 // maxRules entries each; 0 is as built in.
@@ -29,7 +32,7 @@ func LoadMeasured(o Options, maxRules uint32) (*Measured, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load for measuring: %w", err)
 	}
-	return &Measured{d}, nil
+	return &Measured{Detached: d}, nil
 }
 
 // LoadMeasuredLRU is LoadMeasured with the flows in the kernel's LRU_HASH: the
@@ -53,6 +56,25 @@ func (m *Measured) FlowIDs() (map[flow.Key]uint64, error) {
 		ids[fromFlowKey(&refs[i].key)] = refs[i].id
 	}
 	return ids, nil
+}
+
+// Heed says whether flows are scored by what SetScoring was given last. Turning
+// it off and on again is one store each, so that packets with a scorer and without
+// can be measured a moment apart.
+func (m *Measured) Heed(on bool) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.cfg.Scoring != 0 {
+		m.slot = m.cfg.Scoring
+	}
+	m.cfg.Scoring = 0
+	if on {
+		m.cfg.Scoring = m.slot
+	}
+	if err := m.writeConfig(); err != nil {
+		return fmt.Errorf("heed the scorer: %w", err)
+	}
+	return nil
 }
 
 // ObjectHash is the start of the SHA-256 of the embedded object, in hex: two

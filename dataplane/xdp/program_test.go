@@ -32,7 +32,8 @@ func inject(t *testing.T, f fixture, s planetest.Step) bool {
 
 // skbContext is the part of struct __sk_buff that a test run takes.
 type skbContext struct {
-	_       [41]uint32
+	_       [40]uint32
+	WireLen uint32
 	GSOSegs uint32
 	_       [2]uint32
 	GSOSize uint32
@@ -70,6 +71,62 @@ func TestSegmentationCountsAsOnTheWire(t *testing.T) {
 	check(t, err)
 	if stats.Packets != 4 || stats.Bytes != 3660 {
 		t.Errorf("%d packets, %d bytes seen: expected 4, 3660", stats.Packets, stats.Bytes)
+	}
+}
+
+// tunnel is a frame that carries three and a half segments of a thousand bytes behind
+// what a tunnel begins with.
+func tunnel(proto uint8, port uint16, head []byte, inner planetest.Packet) (frame []byte, headers int) {
+	inner.Proto, inner.Payload = flow.TCP, make([]byte, 3500)
+	body := append(head, inner.AppendIP(nil)...)
+	outer := planetest.Packet{Src: endpoint("192.0.2.1:0"), Dst: endpoint("198.51.100.1:0"), Proto: proto, Payload: body}
+	if port > 0 {
+		outer.Src, outer.Dst = endpoint("192.0.2.1:50000"), netip.AddrPortFrom(outer.Dst.Addr(), port)
+	}
+	return outer.Frame(), len(body) - 3500
+}
+
+// Each segment in a tunnel repeats the inner headers, whether the kernel says so in
+// the length on the wire or, as Linux 6.1, does not.
+func TestSegmentsInTunnels(t *testing.T) {
+	f := newFixture(t, Options{Role: Host})
+	v4 := planetest.Packet{Src: endpoint("10.0.0.1:4000"), Dst: endpoint("10.0.0.2:443")}
+	v6 := planetest.Packet{Src: endpoint("[fd00::1]:4000"), Dst: endpoint("[fd00::2]:443")}
+	ether := make([]byte, 14)
+	for name, c := range map[string]struct {
+		proto uint8
+		port  uint16
+		head  []byte
+		inner planetest.Packet
+	}{
+		"vxlan":         {flow.UDP, 4789, append([]byte{8, 0, 0, 0, 0x20, 0, 1, 0}, ether...), v4},
+		"vxlan, v6":     {flow.UDP, 8472, append([]byte{8, 0, 0, 0, 0, 0, 1, 0}, ether...), v6},
+		"geneve":        {flow.UDP, 6081, append([]byte{2, 0, 0x65, 0x58, 0, 0, 1, 0, 1, 2, 3, 1, 0, 0, 0, 0}, ether...), v4},
+		"geneve, bare":  {flow.UDP, 6081, []byte{0, 0, 0x86, 0xdd, 0, 0, 1, 0}, v6},
+		"gre":           {47, 0, []byte{0, 0, 8, 0}, v4},
+		"gre, numbered": {47, 0, []byte{0xb0, 0, 0x86, 0xdd, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3}, v6},
+		"gretap":        {47, 0, append([]byte{0x20, 0, 0x65, 0x58, 2, 2, 2, 2}, ether...), v4},
+		"ipip":          {4, 0, nil, v4},
+		"6in4":          {41, 0, nil, v6},
+		"other":         {flow.UDP, 5000, make([]byte, 40), v4},
+	} {
+		frame, headers := tunnel(c.proto, c.port, c.head, c.inner)
+		ours := len(frame) - 3500 - headers
+		for said, wire := range map[string]int{"told": len(frame) + 3*(ours+headers), "not told": len(frame) + 3*34} {
+			if name == "other" && said == "not told" {
+				continue // nobody can know
+			}
+			before, err := f.Stats()
+			check(t, err)
+			_, err = f.objs.HedgerowTcx.Run(&ebpf.RunOptions{Data: frame, Context: skbContext{GSOSize: 1000, GSOSegs: 4, WireLen: uint32(wire)}})
+			check(t, err)
+			after, err := f.Stats()
+			check(t, err)
+			want := uint64(3500 + 4*(ours-14+headers))
+			if n, b := after.Packets-before.Packets, after.Bytes-before.Bytes; n != 4 || b != want {
+				t.Errorf("%s, %s: %d packets of %d bytes: expected 4 of %d", name, said, n, b, want)
+			}
+		}
 	}
 }
 

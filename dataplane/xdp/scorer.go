@@ -14,6 +14,7 @@ import (
 
 // Places of struct scored in bpf/types.h.
 const (
+	atFeatures  = int16(unsafe.Offsetof(kernelScored{}.V))
 	atMilestone = int16(unsafe.Offsetof(kernelScored{}.Milestone))
 	atOpinions  = int16(unsafe.Offsetof(kernelScored{}.By))
 	opinionSize = int16(unsafe.Sizeof(kernelOpinion{}))
@@ -235,7 +236,7 @@ func (c *compiler) tree(t *score.Tree, at int16) {
 		if l == 0 {
 			r = asm.R0
 		}
-		c.emit(asm.LoadMem(r, asm.R6, 4*int16(t.Feature[l])-middle, asm.Word))
+		c.emit(asm.LoadMem(r, asm.R6, atFeatures+4*int16(t.Feature[l])-middle, asm.Word))
 		c.subtract(r, int64(t.Threshold[l])+1-int64(score.Floor(int(t.Feature[l]))))
 		c.emit(asm.RSh.Imm(r, int32(62-l)))
 		if l > 0 {

@@ -24,6 +24,7 @@ import (
 
 // probe is a vector to be scored, as bpf/types.h has it.
 type probe struct {
+	_         uint32
 	v         [len(kernelScored{}.V)]uint32
 	milestone uint64
 }

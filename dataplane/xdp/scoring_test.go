@@ -50,6 +50,9 @@ func wild(rng *rand.Rand, f *kernelFlow) {
 	when := func() uint64 { return 1 + rng.Uint64()>>(4+rng.IntN(59)) }
 	f.Packets = []uint32{3, 7, 15, 31, 63}[rng.IntN(5)]
 	f.Start, f.LastPayload, f.Ended, f.Own, f.InitB = when(), when(), 0, 0, uint8(rng.IntN(2))
+	f.N_first = uint8(rng.IntN(len(f.Sizes) + 1))
+	clear(f.Sizes[f.N_first:])
+	clear(f.Gaps[f.N_first:])
 	f.D[0].Packets = uint32(rng.IntN(int(f.Packets) + 1))
 	f.D[1].Packets = f.Packets - f.D[0].Packets
 	for i := range 2 {

@@ -14,7 +14,6 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netns"
 	"golang.org/x/sys/unix"
 
@@ -22,8 +21,8 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 )
 
-// earlierHash is the ABI hash of the first version's object in testdata, with
-// the layouts that follow.
+// earlierHash is the ABI hash of the first version's object in testdata/first.o.gz,
+// with the layouts that follow.
 const earlierHash = "740a071777bf"
 
 type earlierRuleKey struct {
@@ -52,8 +51,7 @@ type earlierConfig struct {
 // and suspends one flow.
 func (l *lab) earlier(t *testing.T, suspended flow.Key) {
 	t.Helper()
-	spec, err := ebpf.LoadCollectionSpec(filepath.Join("testdata", "kernel_"+earlierHash+".o"))
-	check(t, err)
+	spec := packedSpec(t, "testdata/first.o.gz")
 	check(t, spec.Variables["xdp_hook"].Set(uint8(dataplane.ToInside)))
 	check(t, spec.Variables["tcx_hook"].Set(uint8(dataplane.FromInside)))
 	coll, err := ebpf.NewCollection(spec)
@@ -72,23 +70,14 @@ func (l *lab) earlier(t *testing.T, suspended flow.Key) {
 	held := word(dataplane.Suspend, uint64(bootNow())/1000+uint64(time.Hour/time.Microsecond))
 	check(t, coll.Maps["verdicts"].Put(flowKey(suspended), earlierRule{Word: held, Reason: 8}))
 	check(t, coll.Maps["settings"].Put(uint32(0), earlierConfig{Mode: 1, EventRate: 1000, AddrRules: 1, FlowRules: 1}))
-	l.in(t, l.host, func() {
-		index := mustLink(t, hostIface).Attrs().Index
-		x, err := link.AttachXDP(link.XDPOptions{Program: coll.Programs["hedgerow_xdp"], Interface: index, Flags: link.XDPDriverMode})
-		check(t, err)
-		defer x.Close()
-		check(t, x.Pin(filepath.Join(base, pinXDP)))
-		e, err := link.AttachTCX(link.TCXOptions{Program: coll.Programs["hedgerow_tcx"], Interface: index, Attach: ebpf.AttachTCXEgress})
-		check(t, err)
-		defer e.Close()
-		check(t, e.Pin(filepath.Join(base, pinTCX)))
-	})
+	l.hookVersion(t, coll, base)
 }
 
 // The first version's programs are replaced while a blocked sender sends: by
 // what could be carried over, and what was applied before the swap, nothing
 // passes.
 func TestUpgradeFromAnEarlierVersion(t *testing.T) {
+	needTCX(t)
 	l := newLab(t)
 	held := keyOf(peerEnd(9000), hostEnd(9000), flow.UDP)
 	l.earlier(t, held)

@@ -159,7 +159,7 @@ func (m *Machine) reveal(now time.Time) {
 		case st.held[r.delta] != nil:
 			r.at = now
 		default:
-			m.want(now, r.delta, append([]identity.ID{o.Voter}, m.inTurn(&parent.Next)...)...)
+			m.want(now, r.delta, &parent.Next, o.Voter)
 		}
 	}
 	m.fetch(now)

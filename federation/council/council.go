@@ -39,6 +39,7 @@
 package council
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -76,7 +77,7 @@ func (c *Config) fill() error {
 		return err
 	}
 	if c.Crypto == nil {
-		c.Crypto = chain.Ed25519{}
+		c.Crypto = chain.Remember(chain.Ed25519{})
 	}
 	if c.Combine == nil || c.Sign == nil || c.Salt == nil {
 		return errors.New("council: config: expected combine, sign and salt")
@@ -203,9 +204,14 @@ type Machine struct {
 	syncAt    time.Time
 	syncTurn  int
 	syncGap   time.Duration // grows while syncs bring nothing
+	behind    bool          // others tell of seals that we lack
 
 	last, announceAt, resendAt time.Time
+	resendBy                   time.Time // whatever is heard meanwhile
 	resendGap                  time.Duration
+	patience                   time.Duration // the first resendGap of a round
+	goal                       goal
+	own                        wire.Hash // of our id
 	ready                      Ready
 }
 
@@ -219,7 +225,7 @@ func New(cfg Config) (*Machine, error) {
 		return nil, err
 	}
 	m := &Machine{
-		cfg: cfg, tree: tree, syncGap: cfg.Retry, params: make(map[wire.Hash][]float32), rounds: make(map[uint64]*state),
+		cfg: cfg, tree: tree, patience: cfg.Retry, own: sha256.Sum256([]byte(cfg.Self)), syncGap: cfg.Retry, params: make(map[wire.Hash][]float32), rounds: make(map[uint64]*state),
 		wishes: make(map[identity.ID]*wire.Wish), wants: make(map[wire.Hash]*want), approvals: make(map[identity.ID]*wire.Approve),
 	}
 	m.params[tree.Tip().Next.Model] = slices.Clone(cfg.Genesis.Init)
@@ -293,16 +299,17 @@ func (m *Machine) orgName(id identity.ID) string {
 
 // Next is when Tick is due.
 func (m *Machine) Next() time.Time {
+	if m.round != 0 && m.overdue(m.last) {
+		return m.last
+	}
 	next := m.announceAt
 	for _, t := range m.deadlines() {
 		if t.After(m.last) && t.Before(next) {
 			next = t
 		}
 	}
-	for _, w := range m.wants {
-		if w.due.Before(next) {
-			next = w.due
-		}
+	if t := m.fetchAt(); t.Before(next) {
+		next = t
 	}
 	if m.resendAt.Before(next) {
 		next = m.resendAt

@@ -87,9 +87,8 @@ func (m *Machine) vote(now time.Time) {
 // agrees checks a block against all that we know. What is wrong for good is
 // noted; what is only missing may still come.
 func (m *Machine) agrees(now time.Time, st *state, hash wire.Hash, b *wire.Block) bool {
-	parent, err := m.tree.Check(b)
-	if err != nil {
-		st.checked[hash] = parent != nil
+	parent := m.sound(st, hash, b)
+	if parent == nil {
 		return false
 	}
 	if parent.Round() < m.safe.locked || parent.Next.Org(m.cfg.Self) < 0 {
@@ -100,7 +99,7 @@ func (m *Machine) agrees(now time.Time, st *state, hash wire.Hash, b *wire.Block
 		if at >= 0 && st.held[b.Deltas[at].Delta] == nil {
 			// The proposer has what it lists, whoever else was told of it.
 			proposer := parent.Next.Proposer(m.round)
-			m.want(now, b.Deltas[at].Delta, append([]identity.ID{proposer, o.Voter}, m.inTurn(&parent.Next)...)...)
+			m.want(now, b.Deltas[at].Delta, &parent.Next, proposer, o.Voter)
 			m.prefer(b.Deltas[at].Delta, proposer)
 			m.adoptReveal(st, o.Voter, b.Deltas[at])
 			m.fetch(now)
@@ -129,6 +128,21 @@ func (m *Machine) agrees(now time.Time, st *state, hash wire.Hash, b *wire.Block
 	}
 	m.params[b.Model] = next
 	return true
+}
+
+// sound is the parent that a block fits; nil when it fits none, or none that is known
+// here. What two thirds have signed is checked once.
+func (m *Machine) sound(st *state, hash wire.Hash, b *wire.Block) *chain.Link {
+	if st.sound[hash] {
+		return m.tree.Link(b.Parent)
+	}
+	parent, err := m.tree.Check(b)
+	if err != nil {
+		st.checked[hash] = parent != nil
+		return nil
+	}
+	st.sound[hash] = true
+	return parent
 }
 
 // adoptReveal takes a reveal over from the list, which has proved it.

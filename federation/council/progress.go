@@ -25,7 +25,7 @@ func (m *Machine) wake(now time.Time) time.Time {
 // Tick does what time asks for.
 func (m *Machine) Tick(now time.Time) {
 	now = m.wake(now)
-	if !now.Before(m.roundBy()) && m.wish <= m.round {
+	if m.overdue(now) {
 		m.wish = m.round + 1
 		m.say(now)
 	}
@@ -35,11 +35,14 @@ func (m *Machine) Tick(now time.Time) {
 	if !now.Before(m.resendAt) {
 		m.ready.Send = append(m.ready.Send, m.rounds[m.round].own...)
 		m.resendGap = min(2*m.resendGap, m.cfg.Announce)
-		m.resendAt = now.Add(m.resendGap)
+		m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(m.cfg.Announce)
 	}
 	m.progress(now)
 	m.fetch(now)
 }
+
+// overdue says whether the round is to be given up, and we have not said so.
+func (m *Machine) overdue(now time.Time) bool { return m.wish <= m.round && !now.Before(m.roundBy()) }
 
 // say tells where we are.
 func (m *Machine) say(now time.Time) {
@@ -55,10 +58,26 @@ func (m *Machine) say(now time.Time) {
 	m.reapprove()
 }
 
+// news notes that something of a round came that was not known. As long as words come,
+// nothing seems lost, and saying ours again would only be more to read where there is
+// too much already. But a liar's words must not keep ours back: that ends at resendBy.
+func (m *Machine) news(now time.Time, round uint64) {
+	if t := now.Add(m.resendGap); round == m.round && t.After(m.resendAt) {
+		m.resendAt = t
+		if t.After(m.resendBy) {
+			m.resendAt = m.resendBy
+		}
+	}
+}
+
 // enter begins a round.
 func (m *Machine) enter(now time.Time, round uint64) {
 	if m.round != 0 && !m.heardSeal(round-1) {
 		m.event(Event{Step: Skipped, Round: round - 1})
+	}
+	if m.round != 0 && m.tree.Tip().Round() == m.round {
+		// Where a sealed round took long, a word that is late is not lost.
+		m.patience = min(max(now.Sub(m.since.Add(m.cfg.Every))/4, m.cfg.Retry), m.cfg.Announce)
 	}
 	m.round, m.since, m.closed = round, now, time.Time{}
 	for r := range m.rounds {
@@ -70,7 +89,8 @@ func (m *Machine) enter(now time.Time, round uint64) {
 		return
 	}
 	clear(m.wants) // what is still wanted is asked for again
-	m.resendGap, m.resendAt = m.cfg.Retry, now.Add(m.cfg.Retry)
+	m.resendGap = m.patience
+	m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(m.cfg.Announce)
 	m.event(Event{Step: Entered, Round: round})
 	m.say(now)
 }
@@ -279,6 +299,15 @@ func (m *Machine) catchUp(now time.Time) {
 			ahead = append(ahead, o.Voter)
 		}
 	}
+	switch {
+	case len(ahead) == 0:
+		m.behind = false
+	case !m.behind:
+		m.behind = true
+		if t := now.Add(m.cfg.Retry); t.After(m.syncAt) {
+			m.syncAt = t // what makes the seal is likely to be on its way
+		}
+	}
 	if len(ahead) > 0 && !now.Before(m.syncAt) {
 		m.ready.Sync = &Sync{Height: m.tree.Final().Next.Height + 1, From: ahead[m.syncTurn%len(ahead)]}
 		m.syncTurn++
@@ -293,7 +322,7 @@ func (m *Machine) catchUp(now time.Time) {
 	}
 	for _, h := range []wire.Hash{tip.Next.Model, m.tree.Final().Next.Model} {
 		if m.params[h] == nil {
-			m.want(now, h, m.inTurn(&tip.Next)...)
+			m.want(now, h, &tip.Next)
 			m.fetch(now)
 		}
 	}

@@ -15,15 +15,25 @@ import (
 func (m *Machine) Follow(now time.Time, counted, observers []chain.Member) {
 	now = m.wake(now)
 	m.counted, m.observers = counted, observers
+	m.goal = goal{}
 	m.progress(now)
 }
 
-// wanted is the next change of the roster behind a block.
+// goal is the next change of the roster behind a block, as it was last found.
+type goal struct {
+	behind *chain.Context // of a link in the tree, which never changes
+	change *wire.Entry
+}
+
+// wanted is the next change of the roster behind a block. It is not to be changed.
 func (m *Machine) wanted(c *chain.Context) *wire.Entry {
 	if m.counted == nil || len(c.Pending) > 0 {
 		return nil
 	}
-	return c.Toward(m.counted, m.observers)
+	if m.goal.behind != c {
+		m.goal = goal{c, c.Toward(m.counted, m.observers)}
+	}
+	return m.goal.change
 }
 
 // approve signs the next change, once.
@@ -81,10 +91,12 @@ func (m *Machine) takeApproval(msg *wire.Message, p *wire.Approve) *wire.Refusal
 
 // approved is the next change with its signatures, once there are enough.
 func (m *Machine) approved(c *chain.Context) *wire.Entry {
-	e := m.wanted(c)
-	if e == nil {
+	next := m.wanted(c)
+	if next == nil {
 		return nil
 	}
+	with := *next
+	e := &with
 	for i, o := range c.Orgs {
 		if p := m.approvals[o.Voter]; p != nil && m.same(&p.Entry, e) && len(e.Approvals) < c.Quorum() {
 			e.Approvals = append(e.Approvals, wire.OrgSig{Org: uint64(i), Sig: p.Sig})

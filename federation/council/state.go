@@ -115,6 +115,7 @@ type state struct {
 	committedOn wire.Hash     // the tip that we committed on
 	revealed    bool
 	checked     map[wire.Hash]bool // blocks that can never get our vote
+	sound       map[wire.Hash]bool // blocks that fit their parents
 	told        map[string]bool
 	own         []*wire.Message // resent while the round lasts
 }
@@ -123,7 +124,7 @@ func newState() *state {
 	return &state{
 		said: make(map[said]statement), also: make(map[said][]wire.Hash), blocks: make(map[wire.Hash]*wire.Proposal), waiting: make(map[identity.ID]*wire.Reveal),
 		reveals: make(map[identity.ID]*reveal), held: make(map[wire.Hash][]float32),
-		checked: make(map[wire.Hash]bool), told: make(map[string]bool),
+		checked: make(map[wire.Hash]bool), sound: make(map[wire.Hash]bool), told: make(map[string]bool),
 	}
 }
 
@@ -240,68 +241,4 @@ func (m *Machine) accuse(c *chain.Context, org int, s chain.Statement, old state
 		Kind: wire.Equivocated, Org: who.Org, Voter: who.Voter,
 		Proof: &wire.Proof{Statement: s.Kind, Round: s.Round, Parent: s.Parent, A: old.hash, SigA: old.sig, B: s.Hash, SigB: sig},
 	})
-}
-
-// A want is a hash to be fetched.
-type want struct {
-	sources   []identity.ID
-	next      int
-	due       time.Time
-	preferred identity.ID // who was put next out of turn
-}
-
-func (m *Machine) want(now time.Time, h wire.Hash, from ...identity.ID) {
-	w := m.wants[h]
-	if w == nil {
-		w = &want{due: now}
-		m.wants[h] = w
-	}
-	for _, id := range from {
-		if id != m.cfg.Self && !slices.Contains(w.sources, id) && len(w.sources) < 2*wire.MaxOrgs {
-			w.sources = append(w.sources, id)
-		}
-	}
-}
-
-// prefer has id asked next, once, if what h names is wanted.
-func (m *Machine) prefer(h wire.Hash, id identity.ID) {
-	w := m.wants[h]
-	if w == nil || w.preferred == id {
-		return
-	}
-	if at := slices.Index(w.sources, id); at >= 0 {
-		next := w.next % len(w.sources)
-		w.sources[at], w.sources[next] = w.sources[next], w.sources[at]
-		w.preferred = id
-	}
-}
-
-// inTurn are the voters of a roster, those behind our own place first: where all
-// want the same, not all ask the same one for it.
-func (m *Machine) inTurn(c *chain.Context) []identity.ID {
-	at := c.Org(m.cfg.Self) + 1
-	if at == 0 { // one that does not vote
-		for _, b := range []byte(m.cfg.Self) {
-			at += int(b)
-		}
-	}
-	at %= len(c.Orgs)
-	return ids(slices.Concat(c.Orgs[at:], c.Orgs[:at]))
-}
-
-// fetch asks for every want that is due, one source after the other.
-func (m *Machine) fetch(now time.Time) {
-	var due []wire.Hash
-	for h, w := range m.wants {
-		if !now.Before(w.due) && len(w.sources) > 0 {
-			due = append(due, h)
-		}
-	}
-	slices.SortFunc(due, func(a, b wire.Hash) int { return slices.Compare(a[:], b[:]) })
-	for _, h := range due {
-		w := m.wants[h]
-		m.ready.Fetch = append(m.ready.Fetch, Fetch{Hash: h, From: w.sources[w.next%len(w.sources)]})
-		w.next++
-		w.due = now.Add(m.cfg.Retry)
-	}
 }

@@ -22,9 +22,12 @@ func (m *Machine) Step(now time.Time, msg *wire.Message) error {
 		}
 		return r
 	}
-	if msg.Author == m.cfg.Self {
+	round := roundOf(msg.Payload)
+	if msg.Author != m.cfg.Self {
+		m.news(now, round)
+	} else {
 		m.ready.Send = append(m.ready.Send, msg)
-		if round := roundOf(msg.Payload); round != 0 && m.rounds[round] != nil {
+		if round != 0 && m.rounds[round] != nil {
 			m.rounds[round].own = append(m.rounds[round].own, msg)
 		}
 	}
@@ -231,6 +234,7 @@ func (m *Machine) Fetched(now time.Time, hash wire.Hash, params []float32) error
 		return wire.Refuse(wire.WrongSchema, "%s: these parameters are %s", hash.Short(), got.Short())
 	}
 	delete(m.wants, hash)
+	m.news(now, m.round)
 	if m.tree.Tip().Next.Model == hash || m.tree.Final().Next.Model == hash {
 		m.model(hash, params)
 	}
@@ -247,6 +251,7 @@ func (m *Machine) Fetched(now time.Time, hash wire.Hash, params []float32) error
 		}
 	}
 	m.progress(now)
+	m.fetch(now)
 	return nil
 }
 

@@ -30,6 +30,7 @@ var ErrStranger = errors.New("gossip: not in the roster")
 type peerLink struct {
 	pid     peer.ID
 	changed chan struct{} // a connection came or went, or the site's entry changed
+	lost    chan struct{} // a connection went
 	left    chan struct{} // closed when it is no longer in the roster
 
 	mu    sync.Mutex
@@ -70,12 +71,19 @@ func (l *peerLink) end(now time.Time) (<-chan time.Time, func()) {
 	return timer.C, func() { timer.Stop() }
 }
 
-// sleep waits, and says whether the link is still wanted.
-func (l *peerLink) sleep(ctx context.Context, d time.Duration) bool {
+// sleep waits, at most until something comes out of sooner, and says whether the link
+// is still wanted.
+func (l *peerLink) sleep(ctx context.Context, d time.Duration, sooner ...<-chan struct{}) bool {
+	var wake <-chan struct{}
+	if len(sooner) > 0 {
+		wake = sooner[0]
+	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
+		return true
+	case <-wake:
 		return true
 	case <-l.left:
 		return false
@@ -156,7 +164,7 @@ func (ls *links) set(roster []federation.Site, self identity.ID) (fresh []*peerL
 	for pid, s := range next {
 		l := ls.m[pid]
 		if l == nil {
-			l = &peerLink{pid: pid, site: s, changed: make(chan struct{}, 1), left: make(chan struct{}), since: time.Now()}
+			l = &peerLink{pid: pid, site: s, changed: make(chan struct{}, 1), lost: make(chan struct{}, 1), left: make(chan struct{}), since: time.Now()}
 			ls.m[pid] = l
 			fresh = append(fresh, l)
 			continue

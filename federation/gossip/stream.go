@@ -1,6 +1,7 @@
 package gossip
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -109,11 +110,12 @@ func exchange(ctx context.Context, s network.Stream, b []byte) ([]byte, error) {
 
 // readAll reads to the end, or fails past the limit.
 func readAll(r io.Reader, limit int) ([]byte, error) {
-	b, err := io.ReadAll(io.LimitReader(r, int64(limit)+1))
-	if err == nil && len(b) > limit {
+	var b bytes.Buffer // it doubles, where io.ReadAll grows by steps
+	n, err := b.ReadFrom(io.LimitReader(r, int64(limit)+1))
+	if err == nil && n > int64(limit) {
 		err = fmt.Errorf("%w: more than %d bytes", ErrTooBig, limit)
 	}
-	return b, err
+	return b.Bytes(), err
 }
 
 // server answers requests.

@@ -93,6 +93,18 @@ func Open(b []byte, now time.Time, member func(identity.ID) bool) (*Message, err
 	return newMessage(author, &e, p, b), nil
 }
 
+// KindOf reads what a sealed message says it is, and checks nothing else of it.
+func KindOf(b []byte) (Kind, error) {
+	var e envelope
+	if len(b) > MaxDelta {
+		return "", Refuse(Oversized, "%d bytes: expected at most %d", len(b), MaxDelta)
+	}
+	if err := unmarshal(b, &e); err != nil {
+		return "", err
+	}
+	return Kind(e.Kind), nil
+}
+
 func checkEnvelope(e *envelope, size int, now time.Time, member func(identity.ID) bool) (identity.ID, error) {
 	if e.Version != Version {
 		return "", Refuse(BadVersion, "%d: expected %d; update the older site", e.Version, Version)
@@ -199,9 +211,9 @@ func decodePayload(k Kind, b []byte) (Payload, error) {
 // encodeFloats writes float32 little-endian; a byte string is a fifth smaller
 // than an array of CBOR floats and has a length that is known before decoding.
 func encodeFloats(v []float32) []byte {
-	b := make([]byte, 0, 4*len(v))
-	for _, x := range v {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+	b := make([]byte, 4*len(v))
+	for i, x := range v {
+		binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(x))
 	}
 	return b
 }
@@ -233,6 +245,14 @@ func DecodeParams(b []byte) ([]float32, error) {
 func ModelHash(schema string, params []float32) Hash {
 	h := sha256.New()
 	_, _ = fmt.Fprintf(h, "hedgerow/model/1\x00%d:%s\x00%d\x00", len(schema), schema, len(params)) // a hash never fails
-	_, _ = h.Write(encodeFloats(params))
+	var part [4096]byte                                                                            // no copy of the whole
+	for len(params) > 0 {
+		n := min(len(params), len(part)/4)
+		for i, x := range params[:n] {
+			binary.LittleEndian.PutUint32(part[4*i:], math.Float32bits(x))
+		}
+		_, _ = h.Write(part[:4*n])
+		params = params[n:]
+	}
 	return Hash(h.Sum(nil))
 }

@@ -318,12 +318,18 @@ func FuzzOpen(f *testing.F) {
 	f.Add([]byte{0xa7})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		m, err := Open(b, now, anyone)
-		if err != nil {
+		kind, unread := KindOf(b)
+		for _, err := range []error{err, unread} {
 			var r *Refusal
-			if !errors.As(err, &r) {
+			if err != nil && !errors.As(err, &r) {
 				t.Fatalf("an error without a name: %v", err)
 			}
+		}
+		if err != nil {
 			return
+		}
+		if unread != nil || kind != m.Kind() {
+			t.Fatalf("%s was taken for %s: %v", m.Kind(), kind, unread)
 		}
 		if err := m.Payload.check(); err != nil {
 			t.Fatalf("opened, but %v", err)

@@ -119,12 +119,9 @@ var ErrNotFinite = errors.New("mlp: a weight is not finite: use a lower rate")
 // on a batch that is drawn from the rows with replacement. of lists the rows that
 // may be drawn; label gives the class that one is trained as, nil its own.
 func (t *Trainer) Train(weights []float32, rows *Rows, of []int, label func(row int) int, o Options, rng *rand.Rand) error {
-	if len(weights) != t.shape.Params() || len(of) == 0 || o.Steps < 1 || o.Batch < 1 {
-		return fmt.Errorf("mlp: %d weights, %d rows, %d steps of %d rows: expected %d weights and at least one of the others",
-			len(weights), len(of), o.Steps, o.Batch, t.shape.Params())
+	if err := t.ready(weights, of, o); err != nil {
+		return err
 	}
-	t.opt.Rate = o.Rate
-	clear(t.opt.V)
 	batch := make([]int, o.Batch)
 	for range o.Steps {
 		for b := range batch {
@@ -135,6 +132,21 @@ func (t *Trainer) Train(weights []float32, rows *Rows, of []int, label func(row 
 			return err
 		}
 	}
+	return finite(weights)
+}
+
+// ready begins a training.
+func (t *Trainer) ready(weights []float32, of []int, o Options) error {
+	if len(weights) != t.shape.Params() || len(of) == 0 || o.Steps < 1 || o.Batch < 1 {
+		return fmt.Errorf("mlp: %d weights, %d rows, %d steps of %d rows: expected %d weights and at least one of the others",
+			len(weights), len(of), o.Steps, o.Batch, t.shape.Params())
+	}
+	t.opt.Rate = o.Rate
+	clear(t.opt.V)
+	return nil
+}
+
+func finite(weights []float32) error {
 	var sum float64
 	for _, w := range weights {
 		sum += float64(w) * 0 // NaN when w is NaN or infinite

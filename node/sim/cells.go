@@ -7,23 +7,83 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
-
-	"github.com/hedgerow-mesh/hedgerow/node/internal/plot"
 )
+
+// form is what a sweep keeps of a cell.
+type form struct {
+	facts   []string // columns after the keys
+	figures []string // columns after the facts
+}
+
+var (
+	roundsForm = form{[]string{"f", "liars", "rounds_without_model", "sites_with_mesh", "data", "round", "rows", "model"}, figuresHead}
+	meshForm   = form{[]string{"liars"}, meshFigures}
+)
+
+// form is that of all cells: they are of one depth.
+func (w *Sweep) form() *form {
+	if w.Cells[0].Scenario.Depth == DepthMesh {
+		return &meshForm
+	}
+	return &roundsForm
+}
+
+// fact is where a column of facts is in a row with so many keys before; -1 if there is none.
+func (f *form) fact(keys int, name string) int {
+	if i := slices.Index(f.facts, name); i >= 0 {
+		return keys + i
+	}
+	return -1
+}
 
 // head names the columns of a sweep's table.
 func (w *Sweep) head() []string {
-	return slices.Concat(w.Keys, []string{"f", "liars", "rounds_without_model", "sites_with_mesh", "data", "rows", "model"}, figuresHead)
+	f := w.form()
+	return slices.Concat(w.Keys, f.facts, f.figures)
 }
 
-// rows are what a sweep keeps of a cell: the figures of its last round.
-func (w *Sweep) rows(i int, r *Result) (out [][]string) {
+// measured are the rounds of a scenario that are measured.
+func (s *Scenario) measured() (rounds []int) {
+	for r := s.Measure.Every; r < s.Training.Rounds; r += s.Measure.Every {
+		rounds = append(rounds, r)
+	}
+	return append(rounds, s.Training.Rounds)
+}
+
+// Of each measured round there are validation and test rows, and of each the mesh's
+// figures, those alone and those in use.
+var (
+	cellSets   = []string{Validation, Test}
+	cellModels = []string{Mesh, Alone, Used}
+)
+
+// size is how many rows a cell has.
+func (w *Sweep) size(i int) int {
+	if s := &w.Cells[i].Scenario; s.Depth == DepthRounds {
+		return len(s.measured()) * len(cellSets) * len(cellModels)
+	}
+	return 1
+}
+
+// rows are what a sweep keeps of a cell.
+func (w *Sweep) rows(i int, o Outcome) [][]string {
+	values := w.Cells[i].Values
+	switch r := o.(type) {
+	case *MeshResult:
+		return [][]string{slices.Concat(values, []string{strconv.Itoa(r.Scenario.Attackers.liars(r.Scenario.Sites.Count))}, r.figures())}
+	case *Result:
+		return r.cell(values)
+	}
+	return nil // there is no other depth
+}
+
+// cell is a run's figures after the values of a sweep's keys.
+func (r *Result) cell(values []string) (out [][]string) {
 	s, mesh := &r.Scenario, 0
 	for _, x := range r.Sites {
 		if x.UsesMesh && !x.Liar {
@@ -31,20 +91,14 @@ func (w *Sweep) rows(i int, r *Result) (out [][]string) {
 		}
 	}
 	data := sha256.Sum256([]byte(strings.Join(r.Hashes, "\n")))
-	for _, set := range []string{Validation, Test} {
-		for _, model := range []string{Mesh, Alone, Used} {
-			row := slices.Concat(w.Cells[i].Values, []string{
-				strconv.Itoa(r.F), strconv.Itoa(s.Attackers.liars(s.Sites.Count)), strconv.Itoa(r.unsealed()), strconv.Itoa(mesh),
-				hex.EncodeToString(data[:6]), set, model,
-			}, r.Last(set, model).cells())
-			out = append(out, row)
-		}
+	facts := slices.Concat(values, []string{
+		strconv.Itoa(r.F), strconv.Itoa(s.Attackers.liars(s.Sites.Count)), strconv.Itoa(r.unsealed()), strconv.Itoa(mesh), hex.EncodeToString(data[:6]),
+	})
+	for _, x := range r.Rounds {
+		out = append(out, slices.Concat(facts, []string{strconv.Itoa(x.Round), x.Set, x.Model}, x.Figures.cells()))
 	}
 	return out
 }
-
-// cellRows is how many rows a cell has.
-const cellRows = 6
 
 // read gives the rows of a cell that is done; one that is not whole is not.
 func (w *Sweep) read(dir string, i int) (rows [][]string, err error) {
@@ -58,7 +112,7 @@ func (w *Sweep) read(dir string, i int) (rows [][]string, err error) {
 		return nil, fmt.Errorf("%s: %w", f.Name(), err)
 	}
 	n := len(w.Keys)
-	if len(all) != 1+cellRows || !slices.Equal(all[0], w.head()) || !slices.Equal(all[1][:n], w.Cells[i].Values) {
+	if len(all) != 1+w.size(i) || !slices.Equal(all[0], w.head()) || !slices.Equal(all[1][:n], w.Cells[i].Values) {
 		return nil, fmt.Errorf("%s: is not a cell of this sweep: remove it", f.Name())
 	}
 	return all[1:], nil
@@ -68,7 +122,7 @@ func (w *Sweep) read(dir string, i int) (rows [][]string, err error) {
 func (w *Sweep) finish(dir string) (complete bool, err error) {
 	t := table{name: "cells.csv", head: w.head()}
 	data := map[string]string{}
-	column := len(w.Keys) + 4
+	column := w.form().fact(len(w.Keys), "data")
 	for i := range w.Cells {
 		rows, err := w.read(dir, i)
 		if errors.Is(err, os.ErrNotExist) {
@@ -77,12 +131,14 @@ func (w *Sweep) finish(dir string) (complete bool, err error) {
 		if err != nil {
 			return false, fmt.Errorf("sim: %w", err)
 		}
-		d := &w.Cells[i].Scenario.Data
-		key := d.Set + "|" + d.File + "|" + d.Captures
-		if have, ok := data[key]; ok && have != rows[0][column] {
-			return false, fmt.Errorf("sim: %s was made from other data than the cells before it", w.file(dir, i))
+		if column >= 0 {
+			d := &w.Cells[i].Scenario.Data
+			key := d.Set + "|" + d.File + "|" + d.Captures
+			if have, ok := data[key]; ok && have != rows[0][column] {
+				return false, fmt.Errorf("sim: %s was made from other data than the cells before it", w.file(dir, i))
+			}
+			data[key] = rows[0][column]
 		}
-		data[key] = rows[0][column]
 		t.rows = append(t.rows, rows...)
 	}
 	put := func(name string, write func(io.Writer) error) {
@@ -108,26 +164,40 @@ func (w *Sweep) finish(dir string) (complete bool, err error) {
 // view looks at a sweep's table.
 type view struct {
 	keys  []string
+	form  *form
+	count int // of the sweep's cells
 	cells []viewed
 }
 
 // viewed is one row of the table.
 type viewed struct {
 	values     []string
+	round      string
+	last       bool // it is of the last round
 	set, model string
 	figures    []float64
 }
 
 func (w *Sweep) view(t table) *view {
-	v, n := &view{keys: w.Keys}, len(w.Keys)
+	f, n := w.form(), len(w.Keys)
+	v := &view{keys: w.Keys, form: f, count: len(w.Cells)}
+	round, set, model := f.fact(n, "round"), f.fact(n, "rows"), f.fact(n, "model")
+	rounds := map[string]string{}
+	for _, c := range w.Cells {
+		rounds[strings.Join(c.Values, "\x00")] = strconv.Itoa(c.Scenario.Training.Rounds)
+	}
 	for _, row := range t.rows {
-		x := viewed{values: row[:n], set: row[n+5], model: row[n+6]}
-		for _, cell := range row[n+7:] {
-			f, err := strconv.ParseFloat(cell, 64)
+		x := viewed{values: row[:n], last: true}
+		if round >= 0 {
+			x.round, x.set, x.model = row[round], row[set], row[model]
+			x.last = x.round == rounds[strings.Join(x.values, "\x00")]
+		}
+		for _, cell := range row[n+len(f.facts):] {
+			y, err := strconv.ParseFloat(cell, 64)
 			if err != nil {
-				f = 0 // it was written by number
+				y = 0 // it was written by number
 			}
-			x.figures = append(x.figures, f)
+			x.figures = append(x.figures, y)
 		}
 		v.cells = append(v.cells, x)
 	}
@@ -135,7 +205,7 @@ func (w *Sweep) view(t table) *view {
 }
 
 func (v *view) words() string {
-	return fmt.Sprintf("%d cells over %s.\nEvery figure is of the last round; bands and figures are the mean, least and greatest over the seeds.\n", len(v.cells)/cellRows, strings.Join(v.keys, ", "))
+	return fmt.Sprintf("%d cells over %s.\nTables and maps are of the end; figures are the mean, least and greatest over the seeds.\n", v.count, strings.Join(v.keys, ", "))
 }
 
 // spread is a figure's mean, least and greatest.
@@ -149,12 +219,12 @@ func spreadOf(x []float64) (s spread) {
 	return s
 }
 
-// figure picks the cells that want accepts, of a set and a model, and spreads one
-// of their figures.
-func (v *view) figure(k int, set, model string, want func(values []string) bool) (s spread, ok bool) {
+// figure picks the rows that want accepts, of a set and a model, and spreads one of
+// their figures.
+func (v *view) figure(k int, set, model string, want func(c *viewed) bool) (s spread, ok bool) {
 	var x []float64
-	for _, c := range v.cells {
-		if c.set == set && c.model == model && want(c.values) {
+	for i := range v.cells {
+		if c := &v.cells[i]; c.set == set && c.model == model && want(c) {
 			x = append(x, c.figures[k])
 		}
 	}
@@ -173,13 +243,20 @@ func (v *view) groups() table {
 		}
 		return slices.Concat(values[:seed], values[seed+1:])
 	}
-	t := table{name: "groups.csv", head: slices.Concat(drop(v.keys), []string{"rows", "model", "seeds"})}
-	for _, h := range figuresHead {
+	of := []string{"rows", "model"}
+	if v.form.fact(0, "rows") < 0 {
+		of = nil
+	}
+	t := table{name: "groups.csv", head: slices.Concat(drop(v.keys), of, []string{"seeds"})}
+	for _, h := range v.form.figures {
 		t.head = append(t.head, h, h+"_least", h+"_greatest")
 	}
 	where := map[string]int{}
 	var found [][]viewed
 	for _, c := range v.cells {
+		if !c.last {
+			continue
+		}
 		key := strings.Join(slices.Concat(drop(c.values), []string{c.set, c.model}), "\x00")
 		i, ok := where[key]
 		if !ok {
@@ -189,8 +266,8 @@ func (v *view) groups() table {
 		found[i] = append(found[i], c)
 	}
 	for _, cells := range found {
-		row := slices.Concat(drop(cells[0].values), []string{cells[0].set, cells[0].model, strconv.Itoa(len(cells))})
-		for k := range figuresHead {
+		row := slices.Concat(drop(cells[0].values), []string{cells[0].set, cells[0].model}[:len(of)], []string{strconv.Itoa(len(cells))})
+		for k := range v.form.figures {
 			var x []float64
 			for _, c := range cells {
 				x = append(x, c.figures[k])
@@ -215,60 +292,4 @@ func (v *view) values(key string) (at int, out []string) {
 		}
 	}
 	return at, out
-}
-
-// at1 is where detection at 1 % false alarms is in Figures, passed where the share
-// of attacks that pass is.
-const (
-	at1    = 1
-	passed = 4
-)
-
-func (v *view) drawings() (out []drawing) {
-	if _, rules := v.values("rule.name"); len(rules) > 0 {
-		if _, attacks := v.values("attackers.attack"); len(attacks) > 0 {
-			for _, model := range []string{Mesh, Used} {
-				out = append(out,
-					drawing{"heat-" + model + ".svg", v.heat(at1, model, "Attacks found at 1 % false alarms, test rows: "+model)},
-					drawing{"heat-" + model + "-passed.svg", v.heat(passed, model, "Attacks called normal, test rows: "+model)})
-			}
-		}
-		if _, shares := v.values("attackers.share"); len(shares) > 1 {
-			out = append(out, drawing{"shares.svg", v.shares})
-		}
-	}
-	return out
-}
-
-// heat is a field of rules and attacks, the mean over everything else.
-func (v *view) heat(k int, model, title string) func(io.Writer) error {
-	r, rules := v.values("rule.name")
-	a, attacks := v.values("attackers.attack")
-	return func(w io.Writer) error {
-		return plot.Heat(w, title, "mean over all other keys of the grid", rules, attacks, func(row, col int) float64 {
-			s, ok := v.figure(k, Test, model, func(x []string) bool { return x[r] == rules[row] && x[a] == attacks[col] })
-			if !ok {
-				return math.NaN()
-			}
-			return s.mean
-		})
-	}
-}
-
-// shares draws a curve for each rule over the share of liars.
-func (v *view) shares(w io.Writer) error {
-	r, rules := v.values("rule.name")
-	a, shares := v.values("attackers.share")
-	var curves []plot.Curve
-	for _, rule := range rules {
-		c := plot.Curve{Name: rule}
-		for _, share := range shares {
-			x, err := strconv.ParseFloat(share, 64)
-			if s, ok := v.figure(at1, Test, Mesh, func(x []string) bool { return x[r] == rule && x[a] == share }); ok && err == nil {
-				c.X, c.Y, c.Low, c.High = append(c.X, x), append(c.Y, s.mean), append(c.Low, s.low), append(c.High, s.high)
-			}
-		}
-		curves = append(curves, c)
-	}
-	return plot.Curves(w, "Attacks found at 1 % false alarms, test rows: mesh", "mean, least and greatest over all other keys of the grid", "share of liars", "share of attacks found", []float64{0, 0.1, 0.2, 0.3, 0.4, 0.5}, curves)
 }

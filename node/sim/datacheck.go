@@ -131,6 +131,24 @@ func (l *Library) CheckScenario(s *Scenario, folder string) (*DataCheck, error) 
 	return checkSet(set, folder, want.sha256, want.rows, known), nil
 }
 
+// CheckData compares the data of a sweep's cells, each set once.
+func (w *Sweep) CheckData(lib *Library, folder string) (all []*DataCheck, err error) {
+	seen := map[string]bool{}
+	for i := range w.Cells {
+		s := w.Cells[i].Scenario
+		s.Data.from(w.folder)
+		if key := fmt.Sprint(s.Data.Set, s.Data.File, s.Data.Mapping, s.Data.Captures, s.Data.SHA256); !seen[key] {
+			seen[key] = true
+			found, err := lib.CheckScenario(&s, folder)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, found)
+		}
+	}
+	return all, nil
+}
+
 func checkSet(set Set, folder string, hashes []string, rows map[string]int, known bool) *DataCheck {
 	c := &DataCheck{Name: set.Name(), State: DataKnown}
 	if known {

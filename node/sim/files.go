@@ -41,11 +41,11 @@ func (r *Result) tables() []table {
 			sites.head = append(sites.head, model+"_"+h)
 		}
 	}
-	sites.head = append(sites.head, Alone+"_validation_detected_at_1pct", Used+"_validation_detected_at_1pct")
+	sites.head = append(sites.head, Alone+"_validation_detected_at_1pct", Used+"_validation_detected_at_1pct", "epsilon")
 	for _, x := range r.Sites {
 		row := []string{strconv.Itoa(x.Site), strconv.FormatBool(x.Liar), strconv.Itoa(x.Teach), strconv.Itoa(x.Held), strconv.Itoa(x.Attacks),
 			strconv.Itoa(x.Classes), strconv.FormatBool(x.UsesMesh), strconv.Itoa(x.RefusedModels)}
-		sites.rows = append(sites.rows, slices.Concat(row, x.Alone.cells(), x.Used.cells(), []string{number(x.Known.Alone.At1), number(x.Known.Used.At1)}))
+		sites.rows = append(sites.rows, slices.Concat(row, x.Alone.cells(), x.Used.cells(), []string{number(x.Known.Alone.At1), number(x.Known.Used.At1), number(x.Epsilon)}))
 	}
 	hashes := table{name: "hashes.csv", head: []string{"file", "sha256"}}
 	for i, h := range r.Hashes {

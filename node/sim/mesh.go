@@ -125,5 +125,8 @@ func (s *Scenario) checkMesh(lib *Library) error {
 			return fmt.Errorf("attackers.attack: %w", err)
 		}
 	}
+	if s.Privacy.on() {
+		return fmt.Errorf("privacy.noise: found %g: expected 0 at depth %q: a node's noise cannot be foretold, so no run could be repeated", s.Privacy.Noise, DepthMesh)
+	}
 	return errors.Join(s.Nodes.check(s.Sites.Count), s.Campaigns.check(s.Sites.Count), s.Network.check(), s.Attackers.check(s.Sites.Count))
 }

@@ -41,34 +41,17 @@ func bytesOf(t *testing.T, r *MeshResult) string {
 
 func TestMeshSameBytesOnAnyCores(t *testing.T) {
 	s := smallMesh(1)
-	s.Network.Loss, s.Nodes.Seconds = 0.1, 20
+	s.Sites.Count, s.Network.Loss, s.Nodes.Seconds = 3, 0.1, 10
 	one, three := playMesh(t, s, 1), playMesh(t, s, 3)
 	if bytesOf(t, one) != bytesOf(t, three) {
 		t.Error("one worker and three made different bytes")
 	}
-	if sums := one.Sums(); sums.Ordinary < 500 || sums.Bytes == 0 {
+	if sums := one.Sums(); sums.Ordinary < 200 || sums.Bytes == 0 {
 		t.Errorf("%+v", sums)
 	}
 	s.Seed++
 	if bytesOf(t, playMesh(t, s, 2)) == bytesOf(t, one) {
 		t.Error("another seed made the same bytes")
-	}
-}
-
-// Sites that tell each other keep attackers out which each alone lets in.
-func TestMeshPreventsFirstContacts(t *testing.T) {
-	r := playMesh(t, smallMesh(1), 0)
-	alone, together := playMesh(t, smallMesh(0), 0).Sums(), r.Sums()
-	if alone.Seen != 6 || alone.Prevented != 0 || alone.Bytes != 0 {
-		t.Errorf("alone: %+v", alone)
-	}
-	if together.Seen != 6 || together.Prevented < 4 || together.FalseBlocks != 0 || together.Lost != 0 {
-		t.Errorf("together: %+v", together)
-	}
-	after, share, attackers := r.Spread()
-	last := len(after) - 1
-	if attackers != 2 || share[0] >= share[last] || share[last] != 1 {
-		t.Errorf("%d attackers, shares %v after %v", attackers, share, after)
 	}
 }
 
@@ -115,8 +98,8 @@ func TestMeshScenarioNamesTheField(t *testing.T) {
 			t.Errorf("%q: %v: expected %q", text, err, want)
 		}
 	}
-	_, err := ParseSweep(strings.NewReader("depth = 'mesh'\n[grid]\nseed = [1, 2]"), "s.toml", ".", Builtin())
-	if err == nil || !strings.Contains(err.Error(), "depth: found \"mesh\"") {
+	_, err := ParseSweep(strings.NewReader("[data]\nset = 'made-up'\n[grid]\ndepth = ['rounds', 'mesh']"), "s.toml", ".", Builtin())
+	if err == nil || !strings.Contains(err.Error(), "depth: found \"mesh\" after \"rounds\"") {
 		t.Errorf("sweep: %v", err)
 	}
 	s := smallMesh(1)

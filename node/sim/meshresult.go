@@ -140,6 +140,32 @@ func (r *MeshResult) Sums() (s MeshSums) {
 	return s
 }
 
+// meshFigures names the columns of figures: what a sweep keeps of a run.
+var meshFigures = []string{"contacts", "seen_elsewhere", "prevented", "prevented_share", "tried", "answered_share", "false_blocks", "false_limits",
+	"ordinary", "lost_share", "models", "adopted", "bytes", "block_within_1s", "block_in_the_end"}
+
+func (r *MeshResult) figures() (out []string) {
+	s := r.Sums()
+	models, adopted := 0, 0
+	for _, x := range r.Sites {
+		if !x.Liar {
+			models, adopted = models+x.Models, adopted+x.Adopted
+		}
+	}
+	after, part, _ := r.Spread()
+	for _, x := range []float64{
+		float64(s.Contacts), float64(s.Seen), float64(s.Prevented), quotient(s.Prevented, s.Seen), float64(s.Tried), quotient(s.Answered, s.Tried),
+		float64(s.FalseBlocks), float64(s.Cramped), float64(s.Ordinary), quotient(s.Lost, s.Ordinary), float64(models), float64(adopted),
+		float64(s.Bytes), part[slices.Index(after, 1)], part[len(part)-1],
+	} {
+		out = append(out, number(x))
+	}
+	return out
+}
+
+// quotient is a share; of nothing 0.
+func quotient(part, of int) float64 { return float64(part) / max(1, float64(of)) }
+
 // spreadTimes are the seconds after an attacker's first block at which the sites that
 // block it are counted.
 var spreadTimes = []float64{0, 0.1, 0.2, 0.5, 1, 2, 5, 10, 30, 60, 120, 300}

@@ -26,6 +26,7 @@ const (
 	forLies
 	forFate
 	forMarks
+	forNoise
 )
 
 // source is the randomness of a purpose; a and b tell sites and rounds apart.

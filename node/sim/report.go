@@ -125,6 +125,10 @@ func (r *Result) Print(w io.Writer) error {
 	p("of %d honest sites, %d find more at 1 %% false alarms than alone on test rows, %d find less;", len(honest), better, worse)
 	better, worse = gains(honest, func(x *SiteRow) (float64, float64) { return x.Known.Used.At1, x.Known.Alone.At1 })
 	p("on validation rows, which are like their own, %d find more and %d less.", better, worse)
+	if s := &r.Scenario.Privacy; s.on() {
+		low, high := r.epsilons()
+		p("noise of %g clips: all updates of a site together tell of one of its rows at most epsilon %.2f to %.2f, by site, at delta %g.", s.Noise, low, high, s.Delta)
+	}
 	if n := r.unsealed(); n > 0 {
 		p("%d of %d rounds made no model: %s", n, len(r.Steps), r.withheld())
 	}

@@ -22,7 +22,8 @@ type Options struct {
 	Workers int                   // 0: one for each core
 	Told    func(done, total int) // after each round; may be nil
 
-	data *benches // shared by the runs of a sweep
+	data  *benches // shared by the runs of a sweep
+	paths *paths   // likewise; nil: none are kept
 }
 
 // RoundRow is what a round measured of one kind of model on one set of rows.
@@ -69,6 +70,7 @@ type SiteRow struct {
 	Known         struct{ Alone, Used Figures } // on validation rows
 	UsesMesh      bool
 	RefusedModels int
+	Epsilon       float64 // what all its updates tell of one row, at privacy.delta; 0 where no noise was added
 }
 
 // Result is all that a run made. Equal scenarios give equal results.
@@ -107,6 +109,8 @@ type world struct {
 	last     []float32 // what the last round that made a model added
 	poison   *poison   // nil: no back door
 	links    *links
+	path     *path // what the sites make alone
+	walked   bool  // it was made before
 	res      *Result
 }
 
@@ -126,6 +130,11 @@ func Run(ctx context.Context, s *Scenario, o Options) (*Result, error) {
 	if err != nil {
 		return nil, err
 	}
+	path, walked, keep, err := o.paths.of(s, w.res.Params)
+	if err != nil {
+		return nil, err
+	}
+	w.path, w.walked = path, walked
 	for round := 1; round <= s.Training.Rounds; round++ {
 		if err := ctx.Err(); err != nil {
 			return nil, fmt.Errorf("sim: round %d of %d: %w", round, s.Training.Rounds, err)
@@ -142,7 +151,11 @@ func Run(ctx context.Context, s *Scenario, o Options) (*Result, error) {
 			o.Told(round, s.Training.Rounds)
 		}
 	}
-	return w.res, w.measureSites()
+	if err := w.measureSites(); err != nil {
+		return nil, err
+	}
+	keep()
+	return w.res, nil
 }
 
 func newWorld(s *Scenario, o Options) (*world, error) {
@@ -355,31 +368,28 @@ func (w *world) combine(sent [][]float32, step *StepRow) []float32 {
 
 // measure adds the figures of a round.
 func (w *world) measure(round int) error {
-	models := [][]float32{w.model}
-	for _, x := range w.sample {
-		models = append(models, x.alone)
-	}
-	for _, x := range w.sample {
-		models = append(models, x.used)
-	}
+	n := len(w.sample)
 	for _, set := range []string{Validation, Test} {
-		e := w.exam(set)
-		f := make([]Figures, len(models))
-		err := w.each(len(models), func(t *mlp.Trainer, i int) (err error) {
-			if i > len(w.sample) && !w.s.Gate.On {
-				return nil // all use the mesh's
+		f := make([]Figures, 1+2*n) // of the mesh, of each site alone, and of what judges there
+		err := w.each(len(f), func(t *mlp.Trainer, i int) (err error) {
+			switch {
+			case i == 0:
+				f[i], err = measure(t, w.model, w.exam(set), w.b.classes)
+			case i <= n:
+				f[i], err = w.aloneFigures(t, w.sample[i-1], round, set)
+			case w.s.Gate.On: // else all use the mesh's
+				f[i], err = w.usedFigures(t, w.sample[i-1-n], round, set)
 			}
-			f[i], err = measure(t, models[i], e, w.b.classes)
 			return err
 		})
 		if err != nil {
 			return err
 		}
 		var alone, used Figures
-		share := 1 / float64(len(w.sample))
+		share := 1 / float64(n)
 		for i := range w.sample {
 			alone.add(f[1+i], share)
-			used.add(f[1+len(w.sample)+i], share)
+			used.add(f[1+n+i], share)
 		}
 		if !w.s.Gate.On {
 			used = f[0]
@@ -387,6 +397,14 @@ func (w *world) measure(round int) error {
 		w.res.Rounds = append(w.res.Rounds, RoundRow{round, set, Mesh, f[0]}, RoundRow{round, set, Alone, alone}, RoundRow{round, set, Used, used})
 	}
 	return nil
+}
+
+// usedFigures measures what judges at a site.
+func (w *world) usedFigures(t *mlp.Trainer, x *site, round int, set string) (Figures, error) {
+	if &x.used[0] == &x.alone[0] {
+		return w.aloneFigures(t, x, round, set)
+	}
+	return measure(t, x.used, w.exam(set), w.b.classes)
 }
 
 // measureSites adds what each site has in the end.
@@ -409,22 +427,25 @@ func (w *world) measureSites() error {
 		if r.Alone, r.Used, err = w.own(t, x, Test); err != nil {
 			return err
 		}
-		r.Known.Alone, r.Known.Used, err = w.own(t, x, Validation)
+		if r.Known.Alone, r.Known.Used, err = w.own(t, x, Validation); err != nil {
+			return err
+		}
+		r.Epsilon, err = x.epsilon(w.s)
 		return err
 	})
 	w.res.Sites = rows
 	return err
 }
 
-// own are the figures of what a site made alone, and of what judges there.
+// own are the figures of what a site has in the end alone, and of what judges there.
 func (w *world) own(t *mlp.Trainer, x *site, set string) (alone, used Figures, err error) {
-	e := w.exam(set)
-	if alone, err = measure(t, x.alone, e, w.b.classes); err != nil {
+	last := w.s.Training.Rounds
+	if alone, err = w.aloneFigures(t, x, last, set); err != nil {
 		return alone, used, err
 	}
 	if &x.used[0] == &w.model[0] {
 		return alone, w.res.Last(set, Mesh), nil
 	}
-	used, err = measure(t, x.used, e, w.b.classes)
+	used, err = w.usedFigures(t, x, last, set)
 	return alone, used, err
 }

@@ -27,6 +27,7 @@ type Scenario struct {
 	Training  Training  `toml:"training"`
 	Rule      Rule      `toml:"rule"`
 	Gate      Gate      `toml:"gate"`
+	Privacy   Privacy   `toml:"privacy"`
 	Attackers Attackers `toml:"attackers"`
 	Measure   Measure   `toml:"measure"`
 	Network   Network   `toml:"network"`
@@ -97,6 +98,7 @@ func Default() Scenario {
 		Training: Training{Rounds: 25, Steps: 10, Batch: 32, Rate: 0.05, Hidden: []int{48}},
 		Rule:     Rule{Name: robust.NameGeometricMasked, F: -1, Clip: robust.DefaultClip},
 		Gate:     Gate{Held: 0.25, Normals: 10},
+		Privacy:  Privacy{Clip: 1, Delta: 1e-5},
 		Measure:  Measure{Every: 5, Rows: 4000},
 		Network:  Network{Delay: 0.05, Jitter: 0.05, Spell: 30, Cuts: []Cut{}},
 		Nodes:    defaultNodes(), Campaigns: defaultCampaigns(),
@@ -163,6 +165,9 @@ func decode(b []byte, name string, v any) error {
 		e := strict.Errors[0]
 		row, _ := e.Position()
 		key := strings.Join(e.Key(), ".")
+		if e.Key()[0] == "grid" {
+			return fmt.Errorf("%s:%d: grid: makes a sweep of a scenario: play it with sim sweep", name, row)
+		}
 		return fmt.Errorf("%s:%d: %s: is not a known key%s", name, row, key, config.Nearest(key, keys()))
 	case errors.As(err, &at):
 		row, _ := at.Position()
@@ -207,7 +212,7 @@ func (s *Scenario) Check(lib *Library) error {
 
 func (s *Scenario) checkRounds(lib *Library) error {
 	for _, check := range []func() error{
-		s.Sites.check, s.Data.check, s.Training.check, s.Measure.check, s.Network.check,
+		s.Sites.check, s.Data.check, s.Training.check, s.Privacy.check, s.Measure.check, s.Network.check,
 		func() error { return s.names(lib) },
 		func() error { return s.Attackers.check(s.Sites.Count) },
 		func() error { _, err := s.withstand(lib); return err },

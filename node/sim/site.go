@@ -20,6 +20,7 @@ type site struct {
 	gate  *gate // nil where the scenario has none
 	// what the last round made of it
 	delta []float32
+	sent  int       // rounds that it trained for
 	used  []float32 // the model that judges here
 	mixed bool      // it is a mixture with the mesh's
 }
@@ -41,8 +42,8 @@ func newSite(id int, rows []int, liar bool, s *Scenario, initial []float32) *sit
 // train makes the site's change to the base, and a step further alone.
 func (x *site) train(t *mlp.Trainer, w *world, round int, base []float32) error {
 	o := mlp.Options{Steps: w.s.Training.Steps, Batch: w.s.Training.Batch, Rate: w.s.Training.Rate}
-	if err := t.Train(x.alone, w.b.learn, x.teach, nil, o, source(w.s.Seed, forAlone, x.id, round)); err != nil {
-		return fmt.Errorf("site %d alone: %w", x.id, err)
+	if err := w.alone(t, x, round); err != nil {
+		return err
 	}
 	if base == nil { // it misses this round
 		x.delta = nil
@@ -57,7 +58,13 @@ func (x *site) train(t *mlp.Trainer, w *world, round int, base []float32) error 
 	if x.liar && w.poison != nil {
 		rows, of = w.poison.rows, w.poison.of[x.id]
 	}
-	if err := t.Train(weights, rows, of, label, o, source(w.s.Seed, forTraining, x.id, round)); err != nil {
+	var err error
+	if rng := source(w.s.Seed, forTraining, x.id, round); w.s.Privacy.on() && !x.liar {
+		err = x.trainPrivately(t, w, round, weights, o, rng)
+	} else {
+		err = t.Train(weights, rows, of, label, o, rng)
+	}
+	if err != nil {
 		return fmt.Errorf("site %d: %w", x.id, err)
 	}
 	for i := range weights {
@@ -116,7 +123,7 @@ func (x *site) judge(t *mlp.Trainer, w *world, round int, mesh []float32) error 
 		return x.judgeMixtures(t, w, round, mesh)
 	}
 	own := fmt.Sprintf("a%x", round)
-	if err := x.gate.propose(t, w, x, round, lifecycle.Proposal{ID: own, Origin: lifecycle.Local}, slices.Clone(x.alone)); err != nil {
+	if err := x.gate.propose(t, w, x, round, lifecycle.Proposal{ID: own, Origin: lifecycle.Local}, x.alone); err != nil {
 		return err
 	}
 	if mesh != nil {

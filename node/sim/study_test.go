@@ -48,7 +48,7 @@ func TestStudyIsWhole(t *testing.T) {
 	const seeds = 5
 	for _, p := range parts {
 		w, have := study(t, strings.TrimSuffix(filepath.Base(p), ".toml"))
-		if len(have) != 1+len(w.Cells)/seeds*cellRows || have[0][len(w.Keys)-1] != "rows" {
+		if len(have) != 1+len(w.Cells)/seeds*len(cellSets)*len(cellModels) || have[0][len(w.Keys)-1] != "rows" {
 			t.Errorf("%s: %d lines for %d cells", p, len(have), len(w.Cells))
 		}
 	}

@@ -112,8 +112,11 @@ func (w *Sweep) expand(base *Scenario, grid map[string][]any, lib *Library) erro
 		if err == nil {
 			err = c.Scenario.Check(lib)
 		}
-		if err == nil && c.Scenario.Depth != DepthRounds {
-			err = fmt.Errorf("depth: found %q: a sweep plays %q", c.Scenario.Depth, DepthRounds)
+		if err == nil && i > 0 && c.Scenario.Depth != w.Cells[0].Scenario.Depth {
+			err = fmt.Errorf("depth: found %q after %q: a sweep is of one depth", c.Scenario.Depth, w.Cells[0].Scenario.Depth)
+		}
+		if err != nil && len(w.Keys) == 0 {
+			return err
 		}
 		if err != nil {
 			return fmt.Errorf("grid: cell %d (%s): %w", i+1, describe(w.Keys, set), err)
@@ -204,6 +207,9 @@ func (w *Sweep) Run(ctx context.Context, dir string, s Shard, o Options) (comple
 	if o.data == nil {
 		o.data = &benches{folder: o.Folder, lib: o.Library}
 	}
+	if o.paths == nil {
+		o.paths = &paths{room: pathRoom}
+	}
 	if err := w.claim(dir); err != nil {
 		return false, err
 	}
@@ -287,7 +293,7 @@ feed:
 func (w *Sweep) cell(ctx context.Context, dir string, i int, o Options) error {
 	s := w.Cells[i].Scenario
 	s.Data.from(w.folder)
-	r, err := Run(ctx, &s, o)
+	r, err := Play(ctx, &s, o)
 	if err != nil {
 		return err
 	}

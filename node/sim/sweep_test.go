@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -154,6 +155,61 @@ func TestSweepRefuses(t *testing.T) {
 		if _, err := ParseShard(s); err == nil {
 			t.Errorf("shard %q was accepted", s)
 		}
+	}
+}
+
+// What the cells of a sweep have in common is computed once; each has the figures that
+// it has when it is run by itself.
+func TestCellsAreRunsOfTheirOwn(t *testing.T) {
+	w := parseSweep(t, strings.Replace(sweepText, "[measure]", "[gate]\non = true\n[measure]\nevery = 1", 1))
+	dir := t.TempDir()
+	o := Options{Workers: 2, paths: &paths{room: pathRoom}}
+	if !play(t, w, dir, Shard{}, o) {
+		t.Fatal("not complete")
+	}
+	if n := len(o.paths.made); n != 2 {
+		t.Errorf("%d seeds' sites are kept: expected 2", n)
+	}
+	for i, c := range w.Cells {
+		want := w.rows(i, run(t, &c.Scenario))
+		have, err := w.read(dir, i)
+		if err != nil || len(want) != 2*len(cellSets)*len(cellModels) {
+			t.Fatalf("%d rows, %v", len(want), err)
+		}
+		for k := range want {
+			if !slices.Equal(have[k], want[k]) {
+				t.Errorf("cell %d: %q, by itself %q", i, have[k], want[k])
+			}
+		}
+	}
+}
+
+// Memory for what cells have in common is bounded; what was not used for long makes way.
+func TestPathsAreBounded(t *testing.T) {
+	p, s := &paths{room: 250}, small()
+	s.Sites.Count, s.Training.Rounds = 2, 5 // a hundred numbers with models of ten
+	kept := func(seed uint64) bool {
+		s.Seed = seed
+		x, whole, keep, err := p.of(s, 10)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range x.models {
+			for r := range x.models[i] {
+				x.models[i][r] = make([]float32, 10)
+			}
+		}
+		keep()
+		return whole
+	}
+	if kept(1) || kept(2) || kept(3) || !kept(1) || !kept(2) || kept(3) {
+		t.Error("expected room for two, and the third to be made each time")
+	}
+	for range 10 {
+		kept(1)
+	}
+	if kept(3); !kept(3) || p.room < 0 || len(p.made) != 2 {
+		t.Errorf("%d are kept, room for %d more: expected the second, long unused, to make way", len(p.made), p.room)
 	}
 }
 

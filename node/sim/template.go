@@ -41,6 +41,11 @@ held = 0.25               # share of its rows that a site keeps for that
 normals = 10              # held normal rows without which a site judges nothing; with mix, attacks too
 mix = false               # true: try mixtures of the round's model with the site's own
 
+[privacy]
+noise = 0.0               # added to what a site trains for the others, in clips; 0: none
+clip = 1.0                # longest contribution of one row to a step
+delta = 1e-5              # at which the report tells each site's epsilon
+
 [attackers]
 attack = "alie"           # docs/simulation.md lists them
 share = 0.2               # of the sites

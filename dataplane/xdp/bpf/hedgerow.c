@@ -373,20 +373,63 @@ __noinline int parse_rest_skb(struct __sk_buff *skb, struct pkt *p)
 	return 0;
 }
 
+/* The headers of an IP packet at off, its transport's included; 0: not of TCP or UDP. */
+static __always_inline __u32 headers_at(struct __sk_buff *skb, __u32 off)
+{
+	__u32 n, w = 0;
+
+	if (bpf_skb_load_bytes(skb, off, &w, 1))
+		return 0;
+	n = w >> 4 == 6 ? 40 : (w & 15) * 4;
+	if ((w >> 4 != 4 && w >> 4 != 6) || bpf_skb_load_bytes(skb, off + (w >> 4 == 6 ? 6 : 9), &w, 1))
+		return 0;
+	if (w == P_UDP)
+		return n + 8;
+	if (w != P_TCP || bpf_skb_load_bytes(skb, off + n + 12, &w, 1))
+		return 0;
+	return n + (w >> 4) * 4;
+}
+
 /*
- * In a tunnel every segment repeats the inner headers: the length on the wire
- * counts all headers of each, and what is more than ours is theirs.
+ * How long the headers are that what a tunnel carries begins with, the tunnel's own
+ * included: VXLAN, Geneve (RFC 8926), GRE (RFC 2890), IP in IP. 0: not known.
  */
-static __always_inline void tunnelled(const struct __sk_buff *skb, struct pkt *p)
+__noinline int inner_headers(struct __sk_buff *skb, struct pkt *p)
+{
+	__u32 n = 0, w = 0, inner;
+
+	if (!p || bpf_skb_load_bytes(skb, p->body, &w, 4))
+		return 0;
+	if (p->proto == P_UDP && (p->dport == 4789 || p->dport == 8472))
+		n = 8 + 14;
+	else if (p->proto == P_UDP && p->dport == 6081)
+		n = 8 + (w & 63) * 4 + (w >> 16 == ntohs(0x6558) ? 14 : 0);
+	else if (p->proto == 47)
+		n = 4 + (w >> 5 & 4) + (w >> 3 & 4) + (w >> 2 & 4) + (w >> 16 == ntohs(0x6558) ? 14 : 0);
+	else if (p->proto != 4 && p->proto != 41)
+		return 0;
+	inner = headers_at(skb, p->body + n);
+	return inner ? n + inner : 0;
+}
+
+/*
+ * In a tunnel every segment repeats the inner headers. Where they are not known, the
+ * length on the wire counts all headers of each, and what is more than ours is
+ * theirs; Linux 6.1 leaves them out, or counts something else.
+ */
+static __always_inline void tunnelled(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 n = skb->gso_segs, ours = skb->len - p->ip_len + p->hdr_len, every, inner, payload;
 
-	if (n < 2 || skb->wire_len <= skb->len)
+	if (n < 2)
 		return;
-	every = (skb->wire_len - skb->len) / (n - 1);
-	inner = every - ours;
-	if (every < ours || inner > 256)
-		return;
+	inner = inner_headers(skb, p);
+	if (!inner) {
+		every = skb->wire_len > skb->len ? (skb->wire_len - skb->len) / (n - 1) : 0;
+		inner = every - ours;
+		if (every < ours || inner > 256)
+			return;
+	}
 	payload = p->payload + (n - 1) * inner;
 	if (payload <= (n - 1) * (skb->gso_size + inner))
 		return;
@@ -396,7 +439,7 @@ static __always_inline void tunnelled(const struct __sk_buff *skb, struct pkt *p
 }
 
 /* What the kernel will cut up on its way out counts as the packets on the wire. */
-static __always_inline void segments(const struct __sk_buff *skb, struct pkt *p)
+static __always_inline void segments(struct __sk_buff *skb, struct pkt *p)
 {
 	__u32 size = skb->gso_size;
 

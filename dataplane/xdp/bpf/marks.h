@@ -13,15 +13,12 @@
 
 #define MARK_WORDS 8192		/* of addresses: 64 KB */
 #define MARK_NETS 1024		/* words of a bit for each /16 */
-#define MARK_FEW 32
 #define NEVER_WORDS 512		/* of addresses that are never blocked */
 #define NEVER_FEW 8
 
 struct marks {
 	__u64 addrs[MARK_WORDS];	/* two bits of one word for each address */
 	__u64 nets4[MARK_NETS], nets6[MARK_NETS];	/* any prefix that touches the /16 */
-	__u64 few[MARK_FEW];		/* as addrs, in few lines of cache: these are asked first */
-	__u64 tops4[4], tops6[4];	/* any prefix that touches the /8: likewise */
 };
 
 struct {
@@ -100,15 +97,11 @@ static __always_inline __u32 named(const struct marks *k, const struct pkt *p)
 {
 	__u64 x = mark_hash(&p->src), y = mark_hash(&p->dst);
 
-	if (likely(!(mark_of(k->few, MARK_FEW, x) | mark_of(k->few, MARK_FEW, y))))
-		return 0;
 	return mark_of(k->addrs, MARK_WORDS, x) | mark_of(k->addrs, MARK_WORDS, y) << 1;
 }
 
 static __always_inline __u32 in_net(const struct marks *k, const struct pkt *p)
 {
-	if (likely(!(top_mark_of(k->tops4, k->tops6, &p->src) | top_mark_of(k->tops4, k->tops6, &p->dst))))
-		return 0;
 	return net_mark_of(k->nets4, k->nets6, &p->src) | net_mark_of(k->nets4, k->nets6, &p->dst) << 1;
 }
 

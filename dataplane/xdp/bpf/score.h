@@ -68,7 +68,7 @@ struct {
 /* Whether the daemon is away for longer than is waited for: then nothing of this acts. */
 static __always_inline int stale(const struct config *c, __u64 now)
 {
-	return now / 1000 > c->beat + c->dead_after;
+	return now >= (c->beat + c->dead_after + 1) * 1000;
 }
 
 /* The integer rules of package score. */
@@ -91,14 +91,20 @@ static __always_inline __u64 ratio(__u64 x, __u64 y)
 #define BY64(n) BY16(n), BY16((n) + 16), BY16((n) + 32), BY16((n) + 48)
 static const __u64 parts[256] = {0, BY(1), BY(2), BY(3), BY4(4), BY4(8), BY4(12), BY16(16), BY16(32), BY16(48), BY64(64), BY64(128), BY64(192)};
 
-/* x / n of n packets, fewer than 256: a multiplication where that is exact, which is nearly always. */
-static __always_inline __u64 each(__u64 x, __u64 n)
+/* By how many fewer than 256, as a share; none of none. */
+static __always_inline __u64 share_of(__u64 n)
+{
+	n &= 255;
+	KNOWN(n);
+	return parts[n & 255];
+}
+
+/* x / n, where share is that of n: a multiplication where that is exact, which is nearly always. */
+static __always_inline __u64 each(__u64 x, __u64 n, __u64 share)
 {
 	if (unlikely(x >> 28))
 		return ratio(x, n);
-	n &= 255;
-	KNOWN(n);
-	return x * parts[n & 255] >> 36;
+	return x * share >> 36;
 }
 
 static __always_inline __u64 ticks(__u64 from, __u64 to)
@@ -108,10 +114,11 @@ static __always_inline __u64 ticks(__u64 from, __u64 to)
 
 static __always_inline void weigh_dir(__u32 *v, const struct dir *d, const struct rare *r)
 {
-	__u64 n = d->packets, bytes = sat(d->bytes), span = ticks(r->first, d->last), mean = each(bytes, n);
-	__u64 gaps = n ? n - 1 : 0, gap = sat(each(span, gaps)), sq = each(d->size_sq, n), gap_sq = each(d->gap_sq, gaps);
+	__u64 n = d->packets, gaps = n ? n - 1 : 0, by = share_of(n), by_gaps = share_of(gaps);
+	__u64 bytes = sat(d->bytes), span = ticks(r->first, d->last), mean = each(bytes, n, by);
+	__u64 gap = sat(each(span, gaps, by_gaps)), sq = each(d->size_sq, n, by), gap_sq = each(d->gap_sq, gaps, by_gaps);
 
-	v[D_PACKETS] = sat(n);
+	v[D_PACKETS] = n;
 	v[D_PAYLOAD] = sat(d->payload);
 	v[D_SIZE_MEAN] = mean;
 	v[D_SIZE_SPREAD] = sq < mean * mean ? 0 : sat(sq - mean * mean);
@@ -132,72 +139,100 @@ static __always_inline void weigh_dir(__u32 *v, const struct dir *d, const struc
 	v[D_TTL] = d->ttl;
 }
 
+#define LANES(x) ((x) * 0x0001000100010001ULL)
+
 /*
- * The parts are functions of their own, so that none needs much stack: they are
- * called where little of it is left, and Linux 6.1 adds up all of a chain of calls.
+ * Four sizes at once, in lanes of 16 bits, as they are from b where turn is all ones,
+ * and higher by NEGATIVES: a lane's sign is changed by turning all bits and adding
+ * one, without what would be carried into the next.
  */
-static __always_inline void weigh_firsts(__u32 *v, struct flow *f)
+static __always_inline void weigh_sizes(__u64 *v, __u64 sizes, __u64 turn)
 {
-	__s32 turn = f->init_b ? -1 : 1;
-	__u32 n = f->n_first > FIRST ? FIRST : f->n_first;
+	__u64 x = sizes ^ turn;
 
-	v[V_FIRSTS] = n;
-#pragma unroll
-	for (__u32 i = 0; i < FIRST; i++) {
-		__s32 there = -(__s32)(i < n);
-
-		v[V_SIZE1 + i] = ((__s16)(f->sizes[i] * turn) & there) + NEGATIVES;
-		v[V_GAP1 + i] = sat(f->gaps[i]) & there;
-	}
+	x = ((x & LANES(0x7fffULL)) + (turn & LANES(1ULL))) ^ (x & LANES(0x8000ULL)) ^ LANES(0x8000ULL);
+	v[0] = (x & 0xffff) | (x & 0xffff0000) << 16;
+	x >>= 32;
+	v[1] = (x & 0xffff) | (x & 0xffff0000) << 16;
 }
 
-static __always_inline void weigh_ends(__u32 *v, struct flow *f, const struct flow_key *k)
+/* Of the first packets with payload, two features at once. What a flow does not have yet is 0. */
+static __always_inline void weigh_firsts(__u32 *v, const struct flow *f, __u64 turn)
 {
-	__u32 init_b = !!f->init_b;
-	__u16 out = *marks_of(f, init_b), in = *marks_of(f, !init_b);
+	const __u64 *gaps = (const __u64 *)f->gaps, *sizes = (const __u64 *)f->sizes;
+	__u64 *to = (__u64 *)(v + V_GAP1), *size1 = (__u64 *)(v + V_SIZE1);
 
-	v[V_PROTO] = k->proto;
-	v[V_SERVICE] = init_b ? k->aport : k->bport;
-	v[V_CLIENT] = init_b ? k->bport : k->aport;
-	v[V_INIT_INSIDE] = out & M_SENDER_IN || in & M_RECEIVER_IN;
-	v[V_RESP_INSIDE] = in & M_SENDER_IN || out & M_RECEIVER_IN;
-	v[V_INIT_PROVED] = !!dir_of(f, init_b)->validated;
-	v[V_RESP_PROVED] = !!dir_of(f, !init_b)->validated;
+	v[V_FIRSTS] = f->n_first;
+	weigh_sizes(size1, sizes[0], turn);
+	weigh_sizes(size1 + 2, sizes[1], turn);
+	to[0] = gaps[0];
+	to[1] = gaps[1];
+	to[2] = gaps[2];
+	to[3] = gaps[3];
+	if (unlikely((gaps[0] | gaps[1] | gaps[2] | gaps[3]) & 0x8000000080000000ULL)) /* of half an hour and more */
+		for (int i = 0; i < FIRST; i++)
+			v[V_GAP1 + i] = sat(f->gaps[i]);
+}
+
+/* marks: of the initiator's direction in the lower half. */
+static __always_inline void weigh_ends(__u32 *v, const struct flow *f, __u32 ports, __u32 marks)
+{
+	__u32 out = marks & 0xffff, in = marks >> 16;
+
+	v[V_SERVICE] = ports >> 16;
+	v[V_CLIENT] = ports & 0xffff;
+	v[V_INIT_INSIDE] = (out / M_SENDER_IN | in / M_RECEIVER_IN) & 1;
+	v[V_RESP_INSIDE] = (in / M_SENDER_IN | out / M_RECEIVER_IN) & 1;
 	v[V_HINT] = f->hint;
 	v[V_SYNACK] = sat(f->synack_us);
 	v[V_ACK] = sat(f->ack_us);
 }
 
-static __always_inline void weigh_shares(__u32 *v, struct flow *f)
+/* What is of both directions: i is the initiator's. */
+static __always_inline void weigh_both(__u32 *v, const struct flow *f, const struct dir *i, const struct dir *r, __u64 answered)
 {
-	__u32 init_b = !!f->init_b;
-	struct dir *i = dir_of(f, init_b), *r = dir_of(f, !init_b);
-	__u64 up = sat(i->payload), last = i->last > r->last ? i->last : r->last;
+	__u64 up = sat(i->payload), last = i->last > r->last ? i->last : r->last, n = i->packets;
 
-	v[V_DURATION] = sat(ticks(f->start, last > f->start ? last : f->start));
-	v[V_ANSWER] = NEGATIVES + (r->packets ? sat(ticks(f->start, rare_of(f, !init_b)->first)) : -1);
+	v[V_INIT_PROVED] = i->validated;
+	v[V_RESP_PROVED] = r->validated;
+	v[V_DURATION] = sat(ticks(f->start, last));
+	v[V_ANSWER] = NEGATIVES + (r->packets ? sat(ticks(f->start, answered)) : -1);
 	v[V_UPLOAD_SHARE] = sat(ratio(up << 10, up + sat(r->payload)));
-	v[V_PACKET_SHARE] = sat(each((__u64)i->packets << 10, (__u64)i->packets + r->packets));
+	v[V_PACKET_SHARE] = (n << 10) * share_of(n + r->packets) >> 36;
 }
 
 /* Writes down what p's flow looks like at the milestone that it just reached, if that is scored. */
 __noinline int weigh(struct flow *f, struct pkt *p, __u64 now)
 {
-	__u32 zero = 0, n;
+	__u32 zero = 0, n, by_b, ports, marks;
 	struct config *c = bpf_map_lookup_elem(&settings, &zero);
 	struct scored *s = bpf_map_lookup_elem(&scored_now, &zero);
+	struct rare *out, *in;
+	struct dir *i, *r;
 
 	if (!f || !p || !c || !s || !c->scoring || f->packets >= 256 || stale(c, now))
 		return 0;
-	n = f->packets;
-	s->milestone = (n >= 8) + (n >= 16) + (n >= 32) + (n >= 64);
-	weigh_ends(s->v, f, &p->key);
-	weigh_shares(s->v, f);
-	weigh_firsts(s->v, f);
-	weigh_dir(s->v + V_DIR, dir_of(f, !!f->init_b), rare_of(f, !!f->init_b));
-	weigh_dir(s->v + V_DIR + N_DIR, dir_of(f, !f->init_b), rare_of(f, !f->init_b));
-	s->host_b = !!f->init_b == (s->v[V_INIT_INSIDE] || !s->v[V_RESP_INSIDE]);
 	p->due = c->scoring;
+	n = f->packets;
+	by_b = f->init_b;
+	i = dir_of(f, by_b);
+	r = dir_of(f, !by_b);
+	out = rare_of(f, by_b);
+	in = rare_of(f, !by_b);
+	ports = *(const __u32 *)&p->key.aport;
+	marks = *(const __u32 *)f->marks;
+	if (by_b) {
+		ports = ports << 16 | ports >> 16;
+		marks = marks << 16 | marks >> 16;
+	}
+	s->milestone = (n >= 8) + (n >= 16) + (n >= 32) + (n >= 64);
+	s->v[V_PROTO] = p->key.proto;
+	weigh_ends(s->v, f, ports, marks);
+	weigh_both(s->v, f, i, r, in->first);
+	weigh_firsts(s->v, f, by_b ? ~0ULL : 0);
+	weigh_dir(s->v + V_DIR, i, out);
+	weigh_dir(s->v + V_DIR + N_DIR, r, in);
+	s->host_b = !!by_b == (s->v[V_INIT_INSIDE] || !s->v[V_RESP_INSIDE]);
 	return 0;
 }
 

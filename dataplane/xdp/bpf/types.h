@@ -252,7 +252,7 @@ struct opinion {
 
 /* The flow at hand and what is thought of it, then totals. Of each processor. */
 struct scored {
-	__u32 v[FEATURES + 1];	/* features that may be negative are higher by NEGATIVES; and one to fill up */
+	__u32 fill, v[FEATURES]; /* features that may be negative are higher by NEGATIVES; fill: so that first sizes and gaps lie in pairs */
 	struct opinion by[SCORERS];
 	__u32 milestone, slot, act, host_b;	/* act: where the program goes on that acts */
 	__u64 due[8], done[8];

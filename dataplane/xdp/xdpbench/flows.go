@@ -27,7 +27,19 @@ func LoadFlows(name string, flows uint32, lru bool, e Ends) (*Flows, error) {
 	if lru {
 		load = xdp.LoadMeasuredLRU
 	}
-	m, err := load(xdp.Options{Role: xdp.Host, Mode: dataplane.Enforce, MaxFlows: flows, DeadAfter: time.Hour}, 0)
+	return loadFlows(name, e, load, xdp.Options{MaxFlows: flows})
+}
+
+// LoadScored is LoadFlows for flows that are to be scored: each milestone is told
+// to userspace, as it is where not too many come at once. Let nothing fill the ring
+// of events meanwhile, see Read.
+func LoadScored(name string, flows uint32, e Ends) (*Flows, error) {
+	return loadFlows(name, e, xdp.LoadMeasured, xdp.Options{MaxFlows: flows, EventRate: 1 << 30})
+}
+
+func loadFlows(name string, e Ends, load func(xdp.Options, uint32) (*xdp.Measured, error), o xdp.Options) (*Flows, error) {
+	o.Role, o.Mode, o.DeadAfter = xdp.Host, dataplane.Enforce, time.Hour
+	m, err := load(o, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -40,6 +52,15 @@ func LoadFlows(name string, flows uint32, lru bool, e Ends) (*Flows, error) {
 
 // Scorer is the plane's part that scores flows.
 func (f *Flows) Scorer() dataplane.Scorer { return f.plane }
+
+// Heed says whether flows are scored by what was set last.
+func (f *Flows) Heed(on bool) error { return f.plane.Heed(on) }
+
+// Read takes the events out of the ring, and says how many there were.
+func (f *Flows) Read() (n int, err error) {
+	err = f.plane.Poll(func(*dataplane.Event) { n++ })
+	return n, err
+}
 
 // Forget empties the table. The same clients then find the same places in it.
 func (f *Flows) Forget() error {

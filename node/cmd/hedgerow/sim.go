@@ -48,13 +48,18 @@ func simNew() *cobra.Command {
 
 func simValidate() *cobra.Command {
 	return &cobra.Command{
-		Use: "validate SCENARIO", Short: "Check a scenario without running it", Args: exactArgs(1, "a scenario"),
+		Use: "validate SCENARIO", Short: "Check a scenario, or every cell of a sweep, without running it", Args: exactArgs(1, "a scenario"),
 		Example: "  hedgerow sim validate first.toml",
 		RunE: func(c *cobra.Command, args []string) error {
-			if _, err := readScenario(args[0]); err != nil {
+			w, err := readSweep(args[0])
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "%s: good\n", args[0])
+			cells := ""
+			if len(w.Keys) > 0 {
+				cells = fmt.Sprintf(", a sweep of %d cells", len(w.Cells))
+			}
+			_, err = fmt.Fprintf(c.OutOrStdout(), "%s: good%s\n", args[0], cells)
 			return err
 		},
 	}

@@ -35,43 +35,46 @@ with status 1 when one of them is absent or has other data.`,
 		if len(names) == 0 {
 			names = lib.DataSets(folder)
 		}
-		bad := 0
+		bad, checked := 0, 0
 		for _, name := range names {
-			found, err := checkData(lib, name, folder)
+			all, err := checkData(lib, name, folder)
 			if err != nil {
 				return err
 			}
-			if found.State == sim.DataAbsent || found.State == sim.DataOther {
-				bad++
-			}
-			if _, err := fmt.Fprintln(c.OutOrStdout(), found); err != nil {
-				return err
+			for _, found := range all {
+				checked++
+				if found.State == sim.DataAbsent || found.State == sim.DataOther {
+					bad++
+				}
+				if _, err := fmt.Fprintln(c.OutOrStdout(), found); err != nil {
+					return err
+				}
 			}
 		}
 		if bad > 0 {
-			return fmt.Errorf("sim data check: %d of %d data sets are not what they should be", bad, len(names))
+			return fmt.Errorf("sim data check: %d of %d data sets are not what they should be", bad, checked)
 		}
 		return nil
 	}
 	return c
 }
 
-// checkData looks at a set by its name, or at a scenario's.
-func checkData(lib *sim.Library, name, folder string) (*sim.DataCheck, error) {
+// checkData looks at a set by its name, or at those of a scenario or a sweep.
+func checkData(lib *sim.Library, name, folder string) ([]*sim.DataCheck, error) {
 	if !strings.HasSuffix(name, ".toml") {
 		found, err := lib.CheckSet(name, folder)
 		if err != nil {
 			return nil, fmt.Errorf("sim data check: %w", err)
 		}
-		return found, nil
+		return []*sim.DataCheck{found}, nil
 	}
-	s, err := readScenario(name)
+	w, err := readSweep(name)
 	if err != nil {
 		return nil, err
 	}
-	found, err := lib.CheckScenario(s, folder)
+	all, err := w.CheckData(lib, folder)
 	if err != nil {
 		return nil, fmt.Errorf("sim data check: %s: %w", name, err)
 	}
-	return found, nil
+	return all, nil
 }

@@ -124,6 +124,10 @@ type KernelDeciding struct {
 	Monitored  uint64    `json:"monitored"` // would have been suspended, but for the mode
 	Held       int       `json:"held"`      // flows now
 	Dropped    uint64    `json:"dropped"`   // their packets
+	// Verdicts that became part of an incident in this process, and how long after its
+	// deciding packet that took the slowest of them.
+	Explained   uint64  `json:"explained"`
+	ExplainedMS float64 `json:"explained_ms"`
 }
 
 // Words says it for people.
@@ -132,6 +136,9 @@ func (d *KernelDeciding) Words() string {
 	if d.Hash != "" {
 		s = fmt.Sprintf("scorer %.8s decides in the packet path: %d of %d milestones scored, %d flows suspended, %d spared, %d would be in enforce mode; %d held now",
 			d.Hash, d.Scored, d.Reached, d.Suspended, d.Spared, d.Monitored, d.Held)
+	}
+	if d.Explained > 0 {
+		s += fmt.Sprintf("; %d verdicts explained, each within %.0f ms", d.Explained, d.ExplainedMS)
 	}
 	if d.Trial != "" {
 		s += fmt.Sprintf("; scorer %.8s decides for some hosts", d.Trial)

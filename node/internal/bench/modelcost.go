@@ -19,15 +19,20 @@ import (
 )
 
 // ModelCost is the time of a milestone's packet with a scorer and without, by
-// test runs of the whole program; each round has flows of its own.
+// test runs of the whole program. Some hundred flows with it and as many without,
+// a moment apart, make a pair; which of them are scored changes with each round.
 type ModelCost struct {
 	Trees   int     `json:"trees"` // of one forest; 0: all but the trees themselves
 	Depth   int     `json:"depth"`
 	Packets uint32  `json:"packets"`
 	With    float64 `json:"with_ns"` // medians
 	Without float64 `json:"without_ns"`
-	Net     float64 `json:"net_ns"`   // difference of the medians
-	Least   float64 `json:"least_ns"` // difference of the fastest rounds, which the machine disturbed least
+	Pairs   int     `json:"pairs"`
+	Net     float64 `json:"net_ns"` // median of the differences within the pairs
+	// From and To bound that median at 95 %, whatever the differences are spread like.
+	From  float64 `json:"net_from_ns"`
+	To    float64 `json:"net_to_ns"`
+	Least float64 `json:"least_ns"` // difference of the fastest, which the machine disturbed least
 }
 
 // ModelShare is what the packets of a capture cost on average.
@@ -65,7 +70,7 @@ func newModelFlows(room, clients int) (*modelFlows, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := xdpbench.LoadFlows(ours, uint32(room), false, e)
+	f, err := xdpbench.LoadScored(ours, uint32(room), e)
 	if err != nil {
 		return nil, errors.Join(err, s.Close())
 	}
@@ -84,41 +89,57 @@ func (f *modelFlows) fresh(n int) error {
 	return f.stream.SetSources(list)
 }
 
-// life runs all clients up to their 64th packet; the time of each milestone's
-// packet. What lies between two milestones is one run, as the kernel makes much
-// ado about each. The table is emptied first, so that each life is in the same memory.
-func (f *modelFlows) life(clients int) (ns [score.Milestones]float64, err error) {
+// pairsOfLife is how many pairs a life gives at each milestone. Each half of one is a
+// run by itself: the fewer, the less of it is what the kernel does around a run.
+const pairsOfLife = 2
+
+// costPairs are the times of packets at each milestone: with a scorer, and without.
+type costPairs [score.Milestones]struct{ with, without []float64 }
+
+// life runs all clients up to their 64th packet. At a milestone they come in parts,
+// with the scorer and without by turns; turn says which is first, so that over two
+// lives each flow is in either half of a pair. The table is emptied before, so
+// that each life is in the same memory, and the ring of events before each part, so
+// that in both a milestone is told.
+func (f *modelFlows) life(clients, turn int, to *costPairs) error {
 	if err := f.Forget(); err != nil {
-		return ns, err
+		return err
 	}
-	sent := 0
-	for m := range ns {
+	sent, part := 0, clients/(2*pairsOfLife)
+	for m := range to {
 		due := int(score.Milestone(m).Packets())
 		if _, err := f.Run(f.stream, (due-1-sent)*clients); err != nil {
-			return ns, err
+			return err
 		}
-		took, err := f.Run(f.stream, clients)
-		if err != nil {
-			return ns, err
+		for i := range 2 * pairsOfLife {
+			with := (i+i/2+turn)%2 == 0 // with, without, without, with
+			_, err := f.Read()
+			if err = errors.Join(err, f.Heed(with)); err != nil {
+				return err
+			}
+			took, err := f.Run(f.stream, part)
+			if err != nil {
+				return err
+			}
+			if half := &to[m]; with {
+				half.with = append(half.with, float64(took.Nanoseconds()))
+			} else {
+				half.without = append(half.without, float64(took.Nanoseconds()))
+			}
 		}
-		ns[m], sent = float64(took.Nanoseconds()), due
+		sent = due
 	}
-	return ns, nil
+	return f.Heed(true)
 }
 
-// costs runs flows up to their 64th packet, without a scorer and with those of
-// several sizes by turns, all in one table: where its memory lies makes more of a
-// difference than a scorer does.
+// costs runs flows up to their 64th packet, with scorers of several sizes by turns, all
+// in one table: where its memory lies makes more of a difference than a scorer does.
 func (r *ModelReport) costs(ctx context.Context, o *ModelOptions) (err error) {
-	clients := 2000
+	clients, lives := 2000, 4*o.Rounds
 	if o.Quick {
-		clients = 500
+		clients, lives = 400, 2*o.Rounds
 	}
 	o.Progress("cost of a milestone's packet")
-	subjects := make([]dataplane.Scoring, 1+len(modelSizes)) // the first scores nothing
-	for i, size := range modelSizes {
-		subjects[i+1].Active = passing(rand.New(rand.NewPCG(1, uint64(size.trees))), 1, size)
-	}
 	f, err := newModelFlows(16*clients, clients)
 	if err != nil {
 		return err
@@ -127,31 +148,34 @@ func (r *ModelReport) costs(ctx context.Context, o *ModelOptions) (err error) {
 	if err := f.fresh(clients); err != nil {
 		return err
 	}
-	took := make([][score.Milestones][]float64, len(subjects))
-	for range o.Rounds {
-		for i := range subjects {
-			if err := errors.Join(ctx.Err(), f.Scorer().SetScoring(subjects[i])); err != nil {
+	took := make([]costPairs, len(modelSizes))
+	for turn := range lives {
+		for i, size := range modelSizes {
+			s := dataplane.Scoring{Active: passing(rand.New(rand.NewPCG(1, uint64(size.trees))), 1, size)}
+			if err := errors.Join(ctx.Err(), f.Scorer().SetScoring(s)); err != nil {
 				return err
 			}
-			ns, err := f.life(clients)
-			if err != nil {
+			if err := f.life(clients, turn, &took[i]); err != nil {
 				return err
-			}
-			for m := range ns {
-				took[i][m] = append(took[i][m], ns[m])
 			}
 		}
 	}
 	for i, size := range modelSizes {
-		r.conclude(size, &took[i+1], &took[0])
+		r.conclude(size, &took[i])
 	}
-	return f.wereScored(uint64(clients * o.Rounds * len(modelSizes)))
+	return f.wereScored(uint64(clients / 2 * lives * len(modelSizes)))
 }
 
-func (r *ModelReport) conclude(s modelSize, with, without *[score.Milestones][]float64) {
-	for m := range with {
-		c := ModelCost{Trees: s.trees, Depth: s.depth, Packets: score.Milestone(m).Packets(), With: median(with[m]), Without: median(without[m])}
-		c.Net, c.Least = c.With-c.Without, slices.Min(with[m])-slices.Min(without[m])
+func (r *ModelReport) conclude(s modelSize, took *costPairs) {
+	for m := range took {
+		with, without := took[m].with, took[m].without
+		c := ModelCost{Trees: s.trees, Depth: s.depth, Packets: score.Milestone(m).Packets(), With: median(with), Without: median(without), Pairs: len(with)}
+		diffs := make([]float64, len(with))
+		for i := range diffs {
+			diffs[i] = with[i] - without[i]
+		}
+		c.Net, c.Least = median(diffs), slices.Min(with)-slices.Min(without)
+		c.From, c.To = aroundMedian(diffs)
 		r.Costs = append(r.Costs, c)
 	}
 }

@@ -20,7 +20,7 @@ func (r *ModelReport) Print(w io.Writer) error {
 		rows(func(format string, a ...any) { _, _ = fmt.Fprintf(t, format+"\n", a...) })
 	}
 	if len(r.Costs) > 0 {
-		table("A milestone's packet in the kernel, test runs", "trees\tdepth\tpacket\twith, ns\twithout\tnet\tof the fastest rounds", r.costRows)
+		table("A milestone's packet in the kernel, test runs", "trees\tdepth\tpacket\twith, ns\twithout\tnet\tat 95 %\tof the fastest", r.costRows)
 	}
 	if len(r.Swaps) > 0 {
 		table("A scorer's way into the kernel", "forests\ttrees of each\tdepth\tinstructions\tcompile, ms\tload\tswap\tslowest of all three", r.swapRows)
@@ -45,7 +45,7 @@ func (r *ModelReport) Print(w io.Writer) error {
 
 func (r *ModelReport) costRows(row func(string, ...any)) {
 	for _, c := range r.Costs {
-		row("%d\t%d\t%d\t%.0f\t%.0f\t%.0f\t%.0f", c.Trees, c.Depth, c.Packets, c.With, c.Without, c.Net, c.Least)
+		row("%d\t%d\t%d\t%.0f\t%.0f\t%.0f\t%.0f to %.0f\t%.0f", c.Trees, c.Depth, c.Packets, c.With, c.Without, c.Net, c.From, c.To, c.Least)
 	}
 }
 

@@ -88,3 +88,24 @@ func quantile(sorted []float64, q float64) float64 {
 	}
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
+
+// aroundMedian bounds the median that x was drawn around, at 95 %: between two of
+// the values, so many from either end that a fair coin falls so unevenly in one case
+// of forty on each side. Of fewer than six values nothing can be said: the ends.
+func aroundMedian(x []float64) (from, to float64) {
+	if len(x) == 0 {
+		return 0, 0
+	}
+	s := slices.Clone(x)
+	slices.Sort(s)
+	n, off := len(s), 0
+	all, _ := math.Lgamma(float64(n + 1))
+	for sum := 0.0; 2*off+2 < n; off++ {
+		one, _ := math.Lgamma(float64(off + 1))
+		other, _ := math.Lgamma(float64(n - off + 1))
+		if sum += math.Exp(all - one - other - float64(n)*math.Ln2); sum > 0.025 {
+			break
+		}
+	}
+	return s[max(off-1, 0)], s[min(n-off, n-1)]
+}

@@ -135,3 +135,19 @@ func TestPlotsAreWhole(t *testing.T) {
 		t.Errorf("%v\n%s", err, &out)
 	}
 }
+
+// The bounds of a median are values of the sample, so many from either end that at
+// most one coin in forty would lie beyond: of ten values the second and the ninth.
+func TestAroundMedian(t *testing.T) {
+	of := func(n int) (x []float64) {
+		for i := range n {
+			x = append(x, float64((i*7)%n+1)) // in any order
+		}
+		return x
+	}
+	for _, c := range []struct{ n, from, to int }{{0, 0, 0}, {1, 1, 1}, {5, 1, 5}, {6, 1, 6}, {10, 2, 9}, {100, 40, 61}, {2000, 956, 1045}} {
+		if from, to := aroundMedian(of(c.n)); from != float64(c.from) || to != float64(c.to) {
+			t.Errorf("of %d values: %v to %v, expected %d and %d", c.n, from, to, c.from, c.to)
+		}
+	}
+}

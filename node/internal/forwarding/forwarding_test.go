@@ -43,12 +43,21 @@ func TestBothStatesAreMeasured(t *testing.T) {
 		t.Skip("needs root: it loads programs and makes network namespaces")
 	}
 	var steps int
-	r, err := Measure(t.Context(), Options{
-		Command: []string{os.Args[0], "be-the-gateway"}, Rounds: 2, Window: 300 * time.Millisecond,
-		Progress: func(int, int, string) { steps++ },
-	})
-	if err != nil {
-		t.Fatal(err)
+	measure := func(window time.Duration) *Report {
+		steps = 0
+		r, err := Measure(t.Context(), Options{
+			Command: []string{os.Args[0], "be-the-gateway"}, Rounds: 2, Window: window,
+			Progress: func(int, int, string) { steps++ },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	worked := func(r *Report) bool { return r.Work.Trainings+r.Work.Rounds+r.Work.Reloads > 0 } // which of them ends first is the machine's affair
+	r := measure(300 * time.Millisecond)
+	if !worked(r) {
+		r = measure(10 * time.Second) // on a machine that has other things to do
 	}
 	if len(r.Idle) != 2 || len(r.Busy) != 2 || len(r.Again) != 2 || len(r.Loop) != 2 || steps != 8 {
 		t.Fatalf("%d idle, %d busy, %d idle and %d bare rounds in %d steps: expected 2 of each, 8", len(r.Idle), len(r.Busy), len(r.Again), len(r.Loop), steps)
@@ -63,7 +72,7 @@ func TestBothStatesAreMeasured(t *testing.T) {
 	if r.Seen < uint64(2*trips) {
 		t.Errorf("the packet path saw %d packets of %d round trips: they went past it", r.Seen, trips)
 	}
-	if r.Work.Trainings+r.Work.Rounds+r.Work.Reloads == 0 { // which of them ends first is the machine's affair
+	if !worked(r) {
 		t.Errorf("work %+v: the gateway was never busy", r.Work)
 	}
 }

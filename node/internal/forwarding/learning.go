@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"sync/atomic"
-	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
@@ -17,12 +15,10 @@ import (
 const (
 	remembered = 1 << 14 // flows that a site distils from
 	confirmed  = 200
-	// swapEvery is between two swaps beside those that follow a distillation.
-	swapEvery = 100 * time.Millisecond
 )
 
-// learn trains the full model, distils, and swaps the scorer of the packet path, each
-// begun anew as soon as it ends. A scorer found in these made flows knows nothing of
+// learn trains the full model, and distils scorers, each of which is compiled, verified
+// and swapped into the packet path, without a pause. A scorer found in these made flows knows nothing of
 // the traffic that is measured: it counts, and does nothing.
 func (t *thinker) learn(ctx context.Context) {
 	p, ok := t.plane.(dataplane.Scorer)
@@ -30,26 +26,28 @@ func (t *thinker) learn(ctx context.Context) {
 		t.did(ctx, nil, errors.New("this packet path scores nothing"))
 		return
 	}
-	var last atomic.Pointer[score.Scorer]
+	made := make(chan *score.Scorer)
 	t.task(ctx, &t.work.Trainings, func() error { return t.train(ctx) })
 	t.task(ctx, &t.work.Distilled, func() error {
 		s, err := t.distil(ctx)
-		if err == nil {
-			last.Store(s)
+		if err != nil {
+			return err
 		}
-		return err
+		select {
+		case made <- s:
+		case <-ctx.Done():
+		}
+		return nil
 	})
-	t.tasks.Go(func() {
-		tick := time.NewTicker(swapEvery)
-		defer tick.Stop()
+	t.tasks.Go(func() { // as on a site, beside what is done in the background
 		for {
 			select {
 			case <-ctx.Done():
 				return
-			case <-tick.C:
-			}
-			if s := last.Load(); s != nil && !t.did(ctx, &t.work.Swaps, swap(p, s)) {
-				return
+			case s := <-made:
+				if !t.did(ctx, &t.work.Swaps, swap(p, s)) {
+					return
+				}
 			}
 		}
 	})

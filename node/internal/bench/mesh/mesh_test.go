@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
 // small is a measurement of few sites: whether it measures, not what.
@@ -49,9 +51,14 @@ func TestQuery(t *testing.T) {
 // A round becomes final at every site, and its bytes are counted: each site sends
 // its update to the others.
 func TestRound(t *testing.T) {
-	row := measured(t, "round", 3)
+	row := measured(t, "round", 4)
 	if n := len(row.Series[1].MS); n != 1 {
 		t.Errorf("%d rounds", n)
+	}
+	for _, kind := range []wire.Kind{wire.KindCommit, wire.KindReveal, wire.KindProposal, wire.KindVote, "request"} {
+		if !strings.Contains(row.Notes[0], string(kind)+" ") {
+			t.Errorf("%s is not among what a round takes: %s", kind, row.Notes[0])
+		}
 	}
 	if sent := row.Figures[2].Value; sent < 64*4/1e6 {
 		t.Errorf("%g MB sent in a round of 64 parameters", sent)

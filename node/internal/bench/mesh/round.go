@@ -43,6 +43,8 @@ type chart struct {
 	mu   sync.Mutex
 	step map[string]map[uint64]map[int]time.Time
 	sent map[uint64]map[int]int64
+	cost map[uint64]cost // of all, when the first site entered
+	load load
 }
 
 func (c *chart) note(site int, e federation.RoundEvent, sent int64) {
@@ -53,6 +55,9 @@ func (c *chart) note(site int, e federation.RoundEvent, sent int64) {
 	}
 	at := c.step[e.Step]
 	if at[e.Round] == nil {
+		if e.Step == council.Entered {
+			c.cost[e.Round] = c.load.now()
+		}
 		at[e.Round] = make(map[int]time.Time)
 	}
 	if _, again := at[e.Round][site]; again {
@@ -105,7 +110,7 @@ func (c *chart) whole(n int) (out []uint64) {
 
 // roundRow lets rounds of models follow each other without a pause.
 func roundRow(ctx context.Context, r *runner) (_ *Row, err error) {
-	c := &chart{step: make(map[string]map[uint64]map[int]time.Time), sent: make(map[uint64]map[int]int64)}
+	c := &chart{step: make(map[string]map[uint64]map[int]time.Time), sent: make(map[uint64]map[int]int64), cost: make(map[uint64]cost)}
 	updates := noise(r.Sites, r.Params, 2)
 	var stores []*store.Store
 	defer func() {
@@ -119,6 +124,7 @@ func roundRow(ctx context.Context, r *runner) (_ *Row, err error) {
 			return err
 		}
 		stores = append(stores, st)
+		o.Transport = counted{h, &c.load}
 		o.Storage, o.Trainer, o.Schema, o.ParamDim = disk{st}, ready{updates[i]}, "bench/1", r.Params
 		o.RoundEvery, o.DeltaDeadline = time.Nanosecond, 20*time.Second
 		o.Consortium.Genesis, err = federation.NewGenesis("bench", o.Schema, make([]float32, r.Params), o.Consortium.Roll.Counted)
@@ -160,6 +166,12 @@ func (c *chart) row(r *runner) *Row {
 		{Name: "final at the last site, worst round", Value: row.Series[1].at(1) / 1000, Unit: "s", Target: 10},
 		{Name: "sent by the site that sent most", Value: float64(most) / 1e6, Unit: "MB", Target: 8},
 	}
+	// A round's last messages belong to its seal; what is final by the next one's is
+	// not counted twice.
+	spent, per := c.cost[rounds[0]], len(rounds)
+	then := c.cost[rounds[len(rounds)-1]+1]
+	row.Figures = append(row.Figures, Figure{Name: "processor time of a round, of all sites", Value: (then.cpu - spent.cpu).Seconds() / float64(per), Unit: "s"})
+	row.Notes = append(row.Notes, "by one site in a round: "+spent.between(then, per, r.Sites))
 	row.Notes = append(row.Notes, fmt.Sprintf("%d rounds of %d organisations with %d parameters, back to back, stores on the disk; final means that the next round is sealed too",
 		len(rounds), r.Sites, r.Params))
 	return row
