@@ -2,7 +2,6 @@ package sim
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/mixing"
 	"github.com/hedgerow-mesh/hedgerow/learner/mlp"
@@ -12,7 +11,7 @@ import (
 // many steps, and mixtures of that with the round's model. Without one that does better
 // in the exam it has what it made alone.
 func (x *site) judgeMixtures(t *mlp.Trainer, w *world, round int, mesh []float32) error {
-	x.used, x.mixed = slices.Clone(x.alone), false
+	x.used, x.mixed = x.alone, false
 	if mesh == nil {
 		return nil
 	}

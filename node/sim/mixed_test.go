@@ -94,6 +94,7 @@ func (h *held) play(t *testing.T, s *Scenario, o Options, every int) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.path = &path{} // nobody else comes this way
 	l := newRest(w)
 	for round := 1; round <= s.Training.Rounds; round++ {
 		if err := w.round(round); err != nil {
