@@ -37,8 +37,11 @@ type Score struct {
 	PSelf, PAttack float64 // each part's p-value
 	// P is valid whichever part speaks: twice the smaller of the two, at most
 	// 1 (Bonferroni); while no attack is known it is PSelf alone.
-	P  float64
-	By Detector
+	P float64
+	// Rank falls with the scores as P does, but has no floor: it orders flows whose P
+	// is the same. How often a rank comes, calibrate.Track tells.
+	Rank float64
+	By   Detector
 }
 
 // Meta says where a model comes from.
@@ -97,21 +100,23 @@ func (m *Model) Meta() Meta { return m.meta }
 // Score judges one vector. It allocates nothing. The self part of a model that
 // learnt from whole flows only, as logs tell them, waits until a flow has ended.
 func (m *Model) Score(v *feature.Vector, s *Scratch) Score {
-	out := Score{PSelf: 1, PAttack: 1}
+	out := Score{PSelf: 1, PAttack: 1, Rank: 1}
 	if !m.self.wholes || v.X[iEnded] == 1 {
 		out.Self = m.self.raw(v, s)
-		out.PSelf = m.self.scale.P(out.Self)
+		out.PSelf, out.Rank = m.self.scale.Both(out.Self)
 	}
 	if !m.meta.KnowsAttacks {
 		out.P = out.PSelf
 		return out
 	}
 	out.Attack = m.attack.raw(v, s)
-	out.PAttack = m.attack.scale.P(out.Attack)
+	var rank float64
+	out.PAttack, rank = m.attack.scale.Both(out.Attack)
 	if out.PAttack < out.PSelf {
 		out.By = Attack
 	}
 	out.P = min(1, 2*min(out.PSelf, out.PAttack))
+	out.Rank = min(1, 2*min(out.Rank, rank))
 	return out
 }
 

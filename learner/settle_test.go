@@ -82,21 +82,17 @@ func (c *changed) live(d time.Duration, odd func(n int, at time.Time, r *flowgen
 	c.s.play(d, func(r *flowgen.Report, v *feature.Vector) {
 		at := time.Unix(0, r.At)
 		host, cause := hashOf(r.Rec.Initiator().Addr().String()), causeHash(r)
-		p := c.m.Score(v, scratch).P
-		if low, ok := c.s.low[r.Rec.ID]; ok {
-			p = min(p, low)
-		}
-		c.s.low[r.Rec.ID] = p
+		x := c.s.lower(c.m.Score(v, scratch), r.Rec.ID)
 		c.keep(r, v)
 		c.heed(c.d.Report(v, host, cause), at)
 		if r.Final {
 			delete(c.s.low, r.Rec.ID)
 			c.flows++
-			c.heed(c.d.Score(p, host, cause), at)
-			if p < c.level {
+			c.heed(c.d.Score(x.p, host, cause), at)
+			if x.rank < c.level {
 				odd(c.flows, at, r)
 			}
-			c.track.Add(p, cause)
+			c.track.Add(x.rank, cause)
 			if c.flows%250 == 0 {
 				c.level, _ = c.track.Level(asked)
 			}

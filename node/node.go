@@ -545,7 +545,7 @@ func (n *Node) setBudget() {
 		share := n.o.Learner.IncidentsPerDay / max(1, n.rate.perDay(n.now()))
 		n.machine.SetBudget(min(share, 1e-2), max(m.Floor(), n.sensor.Floor()))
 		if level := n.singleLevel(n.now()); level > 0 {
-			n.machine.SetSingle(level, max(m.Floor(), n.sensor.Floor()))
+			n.machine.SetSingle(level)
 		}
 	}
 }

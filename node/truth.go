@@ -19,8 +19,8 @@ type truth struct {
 	account *budget.Account
 	track   *calibrate.Track
 	flows   rate // that end
-	low     map[uint64]float64
-	level   float64 // p-value of single flows that keeps the budget, 0 when unknown
+	low     map[uint64]lowest
+	level   float64 // rank of single flows that keeps the budget, 0 when unknown
 	share   float64 // for which it was told
 	asked   time.Time
 	looked  time.Time
@@ -29,14 +29,17 @@ type truth struct {
 const (
 	keyBudget   = "node/budget"
 	trackSize   = 1 << 16
-	maxOpen     = 1 << 15          // flows whose least p-value is remembered
+	maxOpen     = 1 << 15          // flows whose lowest is remembered
 	levelEvery  = time.Minute      // between looks at the track
 	budgetEvery = 10 * time.Second // between looks at the budgets
 )
 
 func newTruth(now time.Time) truth {
-	return truth{account: budget.New(now), track: calibrate.NewTrack(trackSize), low: map[uint64]float64{}}
+	return truth{account: budget.New(now), track: calibrate.NewTrack(trackSize), low: map[uint64]lowest{}}
 }
+
+// lowest are the least p-value and rank that an open flow got.
+type lowest struct{ p, rank float64 }
 
 // loadBudget brings the account back.
 func (n *Node) loadBudget() error {
@@ -63,28 +66,28 @@ func (n *Node) judged(now time.Time, ev *dataplane.Event, j enforce.Judgement, i
 	if !j.Judged {
 		return 1
 	}
-	t, id, p := &n.truth, ev.Record.ID, j.P
+	t, id, x := &n.truth, ev.Record.ID, lowest{j.P, j.Rank}
 	if low, ok := t.low[id]; ok {
-		p = min(p, low)
+		x = lowest{min(x.p, low.p), min(x.rank, low.rank)}
 	}
 	if ev.Kind != dataplane.EventEnd {
 		if len(t.low) >= maxOpen {
 			clear(t.low) // a flood: what is open is counted by its last report only
 		}
-		t.low[id] = p
-		return p
+		t.low[id] = x
+		return x.p
 	}
 	delete(t.low, id)
 	t.flows.count(now)
 	if incident != "" && n.machine.Attack(incident) {
-		return p
+		return x.p
 	}
-	t.track.Add(p, causeHash(&ev.Record))
-	t.account.Flow(n.machine.Alpha() > 0 && p <= n.machine.Alpha())
-	return p
+	t.track.Add(x.rank, causeHash(&ev.Record))
+	t.account.Flow(n.machine.Alone(x.p, x.rank))
+	return x.p
 }
 
-// singleLevel is the p-value at which single flows keep the operator's incidents
+// singleLevel is the rank at which single flows keep the operator's incidents
 // a day, by what later flows really got; 0 while too few are known. The caller
 // holds n.mu.
 func (n *Node) singleLevel(now time.Time) float64 {

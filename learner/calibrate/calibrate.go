@@ -8,7 +8,8 @@
 // Wallis 1987), so that p-values below 1/n can be told apart. How far below is
 // capped: a sample of n says nothing honest about p under 1/(50 n).
 //
-// The p-value never rises with the score.
+// The p-value never rises with the score. Beyond the cap all scores have the same
+// one; their rank goes on.
 package calibrate
 
 import (
@@ -89,19 +90,33 @@ func (c *Scale) Floor() float64 { return 1 / (Extrapolate * float64(len(c.sorted
 
 // P is the p-value of a score, in [Floor, 1]; NaN gets 1, for nothing is known.
 func (c *Scale) P(score float64) float64 {
+	p, _ := c.Both(score)
+	return p
+}
+
+// Both is the p-value of a score, and its rank, above 0 and at most 1. A rank is no
+// chance of anything, but it has no floor: beyond the threshold it falls as an
+// exponential tail would, whatever shape was fitted, so that a Track can find how
+// often such scores really come.
+func (c *Scale) Both(score float64) (p, rank float64) {
 	if math.IsNaN(score) {
-		return 1
+		return 1, 1
 	}
 	n := len(c.sorted)
+	below := sort.SearchFloat64s(c.sorted, score)
 	if c.tail.Sigma > 0 && score > c.tail.Threshold {
 		top := float64(c.tail.Above+1) / float64(n+1)
 		// Where there are held-out scores as high, the fit may not say less than they do.
-		as := float64(n-sort.SearchFloat64s(c.sorted, score)) / float64(n+1)
-		return max(c.Floor(), as, top*c.tail.survival(score))
+		as := float64(n-below) / float64(n+1)
+		y := (score - c.tail.Threshold) / c.tail.Sigma
+		return max(c.Floor(), as, top*c.tail.survival(score)), max(leastRank, top*math.Exp(-y))
 	}
-	below := sort.SearchFloat64s(c.sorted, score)
-	return float64(n-below+1) / float64(n+1)
+	p = float64(n-below+1) / float64(n+1)
+	return p, p
 }
+
+// leastRank keeps ranks above 0.
+const leastRank = 1e-300
 
 // survival is the chance that an exceedance goes beyond score.
 func (t Tail) survival(score float64) float64 {

@@ -79,13 +79,16 @@ func TestNeverRisesWithTheScore(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		last := 1.0
+		last, before := 1.0, 1.0
 		for x := -6.0; x < 50; x += 0.01 {
-			p := c.P(x)
+			p, rank := c.Both(x)
 			if p > last || p < c.Floor() || p > 1 {
 				t.Fatalf("n %d: score %v: p %v after %v", n, x, p, last)
 			}
-			last = p
+			if rank > before || !(rank > 0) || c.Tail().Sigma > 0 && x > c.Tail().Threshold && rank == before {
+				t.Fatalf("n %d: score %v: rank %v after %v", n, x, rank, before)
+			}
+			last, before = p, rank
 		}
 	}
 }
@@ -99,11 +102,11 @@ func TestFloorAndOddScores(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p := c.P(math.Inf(1)); p != 1.0/(Extrapolate*500) {
-		t.Errorf("infinite score: p %v: expected the floor", p)
+	if p, rank := c.Both(math.Inf(1)); p != 1.0/(Extrapolate*500) || rank != leastRank {
+		t.Errorf("infinite score: p %v, rank %v: expected the floor and the least rank", p, rank)
 	}
-	if p := c.P(math.NaN()); p != 1 {
-		t.Errorf("NaN: p %v: expected 1", p)
+	if p, rank := c.Both(math.NaN()); p != 1 || rank != 1 {
+		t.Errorf("NaN: p %v, rank %v: expected 1", p, rank)
 	}
 	same, err := New(make([]float64, 100), usual)
 	if err != nil {
@@ -177,10 +180,13 @@ func TestTrackTellsTheLevel(t *testing.T) {
 	for range 30_000 {
 		tr.Add(rng.Float64(), rng.Uint64())
 	}
-	for _, share := range []float64{0.1, 1e-2, 1e-3, 1e-4} {
-		if level, ok := tr.Level(share); !ok || level < share/1.6 || level > share*1.6 {
+	for share, within := range map[float64]float64{0.1: 1.6, 1e-2: 1.6, 1e-3: 1.6, 1e-4: 2} {
+		if level, ok := tr.Level(share); !ok || level < share/within || level > share*within {
 			t.Errorf("share %g: level %g", share, level)
 		}
+	}
+	if level, ok := tr.Level(1e-6); ok {
+		t.Errorf("level %g of a share of 1e-6 from 20,000 flows", level)
 	}
 	for range 50_000 {
 		tr.Add(1e-6, 42)

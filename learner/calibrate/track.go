@@ -14,16 +14,19 @@ const (
 	trackShare = 0.05
 	// enough flows beyond a level and it is counted instead of fitted.
 	enough = 30
-	// What is believed of the tail of -ln p.
-	trackTail     = 0.05
+	// What is believed of the tail of -ln rank. Normal is a mixture of kinds: of the
+	// highest hundredth the tail says how much farther they go, of more it says too
+	// little.
+	trackTail     = 0.01
 	trackMaxShape = 0.25
-	tie           = 1e-4 // in -ln p
+	tie           = 1e-4 // in -ln rank
+	// A level is told down to a tenth of what one flow of those it holds is.
+	trackBeyond = 10
 )
 
-// Track follows what p-values a site's normal flows really get: of each flow
-// the least over its reports, so that looking often does not multiply alarms.
-// From the last flows of it, Level says under which p-value a share of later
-// ones will fall. A model's own p-values say that of single reports and of the
+// Track follows what ranks a site's normal flows really get: of each flow the
+// least over its reports, so that looking often does not multiply alarms. From the
+// last flows of it, Level says under which rank a share of later ones will fall. A model's own p-values say that of single reports and of the
 // traffic that it was calibrated on; a track says it of flows, now. It is for
 // one goroutine.
 //
@@ -37,7 +40,7 @@ type Track struct {
 }
 
 type tracked struct {
-	x     float32 // -ln p
+	x     float32 // -ln rank
 	cause uint64
 }
 
@@ -49,13 +52,13 @@ func NewTrack(size int) *Track {
 // Len is how many flows it holds.
 func (t *Track) Len() int { return len(t.ring) }
 
-// Add counts a flow that has ended by the least p-value that it got. NaN and
-// what is no p-value is left out.
-func (t *Track) Add(p float64, cause uint64) {
-	if !(p > 0 && p <= 1) {
+// Add counts a flow that has ended by the least rank that it got. NaN and what is
+// no rank is left out.
+func (t *Track) Add(rank float64, cause uint64) {
+	if !(rank > 0 && rank <= 1) {
 		return
 	}
-	e := tracked{float32(-math.Log(p)), cause}
+	e := tracked{float32(-math.Log(rank)), cause}
 	if len(t.ring) < cap(t.ring) {
 		if t.per[cause] >= max(1, int(trackShare*float64(cap(t.ring)))) {
 			return
@@ -82,12 +85,12 @@ func (t *Track) Reset() {
 	clear(t.per)
 }
 
-// Level is the p-value under which a share of later flows will fall: counted
+// Level is the rank under which a share of later flows will fall: counted
 // where there are enough flows beyond it, else by a generalised Pareto tail as
 // in Scale. ok is false when there are too few flows to say.
 func (t *Track) Level(share float64) (level float64, ok bool) {
 	n := len(t.ring)
-	if n < MinTrack || !(share > 0 && share < 1) || share*float64(n)*Extrapolate < 1 {
+	if n < MinTrack || !(share > 0 && share < 1) || share*float64(n)*trackBeyond < 1 {
 		return 0, false
 	}
 	xs := make([]float64, n)

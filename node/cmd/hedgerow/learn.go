@@ -159,8 +159,14 @@ func printLearned(w io.Writer, r *learned, asJSON bool) error {
 	}
 	for _, e := range r.Evidence {
 		_, _ = fmt.Fprintf(w, "%s: %d lines, %d of logins and bans, %d of other things\n", e.Path, e.Lines, e.Entries, e.Other)
-		if e.First != "" {
-			_, _ = fmt.Fprintf(w, "  refused: %d kinds of line, the first %s\n", len(e.Refused), e.First)
+		if e.Refused > 0 {
+			_, _ = fmt.Fprintf(w, "  refused: %d lines, the first:\n", e.Refused)
+		}
+		for i := range e.Faults[:min(len(e.Faults), 3)] {
+			_, _ = fmt.Fprintf(w, "    %s: %v\n", e.Path, &e.Faults[i])
+		}
+		if e.Cut != "" {
+			_, _ = fmt.Fprintf(w, "  not read to its end: %s\n", e.Cut)
 		}
 	}
 	for _, s := range r.Words() {

@@ -25,16 +25,18 @@ var cicFiles = map[string]string{
 // addresses, numbered by whoever made the sample, are not.
 var cicMappings = map[string]*Mapping{
 	CICIDS2017: {
-		Label: "Label", Normal: []string{"BENIGN"}, Absent: []string{"", "Infinity", "NaN", "inf", "nan"},
+		Label: "Label", Normal: []string{"BENIGN"}, Absent: []string{"", "Infinity", "NaN", "inf", "nan"}, Unsigned: []string{"Flow Duration"},
 		Classes: classes(map[string][]string{
 			"dos": {"DoS Hulk", "DoS GoldenEye"}, "ddos": {"DDoS"}, "scan": {"PortScan"}, "guessing": {"FTP-Patator", "SSH-Patator"},
 			"web": {"Web Attack \ufffd Brute Force", "Web Attack \ufffd XSS", "Web Attack \ufffd Sql Injection"},
 		}),
 	},
-	CICKMeans: {Label: "Labelb", Normal: []string{"0"}, Classes: map[string]string{"1": "attack"}},
+	CICKMeans: {
+		Label: "Labelb", Normal: []string{"0"}, Classes: map[string]string{"1": "attack"}, Unsigned: []string{"Flow Duration"},
+	},
 	IoTID20: {
 		Label: "Label", Normal: []string{"0"}, Classes: map[string]string{"1": "attack"},
-		Ignore: []string{"Flow_ID", "Src_IP", "Dst_IP", "Timestamp"},
+		Ignore: []string{"Flow_ID", "Src_IP", "Dst_IP", "Timestamp"}, Unsigned: []string{"Flow_Duration"},
 	},
 }
 

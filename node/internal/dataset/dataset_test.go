@@ -11,6 +11,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/learner/tabular"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 const small = `# the columns of the file below
@@ -111,7 +112,7 @@ func TestFaultsAreNamed(t *testing.T) {
 	} {
 		lines[at-1] = cells
 	}
-	file := write(t, "a.csv", strings.Join(lines, "\n"))
+	file := write(t, "a.csv", strings.Join(lines, "\n")+"\n")
 	tab, rep, err := Read(mapping(t, small), Part{File: file})
 	if err != nil {
 		t.Fatal(err)
@@ -177,7 +178,8 @@ func FuzzRead(f *testing.F) {
 	f.Add("\ufeffkind,start,id,proto\r\nok,1,2,\"")
 	f.Fuzz(func(t *testing.T, text string) {
 		b := newBuilder(mapping(t, small))
-		if b.read(strings.NewReader(text), Part{File: "fuzz"}) != nil {
+		l, err := lines.New("fuzz", strings.NewReader(text), maxLine)
+		if err != nil || b.read(l, Part{File: "fuzz"}) != nil {
 			return
 		}
 		tab := b.table()

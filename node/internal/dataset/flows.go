@@ -165,7 +165,7 @@ func Flows(ctx context.Context, c *Captures) (*tabular.Table, error) {
 // flows adds the flows of one file.
 func (b *builder) flows(ctx context.Context, f *Capture, inside []netip.Prefix) error {
 	truth, err := history.ReadTruth(f.Truth)
-	if err != nil {
+	if err := errors.Join(err, truth.Strict()); err != nil {
 		return err
 	}
 	place := f.Place

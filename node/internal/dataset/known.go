@@ -32,7 +32,7 @@ var nslkdd = Mapping{
 	},
 	Label: "attack", Normal: []string{"normal"},
 	Words:  []string{"protocol_type", "service", "flag"},
-	Ignore: []string{"difficulty", "num_outbound_cmds"},
+	Ignore: []string{"difficulty", "num_outbound_cmds"}, Unsigned: []string{every},
 	// The four classes of Tavallaee et al. 2009, also of the attacks that only
 	// the test file has.
 	Classes: classes(map[string][]string{
@@ -57,7 +57,7 @@ func classes(of map[string][]string) map[string]string {
 var unsw = Mapping{
 	Label: "attack_cat", Normal: []string{"Normal"},
 	Words:  []string{"proto", "service", "state"},
-	Ignore: []string{"id", "label"},
+	Ignore: []string{"id", "label"}, Unsigned: []string{every},
 }
 
 // westermo is labelled by who sent a flow (NST), with several classes (M),
@@ -69,7 +69,7 @@ var westermo = Mapping{
 		"sAddress", "rAddress", "sMACs", "rMACs", "sIPs", "rIPs", "startDate", "endDate", "end",
 		"startOffset", "endOffset", "IT_B_Label", "IT_M_Label", "NST_B_Label",
 	},
-	Time: "start", Split: "time",
+	Time: "start", Split: "time", Unsigned: []string{every},
 }
 
 // NSL reads the official training file of NSL-KDD below a folder of data sets.

@@ -26,6 +26,9 @@ type Mapping struct {
 	Ignore []string `toml:"ignore"`
 	// Absent are the cells that mean that there is no value; by default the empty one.
 	Absent []string `toml:"absent"`
+	// Unsigned are the columns of numbers that are never below 0, such as counts and
+	// durations; "*" is all of them.
+	Unsigned []string `toml:"unsigned"`
 	// Time is a column of seconds, for splits by time; it is no feature.
 	Time string `toml:"time"`
 	// Place is a column that says where a row was seen, for splits by place; it is no feature.
@@ -71,6 +74,14 @@ func (m *Mapping) check() error {
 		return errors.New("mapping: place: expected the name of a column, since split is place")
 	}
 	return nil
+}
+
+// every stands for all columns of numbers.
+const every = "*"
+
+// unsigned are the columns that Unsigned names.
+func (m *Mapping) unsigned() []string {
+	return slices.DeleteFunc(slices.Clone(m.Unsigned), func(n string) bool { return n == every })
 }
 
 // class is the class that a word of the label means.

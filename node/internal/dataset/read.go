@@ -1,19 +1,17 @@
 package dataset
 
 import (
-	"bufio"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io"
 	"math"
-	"os"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/hedgerow-mesh/hedgerow/learner/tabular"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 // Limits of what is read.
@@ -93,6 +91,7 @@ type builder struct {
 	report Report
 	names  []string // of the file's columns
 	roles  []role
+	signed []bool           // numbers that may be below 0
 	cols   []tabular.Column // of the features
 	words  []map[string]int32
 	class  names
@@ -137,78 +136,79 @@ func newBuilder(m *Mapping) *builder {
 	return b
 }
 
-// file reads one file, unpacking .gz.
+// file reads one file, unpacking gzip.
 func (b *builder) file(p Part) (err error) {
-	f, err := os.Open(p.File)
+	l, err := lines.Open(p.File, maxLine)
 	if err != nil {
 		return fmt.Errorf("read data set: %w", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	var r io.Reader = f
-	if strings.HasSuffix(p.File, ".gz") {
-		z, err := gzip.NewReader(f)
-		if err != nil {
-			return fmt.Errorf("read %s: %w", p.File, err)
-		}
-		r = z
-	}
+	defer func() { err = errors.Join(err, l.Close()) }()
 	b.report.Files = append(b.report.Files, p.File)
-	return b.read(r, p)
+	return b.read(l, p)
 }
 
 // read reads the lines of one file.
-func (b *builder) read(r io.Reader, p Part) error {
-	lr := &io.LimitedReader{R: r, N: MaxBytes}
-	s := bufio.NewScanner(lr)
-	s.Buffer(make([]byte, 64<<10), maxLine)
-	line, before, bad := 0, b.report.Rows, 0
+func (b *builder) read(l *lines.Reader, p Part) error {
+	before, bad, size := b.report.Rows, 0, 0
 	named := len(b.m.Columns) > 0
 	if named {
 		if err := b.head(b.m.Columns); err != nil {
 			return fmt.Errorf("read %s: %w", p.File, err)
 		}
 	}
-	for s.Scan() {
-		line++
-		text := strings.TrimSuffix(s.Text(), "\r")
-		if line == 1 {
-			text = strings.TrimPrefix(text, "\ufeff")
+	for {
+		text, whole, long, err := l.Next()
+		if errors.Is(err, io.EOF) {
+			break
 		}
-		if text == "" {
+		switch size += len(text); {
+		case err != nil:
+			return fmt.Errorf("read %s: after line %d: %w", p.File, l.N(), err)
+		case long && !named:
+			return fmt.Errorf("read %s: line %d is longer than %d bytes", p.File, l.N(), maxLine)
+		case size > MaxBytes:
+			return fmt.Errorf("read %s: longer than %d bytes unpacked", p.File, int64(MaxBytes))
+		case len(text) == 0:
 			continue
-		}
-		cells, err := split(text)
-		if err != nil {
-			b.fault(Fault{p.File, line, "", err.Error()}, &bad)
-			continue
-		}
-		if !named {
+		case !named:
 			named = true
-			if err := b.head(cells); err != nil {
-				return fmt.Errorf("read %s: line %d: %w", p.File, line, err)
+			cells, err := split(string(text))
+			if err == nil {
+				err = b.head(cells)
+			}
+			if err != nil {
+				return fmt.Errorf("read %s: line %d: %w", p.File, l.N(), err)
 			}
 			continue
 		}
-		if col, err := b.row(cells, p.Place); err != nil {
-			b.fault(Fault{p.File, line, col, err.Error()}, &bad)
+		if col, err := b.line(string(text), whole, long, p.Place); err != nil {
+			b.fault(Fault{p.File, l.N(), col, err.Error()}, &bad)
 			continue
 		}
 		if b.report.Rows++; b.report.Rows > tabular.MaxRows {
-			return fmt.Errorf("read %s: line %d: more than %d rows", p.File, line, tabular.MaxRows)
+			return fmt.Errorf("read %s: line %d: more than %d rows", p.File, l.N(), tabular.MaxRows)
 		}
-	}
-	switch err := s.Err(); {
-	case errors.Is(err, bufio.ErrTooLong):
-		return fmt.Errorf("read %s: line %d is longer than %d bytes", p.File, line+1, maxLine)
-	case err != nil:
-		return fmt.Errorf("read %s: after line %d: %w", p.File, line, err)
-	case lr.N <= 0:
-		return fmt.Errorf("read %s: longer than %d bytes unpacked", p.File, int64(MaxBytes))
 	}
 	if rows := b.report.Rows - before; bad > fewBad && float64(bad) > maxBad*float64(rows+bad) {
 		return fmt.Errorf("read %s: %d of %d rows are malformed, first %s: check the mapping", p.File, bad, rows+bad, b.report.Faults[0])
 	}
 	return nil
+}
+
+// line takes the row of a line. Half a line may end within a number or a word, and is
+// left out even where it has all its cells.
+func (b *builder) line(text string, whole, long bool, where string) (column string, err error) {
+	switch {
+	case long:
+		return "", fmt.Errorf("longer than %d bytes", maxLine)
+	case !whole:
+		return "", errors.New("expected " + lines.WantEnd)
+	}
+	cells, err := split(text)
+	if err != nil {
+		return "", err
+	}
+	return b.row(cells, where)
 }
 
 func (b *builder) fault(f Fault, bad *int) {
@@ -288,7 +288,7 @@ func (b *builder) head(names []string) error {
 			return fmt.Errorf("column %q occurs twice", n)
 		}
 	}
-	for _, n := range slices.Concat([]string{b.m.Label}, b.m.Words, b.m.Ignore, nonEmpty(b.m.Time, b.m.Place)) {
+	for _, n := range slices.Concat([]string{b.m.Label}, b.m.Words, b.m.Ignore, b.m.unsigned(), nonEmpty(b.m.Time, b.m.Place)) {
 		if !slices.Contains(clean, n) {
 			return fmt.Errorf("column %q of the mapping is missing; the file has %q", n, clean)
 		}
@@ -297,6 +297,7 @@ func (b *builder) head(names []string) error {
 	for _, n := range clean {
 		r := b.role(n)
 		b.roles = append(b.roles, r)
+		b.signed = append(b.signed, !slices.Contains(b.m.Unsigned, n) && !slices.Contains(b.m.Unsigned, every))
 		switch r {
 		case number:
 			b.cols, b.words = append(b.cols, tabular.Column{Name: n}), append(b.words, nil)
@@ -348,7 +349,9 @@ func (b *builder) row(cells []string, where string) (column string, err error) {
 		s = strings.TrimSpace(s)
 		switch b.roles[i] {
 		case number:
-			b.cells[at].num, err = b.number(s)
+			if b.cells[at].num, err = b.number(s); b.cells[at].num < 0 && !b.signed[i] {
+				err = fmt.Errorf("%s: expected a number that is not below 0", short(s))
+			}
 			at++
 		case word:
 			b.cells[at].word, err = b.word(at, s)

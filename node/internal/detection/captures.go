@@ -66,7 +66,7 @@ func read(ctx context.Context, dir string, c capture) (out []*seen, err error) {
 		words = filepath.Join(dir, filepath.Dir(c.path), c.labels)
 	}
 	truth, err := history.ReadTruth(words)
-	if err != nil {
+	if err := errors.Join(err, truth.Strict()); err != nil {
 		return nil, err
 	}
 	by := map[uint64]*seen{}

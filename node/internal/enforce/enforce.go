@@ -42,6 +42,7 @@ const (
 type Judgement struct {
 	Judged   bool    // a model was there to judge
 	P        float64 // p-value under this site's normal, 0..1
+	Rank     float64 // as P, without a floor: which of two flows at it is odder
 	Detector string  // self, attack, memory
 	Model    string  // hash of the model
 	// Recalled says that the flow is a near variant of a behaviour that the

@@ -43,6 +43,7 @@ type Machine struct {
 	known     *acquaintances
 	pairs     map[netip.Addr]int   // rules that stand for domains, by inside host
 	told      map[string]time.Time // pairs that were told of
+	single    bool                 // Alpha is a rank
 	panicked  bool
 	nextID    uint32
 	newID     func(time.Time) string
@@ -83,7 +84,7 @@ func (m *Machine) Tune(suspend, block time.Duration, rules bool) {
 // p that the model can say. Where the share is below that, no single flow can
 // carry an alarm by itself, and only a cause that goes on being unusual does.
 func (m *Machine) SetBudget(share, floor float64) {
-	m.o.Alpha = share
+	m.o.Alpha, m.single = share, false
 	if share < floor {
 		m.o.Alpha = 0
 	}
@@ -92,14 +93,9 @@ func (m *Machine) SetBudget(share, floor float64) {
 	}
 }
 
-// SetSingle sets the p-value at which one flow is an alert, by what flows of this
-// site really get; below the least p that the model can say there is none.
-func (m *Machine) SetSingle(level, floor float64) {
-	m.o.Alpha = level
-	if level < floor {
-		m.o.Alpha = 0
-	}
-}
+// SetSingle sets the rank at which one flow is an alert, by what flows of this
+// site really get. It holds until SetBudget.
+func (m *Machine) SetSingle(level float64) { m.o.Alpha, m.single = level, true }
 
 // Attack says that an incident is one by a counting rule or by the operator's word.
 func (m *Machine) Attack(incident string) bool {
@@ -110,7 +106,7 @@ func (m *Machine) Attack(incident string) bool {
 // ByRule says that a detector is a counting rule.
 func ByRule(detector string) bool { return strings.HasPrefix(detector, "rule:") }
 
-// Alpha is the p-value at which one flow is an alert; 0 when none can be.
+// Alpha is the p-value, or the rank, at which one flow is an alert; 0 when none can be.
 func (m *Machine) Alpha() float64 { return m.o.Alpha }
 
 // Mode is the mode that the machine asked for.
@@ -121,7 +117,15 @@ func (m *Machine) Panicked() bool { return m.panicked }
 
 // Suspicious says whether a judgement alone would raise an alert.
 func (m *Machine) Suspicious(j Judgement) bool {
-	return j.Judged && (j.P <= m.o.Alpha && m.o.Alpha > 0 || j.Recalled)
+	return j.Judged && (m.Alone(j.P, j.Rank) || j.Recalled)
+}
+
+// Alone says whether a flow of this p-value and rank is an alert by itself.
+func (m *Machine) Alone(p, rank float64) bool {
+	if m.single {
+		p = rank
+	}
+	return m.o.Alpha > 0 && p <= m.o.Alpha
 }
 
 // Flow takes what the plane reported of a flow and what the learner thinks of

@@ -120,7 +120,7 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 }
 
 func (s *Sensor) judgement() Judgement {
-	return Judgement{Judged: true, P: s.last.P, Detector: s.last.By.String(), Model: s.decided.Hash()}
+	return Judgement{Judged: true, P: s.last.P, Rank: s.last.Rank, Detector: s.last.By.String(), Model: s.decided.Hash()}
 }
 
 // Look scores a flow without counting it, for Reasons. The vector is valid until the

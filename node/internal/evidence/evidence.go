@@ -9,7 +9,6 @@
 package evidence
 
 import (
-	"bufio"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,6 +21,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 // Kind of evidence.
@@ -62,12 +62,21 @@ const (
 
 // Report says what became of a log's lines.
 type Report struct {
-	Path    string         `json:"file"`
-	Lines   int            `json:"lines"`
-	Entries int            `json:"entries"`
-	Other   int            `json:"other"` // lines that say nothing of logins
-	Refused map[string]int `json:"refused,omitempty"`
-	First   string         `json:"first_refused,omitempty"`
+	Path    string  `json:"file"`
+	Lines   int     `json:"lines"`
+	Entries int     `json:"entries"`
+	Other   int     `json:"other"` // lines that say nothing of logins
+	Refused int     `json:"refused"`
+	Faults  []Fault `json:"faults,omitempty"` // the first refused lines
+	Cut     string  `json:"cut,omitempty"`    // why the log could not be read to its end
+}
+
+func (r *Report) refuse(f *Fault) {
+	r.Refused++
+	f.Line = r.Lines
+	if len(r.Faults) < maxTold {
+		r.Faults = append(r.Faults, *f)
+	}
 }
 
 // Index answers what is known of a flow.
@@ -82,8 +91,8 @@ type Options struct {
 	Zone *time.Location
 }
 
-// Read adds the entries of one log. Broken lines are counted, and the first is
-// named; the others are used.
+// Read adds the entries of one log, which may be packed with gzip. Broken lines are
+// counted, and the first are named; the others are used.
 func (x *Index) Read(path string, r io.Reader, o Options) (*Report, error) {
 	if o.Zone == nil {
 		o.Zone = time.UTC
@@ -91,65 +100,84 @@ func (x *Index) Read(path string, r io.Reader, o Options) (*Report, error) {
 	if x.by == nil {
 		x.by = map[netip.Addr][]Entry{}
 	}
-	rep := &Report{Path: path, Refused: map[string]int{}}
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, maxLine)
-	for lines.Scan() {
-		rep.Lines++
-		e, err := parse(lines.Text(), o)
-		switch {
-		case err != nil:
-			rep.Refused[err.Error()]++
-			if rep.First == "" {
-				rep.First = fmt.Sprintf("%s: line %d: %v", path, rep.Lines, err)
+	log, err := lines.New(path, r, maxLine)
+	if err != nil {
+		return nil, err
+	}
+	rep := &Report{Path: path}
+	for {
+		b, whole, long, err := log.Next()
+		if err != nil {
+			if !errors.Is(err, io.EOF) {
+				rep.Cut = err.Error()
 			}
-		case e.Kind == 0:
-			rep.Other++
-		case x.n >= maxEntries:
-			return rep, fmt.Errorf("%s: line %d: more than %d logins: give a shorter log", path, rep.Lines, maxEntries)
-		default:
-			x.by[e.Addr] = append(x.by[e.Addr], e)
-			x.n++
-			rep.Entries++
+			break
 		}
+		rep.Lines++
+		x.line(rep, string(b), lines.Half(b, whole), long, o)
 	}
 	for _, es := range x.by {
 		slices.SortStableFunc(es, func(a, b Entry) int { return a.At.Compare(b.At) })
 	}
-	if err := lines.Err(); err != nil {
-		return rep, fmt.Errorf("%s: line %d: %w: expected lines of at most %d bytes", path, rep.Lines+1, err, maxLine)
-	}
 	return rep, nil
 }
 
-var (
-	errTime = errors.New("time: expected one such as 2026-01-02T15:04:05Z or Jan 2 15:04:05")
-	errAddr = errors.New("address: expected an IP address and a port at the line's end")
-	errJSON = errors.New("journal entry: expected one JSON object on each line")
+// line adds the entry of a line. Half a line that tells of a login is refused, for
+// half an address is another's.
+func (x *Index) line(rep *Report, text string, half, long bool, o Options) {
+	if long {
+		rep.refuse(&Fault{Wanted: fmt.Sprintf("at most %d bytes", maxLine)})
+		return
+	}
+	e, bad := parse(text, o)
+	switch {
+	case bad != nil:
+		rep.refuse(bad)
+	case e.Kind == 0:
+		rep.Other++
+	case half:
+		rep.refuse(&Fault{Wanted: lines.WantEnd})
+	case x.n >= maxEntries:
+		rep.refuse(&Fault{Wanted: fmt.Sprintf("at most %d logins of all logs together: give shorter ones", maxEntries)})
+	default:
+		x.by[e.Addr] = append(x.by[e.Addr], e)
+		x.n++
+		rep.Entries++
+	}
+}
 
+var (
 	// What sshd writes; user names stand in the middle, addresses at the end.
 	failed   = regexp.MustCompile(`^(?:Failed (?:password|none|publickey|keyboard-interactive/pam) for |Invalid user |error: maximum authentication attempts exceeded for |Connection (?:closed|reset) by (?:invalid|authenticating) user )`)
 	accepted = regexp.MustCompile(`^Accepted \S+ for `)
 	atEnd    = regexp.MustCompile(`(?: from | )(\S+) port (\d{1,5})(?: ssh2)?(?:: .*| \[preauth\])?$`)
 	daemon   = regexp.MustCompile(`^(?:\S+ )?sshd(?:-session)?(?:\[\d+\])?: (.*)$`)
 	ban      = regexp.MustCompile(`^fail2ban\.actions\s*\[\d+\]:\s*(?:NOTICE|WARNING)\s*\[[^\]]*\]\s*(?:Restore )?Ban (\S+)$`)
+	program  = regexp.MustCompile(`(?:^|\s)(sshd(?:-session)?(?:\[\d+\])?: |fail2ban\.actions\s*\[)`)
 	stamps   = []string{time.RFC3339, "2006-01-02 15:04:05", "2006-01-02T15:04:05"}
 )
 
+func badTime(found string) *Fault {
+	return &Fault{Field: "time", Found: found, Wanted: "one such as 2026-01-02T15:04:05Z or Jan 2 15:04:05"}
+}
+
 // parse reads a line; an entry without a kind says nothing of logins.
-func parse(line string, o Options) (Entry, error) {
+func parse(line string, o Options) (Entry, *Fault) {
 	line = strings.TrimSpace(line)
 	if strings.HasPrefix(line, "{") {
 		return journal(line)
 	}
 	at, rest, ok := stamped(line, o)
+	if i := program.FindStringSubmatchIndex(line); !ok && i != nil {
+		rest = line[i[2]:]
+	}
 	if m := ban.FindStringSubmatch(rest); m != nil {
 		a, err := netip.ParseAddr(m[1])
 		switch {
 		case !ok:
-			return Entry{}, errTime
+			return Entry{}, badTime(strings.TrimSuffix(line, rest))
 		case err != nil:
-			return Entry{}, errAddr
+			return Entry{}, &Fault{Field: "address", Found: m[1], Wanted: "an IP address"}
 		}
 		return Entry{At: at, Addr: a.Unmap(), Kind: Banned}, nil
 	}
@@ -159,7 +187,7 @@ func parse(line string, o Options) (Entry, error) {
 	}
 	e, err := login(m[1])
 	if err == nil && e.Kind != 0 && !ok {
-		return Entry{}, errTime
+		return Entry{}, badTime(strings.TrimSuffix(line, rest))
 	}
 	e.At = at
 	return e, err
@@ -190,14 +218,18 @@ func stamped(line string, o Options) (at time.Time, rest string, ok bool) {
 }
 
 // journal reads a line of `journalctl -o json`.
-func journal(line string) (Entry, error) {
+func journal(line string) (Entry, *Fault) {
 	var j struct {
 		At   string          `json:"__REALTIME_TIMESTAMP"`
 		Name string          `json:"SYSLOG_IDENTIFIER"`
 		Text json.RawMessage `json:"MESSAGE"`
 	}
-	if json.Unmarshal([]byte(line), &j) != nil {
-		return Entry{}, errJSON
+	if err := json.Unmarshal([]byte(line), &j); err != nil {
+		f := &Fault{Wanted: "one JSON object on each line"}
+		if t := (*json.UnmarshalTypeError)(nil); errors.As(err, &t) && t.Field != "" {
+			f = &Fault{Field: t.Field, Found: t.Value, Wanted: "a " + t.Type.String()}
+		}
+		return Entry{}, f
 	}
 	var text string
 	if j.Name != "sshd" && j.Name != "sshd-session" || json.Unmarshal(j.Text, &text) != nil {
@@ -209,14 +241,14 @@ func journal(line string) (Entry, error) {
 	}
 	us, bad := strconv.ParseInt(j.At, 10, 64)
 	if bad != nil || us < 0 || us > 4102444800e6 {
-		return Entry{}, errTime
+		return Entry{}, &Fault{Field: "__REALTIME_TIMESTAMP", Found: j.At, Wanted: "microseconds since 1970, in quotes"}
 	}
 	e.At = time.UnixMicro(us)
 	return e, nil
 }
 
 // login reads a message of sshd.
-func login(text string) (e Entry, err error) {
+func login(text string) (e Entry, bad *Fault) {
 	switch {
 	case failed.MatchString(text):
 		e.Kind = Failed
@@ -228,12 +260,15 @@ func login(text string) (e Entry, err error) {
 	}
 	m := atEnd.FindStringSubmatch(text)
 	if m == nil {
-		return Entry{}, errAddr
+		return Entry{}, &Fault{Field: "address", Wanted: "an IP address and a port at the line's end"}
 	}
-	a, bad := netip.ParseAddr(m[1])
-	p, worse := strconv.ParseUint(m[2], 10, 16)
-	if bad != nil || worse != nil {
-		return Entry{}, errAddr
+	a, err := netip.ParseAddr(m[1])
+	if err != nil {
+		return Entry{}, &Fault{Field: "address", Found: m[1], Wanted: "an IP address"}
+	}
+	p, err := strconv.ParseUint(m[2], 10, 16)
+	if err != nil {
+		return Entry{}, &Fault{Field: "port", Found: m[2], Wanted: "a port from 0 to 65535"}
 	}
 	e.Addr, e.Port = a.WithZone("").Unmap(), uint16(p)
 	return e, nil

@@ -13,6 +13,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 // zeekOf writes a record as Zeek would have: each value by Zeek's documentation
@@ -107,7 +108,7 @@ var zeekNames = strings.Fields("ts uid id.orig_h id.orig_p id.resp_h id.resp_p p
 // readAll reads a whole log from memory.
 func readAll(t testing.TB, name string, b []byte, o Options) ([]Flow, *Report) {
 	t.Helper()
-	src, err := newLines(name, bytes.NewReader(b))
+	src, err := lines.New(name, bytes.NewReader(b), MaxLine)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 // Format is a kind of log.
@@ -128,7 +129,7 @@ type decoder interface {
 // is for one goroutine.
 type Reader struct {
 	o    Options
-	src  *lines
+	src  *lines.Reader
 	dec  decoder
 	rep  Report
 	wait flowHeap
@@ -136,35 +137,38 @@ type Reader struct {
 	done bool
 }
 
+// MaxLine is the longest line that is read, in bytes.
+const MaxLine = 1 << 20
+
 // ErrForeign says that a file is no log of a known format.
 var ErrForeign = errors.New("no flow log of a known format")
 
 // Open opens a log of any of the formats; which, its content tells.
 func Open(path string, o Options) (*Reader, error) {
-	src, err := openLines(path)
+	src, err := lines.Open(path, MaxLine)
 	if err != nil {
 		return nil, err
 	}
 	r, err := newReader(src, o)
 	if err != nil {
-		return nil, errors.Join(err, src.close())
+		return nil, errors.Join(err, src.Close())
 	}
 	return r, nil
 }
 
-func newReader(src *lines, o Options) (*Reader, error) {
+func newReader(src *lines.Reader, o Options) (*Reader, error) {
 	r := &Reader{o: o.withDefaults(), src: src}
-	r.rep = Report{Path: src.path, Refused: map[Kind]int{}, Skipped: map[Kind]int{}, Notes: map[string]int{}, Lacks: map[string]int{}, Joined: map[string]Join{}}
-	f, why := detect(src.head())
+	r.rep = Report{Path: src.Path(), Refused: map[Kind]int{}, Skipped: map[Kind]int{}, Notes: map[string]int{}, Lacks: map[string]int{}, Joined: map[string]Join{}}
+	f, why := detect(src.Head())
 	if f == "" {
-		return nil, fmt.Errorf("log %s: %s: %w", src.path, why, ErrForeign)
+		return nil, fmt.Errorf("log %s: %s: %w", src.Path(), why, ErrForeign)
 	}
 	r.rep.Format = f
 	switch f {
 	case ZeekTSV, ZeekJSON:
 		z := newZeek(r, f == ZeekJSON)
 		if !r.o.Alone {
-			z.beside = joinBeside(src.path, r.o.MaxJoin, r.rep.Joined)
+			z.beside = joinBeside(src.Path(), r.o.MaxJoin, r.rep.Joined)
 		}
 		r.dec = z
 	case Suricata:
@@ -243,7 +247,7 @@ func (r *Reader) Next() (*Flow, error) {
 
 // step reads one line.
 func (r *Reader) step() {
-	b, whole, long, err := r.src.next()
+	b, whole, long, err := r.src.Next()
 	if err != nil {
 		r.done = true
 		r.dec.flush(r.take)
@@ -252,13 +256,13 @@ func (r *Reader) step() {
 		}
 		return
 	}
-	r.rep.Lines = r.src.n
+	r.rep.Lines = r.src.N()
 	switch {
 	case long:
 		r.refuse(&LineError{Kind: Long, Want: fmt.Sprintf("at most %d bytes", MaxLine)})
 	case len(bytes.TrimSpace(b)) == 0:
-	case !whole && !(bytes.HasPrefix(b, []byte("{")) && bytes.HasSuffix(b, []byte("}"))):
-		r.refuse(&LineError{Kind: Half, Want: "a line end: the file was not finished, or not copied whole"})
+	case lines.Half(b, whole):
+		r.refuse(&LineError{Kind: Half, Want: lines.WantEnd})
 	default:
 		if bad := r.dec.line(b, r.take); bad != nil {
 			r.refuse(bad)
@@ -274,7 +278,7 @@ func (r *Reader) refuse(e *LineError) {
 	}
 	r.rep.Refused[e.Kind]++
 	if len(r.rep.Faults) < r.o.MaxFaults {
-		e.Path, e.Line = r.src.path, r.src.n
+		e.Path, e.Line = r.src.Path(), r.src.N()
 		r.rep.Faults = append(r.rep.Faults, e)
 	}
 }
@@ -285,7 +289,7 @@ func (r *Reader) note(s string) { r.rep.Notes[s]++ }
 func (r *Reader) take(f *Flow) {
 	r.rep.Flows++
 	if f.Line == 0 {
-		f.Line = r.src.n
+		f.Line = r.src.N()
 	}
 	f.Record.ID = uint64(r.rep.Flows)
 	for bit := flow.Lack(1); bit <= flow.LackAll; bit <<= 1 {
@@ -303,13 +307,13 @@ func (r *Reader) Report() *Report { return &r.rep }
 func (r *Reader) Format() Format { return r.rep.Format }
 
 // Offset is how many bytes of the file were read so far, of Size.
-func (r *Reader) Offset() int64 { return r.src.raw.n.Load() }
+func (r *Reader) Offset() int64 { return r.src.Offset() }
 
 // Size is the file's length in bytes.
-func (r *Reader) Size() int64 { return r.src.size }
+func (r *Reader) Size() int64 { return r.src.Size() }
 
 // Close closes the file.
-func (r *Reader) Close() error { return r.src.close() }
+func (r *Reader) Close() error { return r.src.Close() }
 
 // flowHeap has the flow that ended first on top; of equal ends the one that was
 // read first.

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 const zeekHead = "#separator \\x09\n#unset_field\t-\n#empty_field\t(empty)\n#path\tconn\n#fields\tts\tid.orig_h\tid.orig_p\tid.resp_h\tid.resp_p\tproto\tduration\torig_pkts\torig_ip_bytes\torig_bytes\tresp_pkts\tresp_ip_bytes\tresp_bytes\thistory\tconn_state\n"
@@ -195,7 +196,7 @@ func (m *million) Read(p []byte) (int, error) {
 // a log names.
 func TestManyHostsTakeNoMemory(t *testing.T) {
 	const of = 150_000
-	src, err := newLines("conn.log", io.MultiReader(strings.NewReader(zeekHead), &million{of: of}))
+	src, err := lines.New("conn.log", io.MultiReader(strings.NewReader(zeekHead), &million{of: of}), MaxLine)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -237,7 +238,7 @@ func TestCutGzip(t *testing.T) {
 // TestForeign: what is no flow log is refused with a name for it.
 func TestForeign(t *testing.T) {
 	for _, text := range []string{"", "hello\n", `{"a":1}` + "\n", "a,b,c\n1,2,3\n", "\x00\x01\x02", "# only\n# comments\n", "\xa5\x01\x00\x00\x00\x00"} {
-		src, err := newLines("x", strings.NewReader(text))
+		src, err := lines.New("x", strings.NewReader(text), MaxLine)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -250,7 +251,7 @@ func TestForeign(t *testing.T) {
 // fuzzed reads whatever it is given, and holds what came out to what every
 // reader of flows may believe.
 func fuzzed(t *testing.T, b []byte) {
-	src, err := newLines("fuzz", bytes.NewReader(b))
+	src, err := lines.New("fuzz", bytes.NewReader(b), MaxLine)
 	if err != nil {
 		return
 	}

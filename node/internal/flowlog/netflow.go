@@ -49,7 +49,7 @@ func (t *table) netflow(w *row, emit func(*Flow)) *LineError {
 	t.r.ended(rec, e)
 	lasted(rec, start, d)
 	t.r.fits(rec)
-	f.Line = t.r.src.n
+	f.Line = t.r.src.N()
 	if back > 0 {
 		emit(f)
 		return nil

@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 // besides are the logs that are read beside conn.log, and what each adds.
@@ -60,20 +62,20 @@ func sibling(path, name string) string {
 }
 
 func joinOne(path, name string, all map[uint64]*Meta, limit int) (j Join) {
-	l, err := openLines(path)
+	l, err := lines.Open(path, MaxLine)
 	if err != nil {
 		return j
 	}
-	defer func() { _ = l.close() }()
+	defer func() { _ = l.Close() }()
 	head := tsv{sep: '\t', unset: "-", empty: "(empty)"}
 	add := besides[name]
 	for {
-		b, whole, long, err := l.next()
+		b, whole, long, err := l.Next()
 		if err != nil {
 			if !errors.Is(err, io.EOF) {
 				j.Refused++
 			}
-			j.Lines = l.n
+			j.Lines = l.N()
 			return j
 		}
 		w, bad := besideRow(&head, b)

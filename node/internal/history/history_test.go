@@ -11,6 +11,7 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane/planetest/realdata"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/flowlog"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 var start = time.Date(2026, 3, 2, 8, 0, 0, 0, time.UTC)
@@ -119,8 +120,8 @@ func TestTruthTable(t *testing.T) {
 		t.Errorf("%v %v", l.Weights, l.Classes)
 	}
 	for bad, want := range map[string]string{
-		"uid,label\nC1,\n":                "line 2: field label: not set",
-		"uid,label\nC1,attack\nC1,benign": "line 3: field label: normal here and attack in line 2",
+		"uid,label\nC1,\n":                  "line 2: field label: not set",
+		"uid,label\nC1,attack\nC1,benign\n": "line 3: field label: normal here and attack in line 2",
 		"src,sport,dst,dport,proto,label\n10.0.0.300,1,10.0.0.2,2,tcp,1\n": "line 2: field src: found \"10.0.0.300\": expected an IP address",
 		"src,sport,dst,dport,proto,label\n10.0.0.1,1,10.0.0.2,2,ipx,1\n":   "line 2: field proto",
 		"src,sport,dst,dport,proto,label\n10.0.0.1,99999,10.0.0.2,2,6,1\n": "line 2: field sport",
@@ -137,9 +138,17 @@ func TestTruthTable(t *testing.T) {
 	}
 }
 
+func tableOf(path, text string) (Truth, error) {
+	l, err := lines.New(path, strings.NewReader(text), maxLabelLine)
+	if err != nil {
+		return Truth{}, err
+	}
+	return readTable(l)
+}
+
 // TestTupleNamesBothWays: a flow is found by its ends, whoever stands first.
 func TestTupleNamesBothWays(t *testing.T) {
-	truth, err := readTable("t", strings.NewReader("src,sport,dst,dport,proto,label\n198.51.100.2,443,10.0.0.7,4000,tcp,scan\n"))
+	truth, err := tableOf("t", "src,sport,dst,dport,proto,label\n198.51.100.2,443,10.0.0.7,4000,tcp,scan\n")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,7 +182,7 @@ func FuzzTruthTable(f *testing.F) {
 	f.Add("uid,label\nC1,attack\n")
 	f.Add("src,sport,dst,dport,proto,label,family\n10.0.0.1,1,fe80::1,2,udp,0,x\n")
 	f.Fuzz(func(t *testing.T, text string) {
-		truth, err := readTable("fuzz", strings.NewReader(text))
+		truth, err := tableOf("fuzz", text)
 		if err == nil && len(truth.flows) > truth.Labels {
 			t.Fatalf("%d flows of %d labels", len(truth.flows), truth.Labels)
 		}

@@ -61,6 +61,7 @@ type Lesson struct {
 	Timeless int            `json:"without_time"`   // of no time or nobody
 	Contrary int            `json:"labels_contrary"`
 	Unused   int            `json:"labels_unused"`
+	Refused  int            `json:"labels_refused"`
 	Windows  map[string]int `json:"windows"` // by verdict
 	Drifted  map[string]int `json:"drifted,omitempty"`
 	Bad      []Window       `json:"bad_windows,omitempty"` // the first ones
@@ -111,7 +112,8 @@ func Learn(ctx context.Context, files []string, o LearnOptions) (*Lesson, error)
 	p.examples()
 	n, first := o.Truth.Unused()
 	p.l.Unused = n
-	p.l.Notes = append(p.l.Notes, first...)
+	p.l.Refused = o.Truth.Refused
+	p.l.Notes = append(p.l.Notes, append(o.Truth.Faults, first...)...)
 	return p.l, nil
 }
 
@@ -259,6 +261,7 @@ func (l *Lesson) Words() []string {
 		{l.Young, "younger than the waiting time: not learnt"}, {l.Cold, "seen before it was clear who is familiar: not learnt"},
 		{l.Timeless, "without times or addresses: not learnt (`hedgerow evaluate` reads such tables)"},
 		{l.Contrary, "labelled otherwise by the log itself: the given truth counts"}, {l.Unused, "labels that name no flow of the data"},
+		{l.Refused, "labels that cannot be used"},
 	} {
 		if x.n > 0 {
 			say("  %d %s", x.n, x.what)

@@ -1,8 +1,6 @@
 package history
 
 import (
-	"bufio"
-	"compress/gzip"
 	"errors"
 	"fmt"
 	"io"
@@ -17,6 +15,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/node/internal/evidence"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/flowlog"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/intake"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/lines"
 )
 
 // How sure labels of different kinds are. An operator's own confirmation weighs 1.
@@ -38,17 +37,29 @@ type Truth struct {
 	packet []bool // of a capture, packet by packet
 	path   string
 	Labels int
+	// Refused are lines of the file that could not be used, the first of them in
+	// words with file, line and field. The others count.
+	Refused int
+	Faults  []string
 	// Evidence is what the machines behind said of those who came; nil for none.
 	Evidence *evidence.Index
 }
 
-// mark is one label.
+// mark is one label. Of a flow that two lines label otherwise there is none to use.
 type mark struct {
-	line   int
-	class  flowlog.Class
-	family string
-	used   bool
+	line     int
+	class    flowlog.Class
+	family   string
+	used     bool
+	disputed bool
 }
+
+// A file of labels of which more than a hundredth, and more than a few, cannot be
+// used is not what it was taken for.
+const (
+	fewRefused  = 20
+	toldRefused = 3
+)
 
 // ReadTruth reads what s names: the word attack or benign, a file of packets
 // ("index;label"), or a table of flows: comma-separated under a header with the
@@ -63,15 +74,12 @@ func ReadTruth(s string) (t Truth, err error) {
 	case "benign":
 		return Truth{Whole: flowlog.Normal}, nil
 	}
-	f, err := os.Open(s)
+	l, err := lines.Open(s, maxLabelLine)
 	if err != nil {
 		return t, fmt.Errorf("ground truth: %w (expected a file of labels, or the word attack or benign)", err)
 	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	head, err := bufio.NewReader(io.LimitReader(f, 4096)).ReadString('\n')
-	if err != nil && !errors.Is(err, io.EOF) {
-		return t, fmt.Errorf("ground truth %s: %w", s, err)
-	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	head, _, _ := strings.Cut(string(l.Head()), "\n")
 	if !hasColumns(head) {
 		p, err := intake.ReadPacketTruth(s)
 		if err != nil {
@@ -79,11 +87,11 @@ func ReadTruth(s string) (t Truth, err error) {
 		}
 		return Truth{packet: p, path: s, Labels: len(p)}, nil
 	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return t, fmt.Errorf("ground truth %s: %w", s, err)
-	}
-	return readTable(s, f)
+	return readTable(l)
 }
+
+// maxLabelLine is the longest line of a file of labels, in bytes.
+const maxLabelLine = 64 << 10
 
 func hasColumns(head string) bool {
 	at := header(head)
@@ -101,31 +109,65 @@ func header(line string) map[string]int {
 	return at
 }
 
-func readTable(path string, r io.Reader) (Truth, error) {
-	t := Truth{flows: map[string]*mark{}, path: path}
-	lines := bufio.NewScanner(r)
-	lines.Buffer(nil, 1<<16)
+// readTable reads a table of labels. What cannot be used is left out and named, unless
+// it is so much that nothing else can be believed.
+func readTable(l *lines.Reader) (Truth, error) {
+	t := Truth{flows: map[string]*mark{}, path: l.Path()}
 	var at map[string]int
-	for n := 1; lines.Scan(); n++ {
-		text := strings.TrimSpace(lines.Text())
-		if text == "" {
-			continue
+	for {
+		b, whole, long, err := l.Next()
+		if errors.Is(err, io.EOF) {
+			return t, t.judge()
 		}
-		if at == nil {
+		if err != nil {
+			return t, fmt.Errorf("ground truth %s: after line %d: %w", t.path, l.N(), err)
+		}
+		switch text := strings.TrimSpace(string(b)); {
+		case text == "":
+		case long:
+			t.refuse(l.N(), fmt.Errorf("expected at most %d bytes", maxLabelLine))
+		case at == nil:
 			at = header(text)
-			continue
-		}
-		if err := t.row(n, at, strings.Split(text, ",")); err != nil {
-			return t, fmt.Errorf("ground truth %s: line %d: %w", path, n, err)
-		}
-		if t.Labels++; t.Labels > maxLabels {
-			return t, fmt.Errorf("ground truth %s: line %d: more than %d labels", path, n, maxLabels)
+		case !whole:
+			t.refuse(l.N(), errors.New("expected "+lines.WantEnd))
+		case t.Labels >= maxLabels:
+			return t, fmt.Errorf("ground truth %s: line %d: more than %d labels", t.path, l.N(), maxLabels)
+		default:
+			if err := t.row(l.N(), at, strings.Split(text, ",")); err != nil {
+				t.refuse(l.N(), err)
+				continue
+			}
+			t.Labels++
 		}
 	}
-	if err := lines.Err(); err != nil {
-		return t, fmt.Errorf("ground truth %s: %w", path, err)
+}
+
+func (t *Truth) refuse(line int, why error) {
+	if t.Refused++; len(t.Faults) < toldRefused {
+		t.Faults = append(t.Faults, fmt.Sprintf("%s: line %d: %v", t.path, line, why))
 	}
-	return t, nil
+}
+
+// judge says whether what is left can be believed.
+func (t *Truth) judge() error {
+	left := 0
+	for _, m := range t.flows {
+		if !m.disputed {
+			left++
+		}
+	}
+	if t.Refused > 0 && (left == 0 || t.Refused > fewRefused && t.Refused*100 > t.Refused+t.Labels) {
+		return fmt.Errorf("ground truth %s: %d of %d labels cannot be used, first: %s", t.path, t.Refused, t.Refused+t.Labels, t.Faults[0])
+	}
+	return nil
+}
+
+// Strict is an error where a label was left out.
+func (t *Truth) Strict() error {
+	if t.Refused == 0 {
+		return nil
+	}
+	return fmt.Errorf("ground truth %s: %d labels cannot be used, first: %s", t.path, t.Refused, t.Faults[0])
 }
 
 // row takes one label.
@@ -154,8 +196,9 @@ func (t *Truth) row(n int, at map[string]int, vals []string) error {
 			return err
 		}
 	}
-	if old := t.flows[k]; old != nil && old.class != m.class {
-		return fmt.Errorf("field label: %s here and %s in line %d for the same flow: expected one of them", m.class, old.class, old.line)
+	if old := t.flows[k]; old != nil && (old.disputed || old.class != m.class) {
+		old.disputed = true
+		return fmt.Errorf("field label: %s here and %s in line %d for the same flow: expected one of them, neither is used", m.class, old.class, old.line)
 	}
 	t.flows[strings.Clone(k)] = m
 	return nil
@@ -189,10 +232,14 @@ func (t *Truth) find(uid string, r *flow.Record) *mark {
 	if len(t.flows) == 0 {
 		return nil
 	}
-	if m := t.flows["u"+uid]; m != nil && uid != "" {
-		return m
+	m := t.flows["u"+uid]
+	if m == nil || uid == "" {
+		m = t.flows["k"+r.Key.String()]
 	}
-	return t.flows["k"+r.Key.String()]
+	if m != nil && m.disputed {
+		return nil
+	}
+	return m
 }
 
 // ofLog says what is known of a log's flow: by the operator's labels first, then
@@ -249,13 +296,7 @@ func readEvidence(x *evidence.Index, path string, o evidence.Options) (rep *evid
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	var r io.Reader = bufio.NewReader(f)
-	if magic, _ := r.(*bufio.Reader).Peek(2); string(magic) == "\x1f\x8b" {
-		if r, err = gzip.NewReader(r); err != nil {
-			return nil, fmt.Errorf("%s: %w", path, err)
-		}
-	}
-	return x.Read(path, r, o)
+	return x.Read(path, f, o)
 }
 
 // marks are a capture's packets that the truth calls attacks.
@@ -302,7 +343,7 @@ func (m *marks) of(r *Report) {
 func (t *Truth) Unused() (n int, first []string) {
 	var lost []*mark
 	for _, m := range t.flows {
-		if !m.used {
+		if !m.used && !m.disputed {
 			lost = append(lost, m)
 		}
 	}
