@@ -94,6 +94,9 @@ func (f *feeds) renew(ctx context.Context) {
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.bulk != nil && set.Len() != f.set.Len() {
+		f.n.log.Info("blocklists are in force", telemetry.KeyCount, set.Len())
+	}
 	f.guard, f.set, f.problem, f.emptied = g, set, "", false
 	for i, s := range of {
 		told := s.part.Out

@@ -199,7 +199,7 @@ func listingWords(l *api.Listing, enforced bool) string {
 	case where != "" && l.Protected != "":
 		return fmt.Sprintf("%s is on the blocklist %s, and not blocked: it is protected (%s)", l.Address, where, l.Protected)
 	case where != "":
-		return fmt.Sprintf("%s is on the blocklist %s, and not in force: the list has expired, was left out, or takes it out itself", l.Address, where)
+		return fmt.Sprintf("%s is on the blocklist %s, and not in force: the list has expired, was left out, takes it out itself, or was read just now and the set with it is not made yet", l.Address, where)
 	case l.Protected != "":
 		return fmt.Sprintf("%s is on no blocklist, and could be on none: it is protected (%s)", l.Address, l.Protected)
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
@@ -69,7 +70,7 @@ Start here:
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usageError{fmt.Errorf("%v (see `%s --help`)", err, c.CommandPath())}
+		return usageError{fmt.Errorf("%v (see `%s --help`)%s", err, c.CommandPath(), otherSite(c, err))}
 	})
 	root.AddGroup(
 		&cobra.Group{ID: "start", Title: "To start:"},
@@ -107,4 +108,12 @@ func exactArgs(n int, names string) cobra.PositionalArgs {
 		}
 		return nil
 	}
+}
+
+// otherSite is a hint for who names a configuration to a command that asks the daemon.
+func otherSite(c *cobra.Command, err error) string {
+	if c.Flags().Lookup("socket") == nil || !strings.Contains(err.Error(), "--config") {
+		return ""
+	}
+	return ": the daemon is asked by its socket: name it with --socket, as site.socket says"
 }
