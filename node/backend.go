@@ -57,7 +57,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 	mode, panicked, open := n.machine.Mode(), n.machine.Panicked(), n.machine.Open()
 	blocks, settled, alpha := len(n.machine.Standing()), n.sensor.Settled(), n.machine.Alpha()
 	drifted := n.drifts.last
-	kernel := n.pupil.view()
+	kernel, alone := n.pupil.view(), n.alone(n.now())
 	report := n.truth.account.Report(n.now(), n.askedFor())
 	lists, err := n.audit()
 	waiting, floods := n.reloadWarnings(), n.floods.open(n.now(), &n.o.Flood)
@@ -72,7 +72,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 		Plane: api.PlaneStatus{Attach: st.AttachMode, Interface: n.o.Interface, Away: n.o.Away, Stats: st},
 		Learning: api.Learning{
 			Enabled: p.enabled, Seen: p.seen, Needed: p.needed, Judging: p.judging, WaitS: p.wait.Seconds(),
-			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(), Kernel: kernel,
+			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(), Kernel: kernel, Alone: alone,
 		},
 	}
 	s.Privacy = n.discreet.view()

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"encoding/hex"
 	"fmt"
 	"time"
@@ -27,6 +28,7 @@ type decider struct {
 	in     dataplane.Scoring
 	since  time.Time
 	why    string // what is wanted is not there
+	back   string // why it no longer acts, "" while it may
 	prompt prompt
 }
 
@@ -80,7 +82,7 @@ func (d *decider) due(now time.Time) {
 func (p *pupil) wanted() dataplane.Scoring {
 	d := &p.decider
 	s := dataplane.Scoring{
-		Active: d.active, Trial: d.trial, Shadow: d.mode != KernelOn, Hold: p.n.o.Policy.Suspend, Reason: kernelReason,
+		Active: d.active, Trial: d.trial, Shadow: d.mode != KernelOn || p.n.onProbation(p.n.now()) != nil, Hold: p.n.o.Policy.Suspend, Reason: kernelReason,
 	}
 	if d.trial != nil {
 		s.Canary = p.n.models.key.Share(p.now.Hash, p.n.models.m.Options().Share)
@@ -140,6 +142,9 @@ func (n *Node) found(now time.Time, ev *dataplane.Event) {
 	j, vec := n.sensor.Look(&ev.Record)
 	fx, incident := n.machine.Decided(now, ev, j, n.sensor.Reasons)
 	n.act(fx)
+	if why := n.machine.Retreat(); why != "" {
+		n.pupil.retreat(why)
+	}
 	if incident == "" {
 		return
 	}
@@ -147,6 +152,19 @@ func (n *Node) found(now time.Time, ev *dataplane.Event) {
 	if vec != nil {
 		n.buffer.add(incident, enforce.CauseOf(&ev.Record), vec)
 	}
+}
+
+// retreat ends that the plane acts by its scorer, until the daemon starts again: it goes
+// on to count. What it held is let go. The caller holds the node's lock.
+func (p *pupil) retreat(why string) {
+	d := &p.decider
+	if d.mode != KernelOn {
+		return
+	}
+	d.mode, d.back = KernelShadow, "acts no longer, until the daemon starts again: "+why
+	p.n.log.Warn("the kernel's scorer only counts from now on, until the daemon starts again", telemetry.KeyReason, why)
+	p.lift()
+	p.poke()
 }
 
 // prompt is how soon after a verdict of the plane its incident, with the reasons of the
@@ -171,7 +189,7 @@ func (d *decider) view() *api.KernelDeciding {
 		return &api.KernelDeciding{Why: err.Error()}
 	}
 	v := &api.KernelDeciding{
-		Shadow: s.Shadow, Since: d.since, Why: d.why, Stale: s.Stale, Held: s.Held, Dropped: s.Dropped,
+		Shadow: s.Shadow, Since: d.since, Why: cmp.Or(d.back, d.why), Stale: s.Stale, Held: s.Held, Dropped: s.Dropped,
 		Explained: d.prompt.n, ExplainedMS: ms(d.prompt.most), CompileMS: ms(s.Compile), VerifyMS: ms(s.Load), SwapMS: ms(s.Swap),
 	}
 	if s.Active != nil {

@@ -282,6 +282,7 @@ func (l *life) assign(r lifecycle.Roles) (fx []lifecycle.Effect) {
 			l.n.hunts.active(active)
 		}
 		l.n.sensor.SetModel(active)
+		l.n.machine.NewModel()
 		l.n.pupil.follow(l.n.now(), active)
 		l.n.sensor.Recalibrate(l.n.learn.normals())
 	}

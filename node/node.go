@@ -9,12 +9,14 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net/netip"
 	"slices"
 	"sync"
@@ -76,11 +78,14 @@ type Options struct {
 
 // LearnerOptions say what the site learns and when.
 type LearnerOptions struct {
-	Enabled         bool
-	WarmupFlows     int           // flows before the first model
-	Warmup          time.Duration // longest wait for them
-	Wait            time.Duration // age at which traffic may teach a later model
-	RetrainEvery    time.Duration
+	Enabled      bool
+	WarmupFlows  int           // flows before the first model
+	Warmup       time.Duration // longest wait for them
+	Wait         time.Duration // age at which traffic may teach a later model
+	RetrainEvery time.Duration
+	// Probation is how long a site has to have seen ordinary traffic, in a third of
+	// its hours, before what only the learner finds has an effect. 0 is none.
+	Probation       time.Duration
 	IncidentsPerDay float64
 	// FalseBlocksPerMonth is how many false blocks the operator accepts; above,
 	// the learner does not block by itself.
@@ -126,20 +131,21 @@ type Node struct {
 	started time.Time
 	member  *federation.Member
 
-	mu       sync.Mutex // judgement: all of the following
-	machine  *enforce.Machine
-	sensor   *enforce.Sensor
-	guard    *policy.Guard
-	buffer   exemplars
-	rate     rate
-	allowed  []string      // the operator's never-block entries, as written
-	watching bool          // the plane shows DNS answers
-	beside   beside        // what watched models make of reports
-	truth    truth         // budgets against what people said
-	witness  evidence.Join // what other tools say of flows
-	drifts   drifts        // whether traffic is still what the model learnt
-	restart  []string      // keys of the configuration that wait for a restart
-	misread  string        // why the configuration was not taken over last, "" when it was
+	mu        sync.Mutex // judgement: all of the following
+	machine   *enforce.Machine
+	sensor    *enforce.Sensor
+	guard     *policy.Guard
+	buffer    exemplars
+	rate      rate
+	allowed   []string      // the operator's never-block entries, as written
+	watching  bool          // the plane shows DNS answers
+	probation probation     // what the site has seen, before the learner's word alone has an effect
+	beside    beside        // what watched models make of reports
+	truth     truth         // budgets against what people said
+	witness   evidence.Join // what other tools say of flows
+	drifts    drifts        // whether traffic is still what the model learnt
+	restart   []string      // keys of the configuration that wait for a restart
+	misread   string        // why the configuration was not taken over last, "" when it was
 	// Suspensions that an earlier process left in the plane.
 	inherited map[dataplane.Target]dataplane.Rule
 
@@ -182,7 +188,7 @@ func New(o Options) (*Node, error) {
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)
 	}
-	n := &Node{o: o, log: o.Log, now: o.Now, started: o.Now(), truth: newTruth(o.Now()), drifts: newDrifts(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), back: background.New(o.Log), life: context.Background(), floods: floodWatch{site: o.Site}}
+	n := &Node{probation: probation{asked: o.Learner.Probation}, o: o, log: o.Log, now: o.Now, started: o.Now(), truth: newTruth(o.Now()), drifts: newDrifts(), outbox: newQueue[job](), toMesh: newQueue[enforce.Effect](), back: background.New(o.Log), life: context.Background(), floods: floodWatch{site: o.Site}}
 	if err := n.makeJudgement(); err != nil {
 		return nil, err
 	}
@@ -212,7 +218,8 @@ func (n *Node) makeJudgement() error {
 	n.machine = enforce.New(enforce.Options{
 		Site: n.o.Site, Mode: n.o.Mode, SuspendFor: n.o.Policy.Suspend, BlockFor: n.o.Policy.Block,
 		Rules: n.o.Policy.Rules, Inside: n.inside, Hold: n.hold, NewID: event.IDs(n.o.Rand),
-		Burst: max(8, int(n.o.Learner.IncidentsPerDay)), Every: every(n.o.Learner.IncidentsPerDay),
+		Burst: burst(n.o.Learner.IncidentsPerDay), Every: every(n.o.Learner.IncidentsPerDay),
+		Share: n.o.Policy.MaxShare, Settle: cmp.Or(n.o.Learner.Context.Settle, 10*time.Minute), Probation: n.onProbation,
 		May: func(now time.Time, r dataplane.Rule) error {
 			if err := n.notOwn(r.Target); err != nil {
 				return err
@@ -279,7 +286,7 @@ func (n *Node) restore() error {
 	if err := n.beginFloods(); err != nil {
 		return err
 	}
-	if err := n.loadBudget(); err != nil {
+	if err := errors.Join(n.loadBudget(), n.loadProbation()); err != nil {
 		return err
 	}
 	if err := n.learn.restore(); err != nil {
@@ -428,10 +435,15 @@ func (n *Node) handle(ev *dataplane.Event) {
 	n.pupil.look(now, ev, j, incident)
 	n.drifted(now, ev, j, vec, n.judged(now, ev, j, incident), incident)
 	if incident == "" && !n.machine.Suspicious(j) {
+		if ev.Kind == dataplane.EventEnd && n.probation.saw(now) {
+			n.saveProbation()
+		}
 		r := &ev.Record
 		n.guard.Saw(r.Initiator().Addr(), r.Responder(), r.Key.Proto, now)
 	}
 	switch {
+	case n.machine.AsBefore():
+		n.learn.observe(now, ev, vec)
 	case incident != "":
 		n.buffer.add(incident, enforce.CauseOf(&ev.Record), vec)
 	case !n.machine.Suspicious(j):
@@ -448,6 +460,10 @@ func (n *Node) handle(ev *dataplane.Event) {
 		n.attested(now, ev, vec)
 	}
 }
+
+// burst is how many causes the learner may raise at once: an hour's share of a day,
+// and at least a few.
+func burst(perDay float64) int { return max(4, int(math.Ceil(perDay/24))) }
 
 // every is the time between so many a day.
 func every(perDay float64) time.Duration {

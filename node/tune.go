@@ -48,6 +48,7 @@ func (n *Node) Tune(t Tuning) error {
 		return fmt.Errorf("%s: %v: everything stays as it was", step.key, err)
 	}
 	n.o.Learner.IncidentsPerDay = t.IncidentsPerDay
+	n.machine.Damp(burst(t.IncidentsPerDay), every(t.IncidentsPerDay))
 	n.setBudget()
 	return nil
 }
@@ -70,6 +71,7 @@ func (n *Node) steps(t *Tuning) []step {
 			if err := n.guard.SetCaps(t.Policy.caps()); err != nil {
 				return err
 			}
+			n.machine.Limits(t.Policy.MaxShare)
 			n.machine.Tune(t.Policy.Suspend, t.Policy.Block, t.Policy.Rules)
 			remediation := n.o.Policy.Remediation
 			n.o.Policy = t.Policy

@@ -86,6 +86,23 @@ func TestRepeatsWhenNothingComes(t *testing.T) {
 	}
 }
 
+// Where rounds take long, a word that is late is not said again so soon.
+func TestSlowRoundsMakePatient(t *testing.T) {
+	_, m := alone(t)
+	retry := m.cfg.Retry
+	for took, expected := range map[time.Duration]time.Duration{0: 1, 8: 2, 1000: 4} { // in Retry; Announce is 4
+		if got := m.patient(took * retry); got != expected*retry {
+			t.Errorf("after a round of %d Retry: %v until words are said again, expected %v", took, got, expected*retry)
+		}
+	}
+	m.patience = m.patient(12 * retry)
+	now := m.since.Add(time.Minute)
+	m.enter(now, 2)
+	if again, most := m.resendAt.Sub(now), m.resendBy.Sub(now); again != 3*retry || most != 12*retry {
+		t.Errorf("said again after %v of silence and %v at the latest: expected %v and %v", again, most, 3*retry, 12*retry)
+	}
+}
+
 // What was heard before brings no news.
 func TestOldWordsAreNoNews(t *testing.T) {
 	w, m := alone(t)

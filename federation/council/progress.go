@@ -35,7 +35,7 @@ func (m *Machine) Tick(now time.Time) {
 	if !now.Before(m.resendAt) {
 		m.ready.Send = append(m.ready.Send, m.rounds[m.round].own...)
 		m.resendGap = min(2*m.resendGap, m.cfg.Announce)
-		m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(m.cfg.Announce)
+		m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(max(m.cfg.Announce, 4*m.patience))
 	}
 	m.progress(now)
 	m.fetch(now)
@@ -70,14 +70,19 @@ func (m *Machine) news(now time.Time, round uint64) {
 	}
 }
 
+// patient is how long to wait for words before ours are said again, after a sealed
+// round that took so long: where it was long, a word that is late is not lost.
+func (m *Machine) patient(took time.Duration) time.Duration {
+	return min(max(took/4, m.cfg.Retry), m.cfg.Announce)
+}
+
 // enter begins a round.
 func (m *Machine) enter(now time.Time, round uint64) {
 	if m.round != 0 && !m.heardSeal(round-1) {
 		m.event(Event{Step: Skipped, Round: round - 1})
 	}
 	if m.round != 0 && m.tree.Tip().Round() == m.round {
-		// Where a sealed round took long, a word that is late is not lost.
-		m.patience = min(max(now.Sub(m.since.Add(m.cfg.Every))/4, m.cfg.Retry), m.cfg.Announce)
+		m.patience = m.patient(now.Sub(m.since.Add(m.cfg.Every)))
 	}
 	m.round, m.since, m.closed = round, now, time.Time{}
 	for r := range m.rounds {
@@ -90,7 +95,7 @@ func (m *Machine) enter(now time.Time, round uint64) {
 	}
 	clear(m.wants) // what is still wanted is asked for again
 	m.resendGap = m.patience
-	m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(m.cfg.Announce)
+	m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(max(m.cfg.Announce, 4*m.patience))
 	m.event(Event{Step: Entered, Round: round})
 	m.say(now)
 }

@@ -33,9 +33,13 @@ func (b Budget) WithDefaults() Budget {
 	return b
 }
 
-// Excess is forgotten by half in this time. A site with an excess of some 2500
-// messages is not read any more until then.
-const forgive = 10 * time.Minute
+// Excess is forgotten by half in this time. A site with as many messages above its
+// budget as tooMuch is cut off until half of them are forgotten: to receive a flood
+// and throw it away is most of what a flood costs.
+const (
+	forgive = 10 * time.Minute
+	tooMuch = 250
+)
 
 // ledger keeps the accounts. Its accounts follow the roster, so that strangers
 // cannot fill it.
@@ -56,8 +60,9 @@ type account struct {
 }
 
 type excess struct {
-	n  float64
-	at time.Time
+	n   float64
+	at  time.Time
+	cut bool
 }
 
 func newLedger(b Budget, now func() time.Time) *ledger {
@@ -125,8 +130,9 @@ func (l *ledger) take(a *account, size int, burst float64) bool {
 	return true
 }
 
-// blame notes messages that a site sent itself above its budget.
-func (l *ledger) blame(p peer.ID, n int) {
+// blame notes messages that a site sent itself above its budget, and says whether
+// that is to end now.
+func (l *ledger) blame(p peer.ID, n int) (cut bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	e := l.excess[p]
@@ -135,6 +141,23 @@ func (l *ledger) blame(p peer.ID, n int) {
 		l.excess[p] = e
 	}
 	e.n, e.at = e.left(l.now())+float64(n), l.now()
+	if e.cut || e.n < tooMuch {
+		return false
+	}
+	e.cut = true
+	return true
+}
+
+// silenced says whether a site is cut off for what it sent.
+func (l *ledger) silenced(p peer.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.excess[p]
+	if e == nil || !e.cut {
+		return false
+	}
+	e.cut = e.left(l.now()) > tooMuch/2
+	return e.cut
 }
 
 func (e *excess) left(now time.Time) float64 {
@@ -150,12 +173,23 @@ func (l *ledger) left(p peer.ID) float64 {
 	return l.excess[p].left(l.now())
 }
 
+// admit says why a peer may not connect or be heard now, or nil.
+func (t *Transport) admit(p peer.ID) error {
+	if err := t.links.admit(p, t.opt.Now()); err != nil {
+		return err
+	}
+	if t.ledger.silenced(p) {
+		return errOverBudget
+	}
+	return nil
+}
+
 // inspect sees what a neighbour sends before anything of it is decoded further.
 // What it wrote itself above its budget leaves here, before a signature of it is
 // checked; every message that is new is charged to its author once the signature
 // is known to be that author's. Nothing of who is no longer in the roster is read at all.
 func (t *Transport) inspect(from peer.ID, rpc *pubsub.RPC) error {
-	if err := t.links.admit(from, t.opt.Now()); err != nil {
+	if err := t.admit(from); err != nil {
 		t.refused.count(err)
 		return err
 	}
@@ -170,7 +204,10 @@ func (t *Transport) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	}
 	rpc.Publish = kept
 	if over > 0 {
-		t.ledger.blame(from, over)
+		if t.ledger.blame(from, over) {
+			t.opt.Log.Warn("a site floods: it is cut off until that is forgotten", "id", from.String(), "again in", forgive.String())
+			t.note(from) // who watches the link closes it
+		}
 		n := t.refused.excess.Add(uint64(over))
 		if before := n - uint64(over); n/1024 != before/1024 || before == 0 {
 			t.opt.Log.Warn("a site sends more than its organisation's budget; what is above is dropped", "id", from.String(), "dropped", n)

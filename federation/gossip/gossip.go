@@ -11,7 +11,7 @@
 //
 // Every organisation has a budget of messages and bytes; what is above it is
 // dropped before a signature is checked where its author sent it itself, and who
-// keeps sending sinks in score until nothing of it is read.
+// keeps sending is cut off until most of that is forgotten.
 //
 // Broadcasts go through gossipsub (StrictSign) on one topic for each
 // federation.Topic, of the organisation or, where it is Shared, of all; the Handler's verdict is the validator's, so nothing

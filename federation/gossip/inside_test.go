@@ -108,7 +108,9 @@ func TestLedger(t *testing.T) {
 			t.Errorf("message %d a second later: %v, expected two", i, ok)
 		}
 	}
-	l.blame("a", 100)
+	if l.blame("a", 100) || l.silenced("a") {
+		t.Error("a site is cut off for 100 messages above its budget")
+	}
 	now = now.Add(forgive)
 	if got := l.left("a"); got < 49.9 || got > 50.1 {
 		t.Errorf("after %s %g of 100 are left, expected half", forgive, got)
@@ -116,6 +118,36 @@ func TestLedger(t *testing.T) {
 	l.bill(two[2:])
 	if l.charge("a", 1) || l.left("a") != 0 {
 		t.Error("who has left the roster still has an account")
+	}
+}
+
+// Who floods is cut off once, and let in again when half of the flood is forgotten.
+func TestFlooderIsCutOff(t *testing.T) {
+	now := time.Unix(1000, 0)
+	l := newLedger(Budget{}, func() time.Time { return now })
+	l.bill([]*peerLink{{pid: "a"}, {pid: "b"}})
+	cuts := 0
+	for range 3 * tooMuch {
+		if l.blame("a", 1) {
+			cuts++
+		}
+	}
+	if cuts != 1 || !l.silenced("a") || l.silenced("b") {
+		t.Errorf("cut off %d times, silenced %v, its neighbour %v", cuts, l.silenced("a"), l.silenced("b"))
+	}
+	now = now.Add(forgive)
+	if !l.silenced("a") {
+		t.Error("let in again while more than half of what was too much is remembered")
+	}
+	now = now.Add(2 * forgive)
+	if l.silenced("a") {
+		t.Error("three half-lives later it is still not let in")
+	}
+	if l.blame("a", 1) {
+		t.Error("cut off again for one message")
+	}
+	if !l.blame("a", tooMuch) {
+		t.Error("it may flood a second time")
 	}
 }
 

@@ -230,14 +230,14 @@ func (t *Transport) Strangers() uint64 { return t.refused.strangers.Load() }
 // gater lets the roster through and nobody else.
 type gater struct{ t *Transport }
 
-func (g *gater) InterceptPeerDial(p peer.ID) bool { return g.t.links.admit(p, g.t.opt.Now()) == nil }
+func (g *gater) InterceptPeerDial(p peer.ID) bool { return g.t.admit(p) == nil }
 
 func (g *gater) InterceptAddrDial(p peer.ID, _ ma.Multiaddr) bool { return g.InterceptPeerDial(p) }
 
 func (g *gater) InterceptAccept(network.ConnMultiaddrs) bool { return true } // who it is shows in the handshake
 
 func (g *gater) InterceptSecured(_ network.Direction, p peer.ID, at network.ConnMultiaddrs) bool {
-	err := g.t.links.admit(p, g.t.opt.Now())
+	err := g.t.admit(p)
 	if err == nil {
 		return true
 	}

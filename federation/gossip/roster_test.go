@@ -284,6 +284,9 @@ func TestFlood(t *testing.T) {
 		if n := e.ear.count(evil.id, "flood"); n > budget {
 			t.Errorf("%d messages of the flood were delivered, expected at most %d", n, budget)
 		}
+		until(t, "who floods is cut off", func() bool {
+			return !slices.ContainsFunc(e.Peers(), func(p federation.PeerInfo) bool { return p.ID == evil.id && p.Connected })
+		})
 		until(t, "the score shows who did it", func() bool {
 			i := slices.IndexFunc(e.Peers(), func(p federation.PeerInfo) bool { return p.ID == evil.id })
 			return e.Peers()[i].Score < -50

@@ -113,7 +113,7 @@ func (t *Transport) join(ctx context.Context, h federation.Handler) ([]*pubsub.S
 		pubsub.WithPeerScoreInspect(t.keepScores, time.Second),
 		pubsub.WithPeerGater(pubsub.NewPeerGaterParams(0.33, pubsub.ScoreParameterDecay(2*time.Minute), pubsub.ScoreParameterDecay(time.Hour))),
 		pubsub.WithAppSpecificRpcInspector(t.inspect),
-		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return t.links.admit(p, t.opt.Now()) == nil }),
+		pubsub.WithPeerFilter(func(p peer.ID, _ string) bool { return t.admit(p) == nil }),
 		pubsub.WithDirectPeers(t.directPeers()),
 		pubsub.WithFloodPublish(true),
 		pubsub.WithPeerOutboundQueueSize(queue),
@@ -160,7 +160,7 @@ func (t *Transport) validator(topic federation.Topic, h federation.Handler) pubs
 		}
 		author := msg.GetFrom()
 		if author != t.host.ID() {
-			if err := t.links.admit(author, t.opt.Now()); err != nil {
+			if err := t.admit(author); err != nil {
 				t.refused.count(err)
 				return pubsub.ValidationIgnore
 			}
@@ -260,11 +260,14 @@ func (t *Transport) missed(p peer.ID) {
 }
 
 // watch tells h of every change of a site's connection, and cuts it when its
-// certificate ends.
+// certificate ends or the site floods.
 func (t *Transport) watch(ctx context.Context, l *peerLink, h federation.Handler) {
 	for {
 		if info, changed := t.look(l); changed {
 			h.PeerChanged(info)
+		}
+		if t.ledger.silenced(l.pid) {
+			_ = t.host.Network().ClosePeer(l.pid)
 		}
 		end, cancel := l.end(t.opt.Now())
 		select {
@@ -319,6 +322,8 @@ func (t *Transport) info(l *peerLink) federation.PeerInfo {
 	}
 	if err := l.site.admitted(t.opt.Now()); err != nil {
 		info.Why = err.Error()
+	} else if t.ledger.silenced(l.pid) {
+		info.Why = errOverBudget.Error()
 	}
 	if cs := t.host.Network().ConnsToPeer(l.pid); l.up && len(cs) > 0 {
 		info.Addr = cs[0].RemoteMultiaddr().String()

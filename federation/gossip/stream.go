@@ -136,7 +136,7 @@ func (t *Transport) serve(ctx context.Context, f server, s network.Stream) {
 }
 
 func (t *Transport) serveOne(ctx context.Context, f server, from peer.ID, s network.Stream) error {
-	if err := t.links.admit(from, t.opt.Now()); err != nil {
+	if err := t.admit(from); err != nil {
 		return err
 	}
 	if err := s.SetDeadline(time.Now().Add(serveWithin)); err != nil {

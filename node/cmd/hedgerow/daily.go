@@ -128,6 +128,9 @@ func printStatus(w io.Writer, s api.Status) {
 			row("", "%s", words)
 		}
 	}
+	if a := s.Learning.Alone; a != nil {
+		row("alone", "%s", a.Words)
+	}
 	row("budget", "incidents: %s", s.Learning.Budget.Incidents.Words("a day"))
 	row("", "blocks: %s", s.Learning.Budget.Blocks.Words("a month"))
 	if d := s.Learning.Drift; d != nil {

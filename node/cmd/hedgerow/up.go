@@ -305,7 +305,7 @@ func siteOptions(cfg *config.Config, place placed, seed uint64) node.Options {
 		Privacy: node.PrivacyOptions(cfg.Privacy),
 		Learner: node.LearnerOptions{
 			Enabled: cfg.Learner.Enabled, WarmupFlows: cfg.Learner.WarmupFlows, Warmup: cfg.Learner.Warmup,
-			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, IncidentsPerDay: t.IncidentsPerDay,
+			Wait: cfg.Learner.Wait, RetrainEvery: cfg.Learner.RetrainEvery, Probation: cfg.Learner.Probation, IncidentsPerDay: t.IncidentsPerDay,
 			FalseBlocksPerMonth: cfg.Learner.FalseBlocksPerMonth,
 			Shadow:              stageLength(cfg.Learner.Shadow), Canary: stageLength(cfg.Learner.Canary),
 			CanaryShare: cfg.Learner.CanaryShare, TrialReports: cfg.Learner.TrialReports, Kernel: cfg.Learner.Kernel,

@@ -66,8 +66,25 @@ type Learning struct {
 	Budget budget.Report `json:"budget"`
 	// Kernel is the small scorer that was distilled from the model.
 	Kernel *KernelModel `json:"kernel,omitempty"`
+	// Alone is what the learner alone may do to what is ordinary here, and did.
+	Alone *Alone `json:"alone,omitempty"`
 	// Drift is the last that was found since the model was made.
 	Drift *Drift `json:"drift,omitempty"`
+}
+
+// Alone is what is ordinary at a site, and what was done to it on the learner's word
+// alone. A relation is an inside host with a service, or with a caller from outside.
+type Alone struct {
+	Relations int       `json:"relations"`           // ordinary ones, seen within a day
+	Cut       int       `json:"relations_cut"`       // of them held up within an hour
+	Flows     int       `json:"flows"`               // of them within an hour
+	Stopped   int       `json:"flows_stopped"`       // of these
+	Held      int       `json:"held_back"`           // times that more was refused, since the start
+	Changing  bool      `json:"changing"`            // the site is taken to be changing
+	Since     time.Time `json:"since,omitzero"`      // of that
+	Until     time.Time `json:"until,omitzero"`      // at least
+	Probation string    `json:"probation,omitempty"` // why it has no effect yet
+	Words     string    `json:"words"`
 }
 
 // Drift says that traffic is otherwise than what the model learnt, and by whom.

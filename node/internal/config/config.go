@@ -72,6 +72,7 @@ type Learner struct {
 	Wait            time.Duration // age at which a flow may teach normal, 0 to 7 d
 	Settle          time.Duration // how long what was seen rests before it counts as familiar, 1 s to 1 d
 	RetrainEvery    time.Duration // 10 s to 30 d
+	Probation       time.Duration // of ordinary traffic before what only the learner finds has an effect, 0 to 30 d
 	IncidentsPerDay float64       // false incidents that the operator accepts, above 0 to 1000
 	// False blocks a month that the operator accepts, above 0 to 1000.
 	FalseBlocksPerMonth float64
@@ -174,7 +175,7 @@ func Default() Config {
 		Dataplane: Dataplane{Plane: PlaneAuto, Role: RoleInside, Fail: FailOpen, DeadAfter: 30 * time.Second, PinDir: "/sys/fs/bpf/hedgerow", MaxFlows: 65536},
 		Learner: Learner{
 			Enabled: true, WarmupFlows: 500, Warmup: 30 * time.Minute, Wait: day,
-			Settle: 10 * time.Minute, RetrainEvery: time.Hour, IncidentsPerDay: 5, FalseBlocksPerMonth: 1,
+			Settle: 10 * time.Minute, RetrainEvery: time.Hour, Probation: day, IncidentsPerDay: 5, FalseBlocksPerMonth: 1,
 			Shadow: 30 * time.Minute, Canary: 30 * time.Minute, CanaryShare: 0.1, TrialReports: 1000, Kernel: KernelShadow,
 		},
 		Policy: Policy{

@@ -44,6 +44,7 @@ warmup = "10m"
 wait = "1d12h"
 settle = "5s"
 retrain_every = "30s"
+probation = "2h"
 false_blocks_per_month = 3
 shadow = "1m"
 canary = "2m"
@@ -149,7 +150,7 @@ func TestEveryKeyIsRead(t *testing.T) {
 		Dataplane: Dataplane{PlaneSoft, "lan0", RoleHost, []Attach{{"wan0", RoleOutside}}, FailClosed, time.Minute, dataplane.Enforce,
 			[]netip.Prefix{netip.MustParsePrefix("10.1.0.0/24"), netip.MustParsePrefix("fd00::/64")}, "", 2048,
 			[]dataplane.Never{never("192.0.2.1/32", flow.TCP, 443, false), never("198.51.100.0/24", 0, 0, false), never("2001:db8::1/128", flow.UDP, 53, true)}, true},
-		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 5 * time.Second, 30 * time.Second, 2, 3, time.Minute, 2 * time.Minute, 0.2, 50, "off", "/run/i.sock", 7},
+		Learner: Learner{false, 60, 10 * time.Minute, 36 * time.Hour, 5 * time.Second, 30 * time.Second, 2 * time.Hour, 2, 3, time.Minute, 2 * time.Minute, 0.2, 50, "off", "/run/i.sock", 7},
 		Policy:  Policy{5 * time.Second, time.Hour, 3, 0.5, false, []dataplane.Never{never("10.1.0.9/32", flow.TCP, 443, false)}},
 		Flood: dataplane.Flood{Source: 11, SourceNet: 12, Service: 13, Destination: 14, Breaker: 15, BreakerDrops: true,
 			Protected: []dataplane.Guarded{{Prefix: netip.MustParsePrefix("10.1.0.8/32"), Port: 443}, {Prefix: netip.MustParsePrefix("10.1.0.8/32"), Port: 80},

@@ -45,6 +45,7 @@ func fields() []field[Config] {
 		duration("learner.wait", func(c *Config) *time.Duration { return &c.Learner.Wait }, 0, 7*day),
 		duration("learner.settle", func(c *Config) *time.Duration { return &c.Learner.Settle }, time.Second, day),
 		duration("learner.retrain_every", func(c *Config) *time.Duration { return &c.Learner.RetrainEvery }, 10*time.Second, 30*day),
+		duration("learner.probation", func(c *Config) *time.Duration { return &c.Learner.Probation }, 0, 30*day),
 		number("learner.incidents_per_day", func(c *Config) *float64 { return &c.Learner.IncidentsPerDay }, 0.001, 1000),
 		number("learner.false_blocks_per_month", func(c *Config) *float64 { return &c.Learner.FalseBlocksPerMonth }, 0.001, 1000),
 		duration("learner.shadow", func(c *Config) *time.Duration { return &c.Learner.Shadow }, 0, 30*day),

@@ -140,6 +140,14 @@ type Options struct {
 	// one incident, which suspends and blocks nothing.
 	Burst int
 	Every time.Duration
+	// Share is what part of the ordinary relations, and of their flows, the learner's
+	// word alone may cut off within an hour (0.05), and Settle for how long a relation
+	// has to be ordinary before it counts as that. Where Settle is set, everything
+	// is taken for ordinary for twice that long at first.
+	Share  float64
+	Settle time.Duration
+	// Probation says why the learner's word alone does nothing yet. nil never does.
+	Probation func(now time.Time) error
 	// Hold says why what only the learner found may not be blocked now; a person
 	// who confirms it may. nil never does.
 	Hold func(now time.Time) error
@@ -168,6 +176,9 @@ func (o *Options) defaults() {
 	}
 	if o.Every == 0 {
 		o.Every = 24 * time.Hour / 5
+	}
+	if o.Share == 0 {
+		o.Share = 0.05
 	}
 	if o.MaxIncidents == 0 {
 		o.MaxIncidents = 4096

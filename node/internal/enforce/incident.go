@@ -43,9 +43,12 @@ type incident struct {
 	seenBy     []string // sites that answered that they have seen the peer
 	blocked    bool
 	limited    bool
-	past       bool   // found in the archive
-	held       bool   // a block was due, and the operator's budget of false ones kept it
-	label      string // confirmed, dismissed, ""
+	past       bool      // found in the archive
+	recalled   bool      // a flow was a variant of what a person confirmed
+	spared     int       // times that the learner's word alone was not enough
+	waits      time.Time // when that was last so of a rule
+	held       bool      // a block was due, and the operator's budget of false ones kept it
+	label      string    // confirmed, dismissed, ""
 	sentence   string
 	strongest  dataplane.Action
 	bestP      float64

@@ -31,7 +31,11 @@ type Machine struct {
 	o         Options
 	rules     *rules
 	sequences *sequences
-	damper    drift.Damper
+	strange   damper // of what only the learner finds, about strangers
+	familiar  damper // and about ordinary relations
+	habits    *habits
+	asBefore  bool                 // see AsBefore
+	retreat   string               // see Retreat
 	incidents map[string]*incident // by cause
 	byID      map[string]*incident
 	order     []string              // causes by first sight
@@ -55,7 +59,11 @@ type suspended struct {
 	verdict  *event.Event
 	target   dataplane.Target
 	rule     dataplane.Rule
+	alone    bool // an ordinary relation's, on the learner's word alone
 }
+
+// damper is one of many causes at once.
+type damper = drift.Damper
 
 // dismissal is how long a cause that a person called harmless is not raised.
 const dismissal = 24 * time.Hour
@@ -68,7 +76,8 @@ func New(o Options) *Machine {
 		incidents: map[string]*incident{}, byID: map[string]*incident{},
 		dismissed: map[string]time.Time{}, standing: map[string]*standing{},
 		suspended: map[string]*suspended{}, newID: o.NewID,
-		damper:  drift.Damper{Burst: o.Burst, Every: o.Every},
+		strange: damper{Burst: o.Burst, Every: o.Every}, familiar: damper{Burst: o.Burst, Every: o.Every},
+		habits:  newHabits(o.Share, o.Settle),
 		domains: map[string]*domain{}, pairs: map[netip.Addr]int{}, told: map[string]time.Time{},
 	}
 }
@@ -141,7 +150,8 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 	case dataplane.EventProof:
 		return m.dark(now, ev)
 	}
-	if rec.OnlyResets() {
+	m.asBefore = false
+	if rec.OnlyResets() || control(rec) {
 		return nil, "" // what is left of a connection, or an answer to somebody else's
 	}
 	cause := CauseOf(rec)
@@ -165,7 +175,11 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 			}
 		}
 	}
-	if hit == nil && climb.flows == 0 && !m.Suspicious(j) {
+	quiet := hit == nil && climb.flows == 0 && !m.Suspicious(j)
+	rel, ended := relationOf(rec), ev.Kind == dataplane.EventEnd
+	known := m.habits.established(now, rel)
+	m.habits.seen(now, rel, ended, quiet && ended && (in == nil || known) && ordinaryFlow(rec, j))
+	if quiet {
 		if in != nil {
 			return nil, in.id
 		}
@@ -174,15 +188,25 @@ func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain 
 		}
 		return nil, ""
 	}
-	m.suspect(rec)
 	var fx []Effect
-	if in == nil && hit == nil && !j.Recalled && j.Detector == learner.Self.String() && !m.damper.Alone(now) {
+	alone := hit == nil && !j.Recalled && !in.backed()
+	if alone && known {
+		explain = once(explain)
+		var id string
+		var done bool
+		if fx, id, done = m.changing(now, ev, j, climb.flows, explain); done {
+			return fx, id
+		}
+	}
+	m.suspect(rec)
+	if in == nil && alone && j.Detector == learner.Self.String() && !m.mayTell(now, known) {
 		return m.fold(now, ev, j, climb.flows, explain)
 	}
 	if in == nil {
 		in = m.open(now, cause, rec)
 	}
 	fx = append(fx, m.alert(now, in, ev, j, hit, climb.flows, explain)...)
+	in.recalled = in.recalled || j.Recalled
 	if ev.Kind == dataplane.EventMilestone {
 		fx = append(fx, m.suspend(now, in, rec)...)
 	}
@@ -304,9 +328,15 @@ func (m *Machine) suspend(now time.Time, in *incident, rec *flow.Record) []Effec
 			return []Effect{m.refused(now, in, t, dataplane.Suspend, err)}
 		}
 	}
+	alone := !in.backed()
+	if alone {
+		if err := m.aloneFlow(now, rec); err != nil {
+			return m.held(now, in, t, dataplane.Suspend, err)
+		}
+	}
 	v := m.verdict(now, in, r, evidenceOf(in), "suspended while the mesh is asked: "+in.sentence)
 	v.Verdict.DetectedNS = rec.Last
-	m.suspended[t.String()] = &suspended{incident: in.id, until: until, verdict: v, target: t, rule: r}
+	m.suspended[t.String()] = &suspended{incident: in.id, until: until, verdict: v, target: t, rule: r, alone: alone && m.habits.established(now, relationOf(rec))}
 	in.suspended++
 	in.raise(dataplane.Suspend)
 	return []Effect{{Apply: &Apply{Rule: r, Verdict: v}}}
@@ -344,6 +374,9 @@ func (m *Machine) decide(now time.Time, in *incident) []Effect {
 	if !in.carries() {
 		return m.limit(now, in)
 	}
+	if wait := now.Sub(in.waits); !in.backed() && wait >= 0 && wait < waitAgain {
+		return nil
+	}
 	if m.o.Hold != nil && !in.rule && len(in.seenBy) == 0 {
 		if err := m.o.Hold(now); err != nil {
 			if in.held {
@@ -374,6 +407,9 @@ func (m *Machine) limit(now time.Time, in *incident) []Effect {
 			return []Effect{m.refused(now, in, r.Target, r.Action, err)}
 		}
 	}
+	if fx, no := m.waits(now, in, r); no {
+		return fx
+	}
 	in.limited = true
 	in.raise(dataplane.RateLimit)
 	why := "rate-limited, for the source could be forged until it completes a handshake: " + in.sentence
@@ -387,35 +423,45 @@ func (m *Machine) block(now time.Time, in *incident, evidence, source string) []
 			return []Effect{m.refused(now, in, r.Target, r.Action, err)}
 		}
 	}
+	if fx, no := m.waits(now, in, r); no {
+		return fx
+	}
 	in.blocked = true
 	in.raise(dataplane.Block)
 	why := in.sentence
 	if n := len(in.flows); n > 1 && !in.rule {
 		why = fmt.Sprintf("%s (%d flows alike)", why, n)
 	}
-	conf := 0.7
+	conf := aloneConf
 	if len(in.seenBy) > 0 {
 		why += "; also seen by " + strings.Join(in.seenBy, ", ")
-		conf = 0.9
 	}
-	if in.rule {
-		conf = 0.9
+	if in.backed() {
+		conf = backedConf
 	}
 	fx := m.apply(now, in, r, evidence, source, why, conf)
-	key := r.Target.String()
-	m.standing[key].key = key
-	sh := &Share{
-		Key: key, Type: "address", Value: in.peer.String(), Conf: conf, Evidence: evidence,
-		Sentence: why, Incident: in.id, Expires: r.Expires,
+	if in.backed() || len(m.habits.under(now, r.Target)) == 0 {
+		fx = append(fx, m.share(in, m.standing[r.Target.String()]))
 	}
-	if in.svc {
-		sh.Type, sh.Value = "service", ServiceValue(r.Target)
-	}
-	fx = append(fx, Effect{Share: sh}, Effect{Emit: in.record(m.o.Site, now)})
+	fx = append(fx, Effect{Emit: in.record(m.o.Site, now)})
 	if in.rule {
 		fx = append(fx, Effect{Label: &Label{Incident: in.id, Attack: true, Family: in.family, Weight: 0.5, Peer: in.peer}})
 	}
 	return fx
+}
+
+// share hands what was blocked for an incident to others. What is ordinary here, and
+// only the learner is against, is not their business until more is.
+func (m *Machine) share(in *incident, s *standing) Effect {
+	s.key = s.rule.Target.String()
+	sh := &Share{
+		Key: s.key, Type: "address", Value: in.peer.String(), Conf: s.block.Conf, Evidence: s.block.Evidence,
+		Sentence: s.block.Reason, Incident: in.id, Expires: s.rule.Expires,
+	}
+	if in.svc {
+		sh.Type, sh.Value = "service", ServiceValue(s.rule.Target)
+	}
+	return Effect{Share: sh}
 }
 
 // apply makes a standing rule with its records.

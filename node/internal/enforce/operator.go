@@ -118,6 +118,10 @@ func (m *Machine) Confirm(now time.Time, id string) ([]Effect, error) {
 		{Label: &Label{Incident: in.id, Attack: true, Family: fam, Weight: 1, Peer: in.peer}},
 		{Emit: in.record(m.o.Site, now)},
 	}
+	if s := m.standing[in.target.String()]; in.blocked && s != nil && s.block.Incident == in.id && s.key == "" {
+		s.block.Conf = backedConf
+		fx = append(fx, m.share(in, s))
+	}
 	if !in.blocked && in.target.Prefix.IsValid() && in.validated && !m.panicked {
 		fx = append(fx, m.block(now, in, Validated, SourceLocal)...)
 	}

@@ -33,12 +33,12 @@ func (m *Machine) Decided(now time.Time, ev *dataplane.Event, j Judgement, expla
 	if v.Until != 0 {
 		r.Expires = time.Unix(0, v.Until).UTC()
 	}
-	if until, ok := m.dismissed[cause]; ok && now.Before(until) || m.panicked {
+	if until, ok := m.dismissed[cause]; ok && now.Before(until) || m.panicked || control(rec) {
 		return []Effect{{Remove: &t}}, ""
 	}
 	in := m.incidents[cause]
 	fresh := in == nil
-	if fresh && !m.damper.Alone(now) {
+	if fresh && !m.mayTell(now, m.habits.established(now, relationOf(rec))) {
 		if in = m.many(now, rec); in == nil {
 			return nil, ""
 		}
@@ -48,6 +48,14 @@ func (m *Machine) Decided(now time.Time, ev *dataplane.Event, j Judgement, expla
 	in.last = now
 	if in.detectedNS == 0 {
 		in.detectedNS = ev.At
+	}
+	alone := !in.backed() && m.habits.established(now, relationOf(rec))
+	if err := m.ownAlone(now, in, rec, v); err != nil {
+		fx := m.held(now, in, t, r.Action, err)
+		if v.Outcome == dataplane.Acted {
+			fx = append(fx, Effect{Remove: &t})
+		}
+		return append(fx, Effect{Emit: in.record(m.o.Site, now)}), in.id
 	}
 	if err := m.ownMay(now, r, v); err != nil {
 		if !fresh && v.Outcome != dataplane.Acted {
@@ -59,7 +67,24 @@ func (m *Machine) Decided(now time.Time, ev *dataplane.Event, j Judgement, expla
 		}
 		return append(fx, Effect{Emit: in.record(m.o.Site, now)}), in.id
 	}
-	return m.ownVerdict(now, in, ev, r, j, explain), in.id
+	fx := m.ownVerdict(now, in, ev, r, j, explain)
+	if s := m.suspended[t.String()]; s != nil {
+		s.alone = alone
+	}
+	return fx, in.id
+}
+
+// ownAlone is why the scorer's word alone is not enough. Where it would cut off more
+// of what is ordinary than the learner may, it has to stop acting.
+func (m *Machine) ownAlone(now time.Time, in *incident, rec *flow.Record, v *dataplane.Verdict) error {
+	if in.backed() || v.Outcome == dataplane.Spared {
+		return nil
+	}
+	err := m.aloneFlow(now, rec)
+	if err != nil && m.ripe(now) == nil {
+		m.retreat = err.Error()
+	}
+	return err
 }
 
 // ownMay is why the plane should not have done what it did.

@@ -58,6 +58,9 @@ func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string)
 	if r.Limit && m.known.of(partyOf(t)).good(now) {
 		return nil, acquainted
 	}
+	if why := m.ordinaryHere(now, r, t); why != "" {
+		return nil, why
+	}
 	if m.o.May != nil {
 		if err := m.o.May(now, rule); err != nil {
 			return nil, err.Error()
@@ -71,6 +74,22 @@ func (m *Machine) Indicator(now time.Time, r Received) (fx []Effect, why string)
 	fx = m.apply(now, nil, rule, Shared, sourceMesh+r.Author, r.Sentence, r.Conf)
 	m.standing[t.String()].from = &r
 	return fx, ""
+}
+
+// How sure a site is of what only its learner holds against somebody, and of what
+// more than that does.
+const (
+	aloneConf  = 0.7
+	backedConf = 0.9
+)
+
+// ordinaryHere says why a word of the own organisation is not followed: it rests on
+// what is normal at another site, and here the party is a part of what is.
+func (m *Machine) ordinaryHere(now time.Time, r Received, t dataplane.Target) string {
+	if foreign(r.Author) || r.Limit || r.Conf >= backedConf || m.habits.cold(now) || len(m.habits.under(now, t)) == 0 {
+		return ""
+	}
+	return "it is ordinary here, and only the learner of " + r.Author + " is against it"
 }
 
 // before says why what stands goes before a rule of the mesh, "" when it does not.

@@ -101,6 +101,7 @@ warmup_flows = %d
 warmup = "1h"
 wait = %q
 settle = %q
+probation = "0s"
 retrain_every = "1h"
 shadow = %q
 canary = %q
