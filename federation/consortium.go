@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/netip"
 	"slices"
@@ -324,11 +325,15 @@ func (m *Member) newCouncil() error {
 	if every <= 0 {
 		every = 10 * time.Minute
 	}
+	var random io.Reader = rand.Reader
+	if m.opt.Rand != nil {
+		random = m.opt.Rand
+	}
 	m.parley.fetchAfter = deadline / 4
 	m.council, err = council.New(council.Config{
 		Self: m.self(), Genesis: *c.Genesis, Combine: combine, Sign: m.opt.Key.Sign,
 		Salt: func() (salt [16]byte) {
-			_, _ = rand.Read(salt[:]) // it never fails
+			_, _ = io.ReadFull(random, salt[:]) // what New was given never fails
 			return salt
 		},
 		Every: every, Gather: deadline, Reveal: deadline, Vote: deadline, Grace: min(deadline/4, 5*time.Second), Trains: true,

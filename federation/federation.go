@@ -29,6 +29,7 @@ package federation
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"time"
 
@@ -177,6 +178,9 @@ type Options struct {
 	Log  *slog.Logger
 	Now  func() time.Time
 	Seed uint64 // of jitter and of the choice whom to ask; not of anything secret
+	// Rand is for what hides an update until all have sent theirs; nil is crypto/rand,
+	// and only a simulation has another.
+	Rand io.Reader
 
 	// OnAsk answers from the site's own history. It is called from several goroutines.
 	OnAsk func(typ wire.Type, value string) (seen bool, count uint64, last time.Time)

@@ -28,7 +28,7 @@ func (n *Node) makeMember() error {
 	o := federation.Options{
 		Site: n.o.Site, Key: n.o.Key, Roster: n.o.Mesh.Roster, Transport: n.o.Mesh.Transport,
 		Storage: storage{n.o.Store}, RoundEvery: n.o.Mesh.RoundEvery, DeltaDeadline: n.o.Mesh.Gather,
-		Log: n.log.With("component", "mesh"), Now: n.o.Now, Seed: uint64(n.now().UnixNano()),
+		Log: n.log.With("component", "mesh"), Now: n.o.Now, Seed: uint64(n.now().UnixNano()), Rand: n.o.Rand,
 		OnIndicator: n.onIndicator, OnPeer: n.onPeer, OnRound: n.onRound,
 		OnAsk: func(_ wire.Type, value string) (bool, uint64, time.Time) {
 			n.mu.Lock()

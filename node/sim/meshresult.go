@@ -31,6 +31,7 @@ type NodeRow struct {
 	Alerts             int
 	Blocks, False      int // targets that were blocked, and those of them that were innocent
 	Limits, Cramped    int // likewise of those whose budget of new flows was cut
+	Rounds             int // that made a model
 	Models, Adopted    int // that came to judge, and those of them that rounds made
 	Messages, Bytes    int64
 }
@@ -63,7 +64,7 @@ func (m *mesh) result() *MeshResult {
 	for _, w := range m.sites {
 		x := &w.seen
 		row := NodeRow{Site: w.site.Name, Organisation: orgName(w.org), Liar: w.liar, Ordinary: x.ordinary, Lost: x.lost, Alerts: x.alerts,
-			Models: x.models, Adopted: x.adopted, Messages: w.messages, Bytes: w.bytes}
+			Rounds: x.rounds, Models: x.models, Adopted: x.adopted, Messages: w.messages, Bytes: w.bytes}
 		for _, b := range x.blocks {
 			out := BlockRow{At: m.since(b.at), Site: w.site.Name, Target: b.target, Action: b.action, From: b.from}
 			if b.attacker != nil {
@@ -142,25 +143,31 @@ func (r *MeshResult) Sums() (s MeshSums) {
 
 // meshFigures names the columns of figures: what a sweep keeps of a run.
 var meshFigures = []string{"contacts", "seen_elsewhere", "prevented", "prevented_share", "tried", "answered_share", "false_blocks", "false_limits",
-	"ordinary", "lost_share", "models", "adopted", "bytes", "block_within_1s", "block_in_the_end"}
+	"ordinary", "lost_share", "rounds", "models", "adopted", "bytes", "block_within_1s", "block_in_the_end"}
 
 func (r *MeshResult) figures() (out []string) {
 	s := r.Sums()
-	models, adopted := 0, 0
-	for _, x := range r.Sites {
-		if !x.Liar {
-			models, adopted = models+x.Models, adopted+x.Adopted
-		}
-	}
+	rounds, models, adopted := r.models()
 	after, part, _ := r.Spread()
 	for _, x := range []float64{
 		float64(s.Contacts), float64(s.Seen), float64(s.Prevented), quotient(s.Prevented, s.Seen), float64(s.Tried), quotient(s.Answered, s.Tried),
-		float64(s.FalseBlocks), float64(s.Cramped), float64(s.Ordinary), quotient(s.Lost, s.Ordinary), float64(models), float64(adopted),
+		float64(s.FalseBlocks), float64(s.Cramped), float64(s.Ordinary), quotient(s.Lost, s.Ordinary), float64(rounds), float64(models), float64(adopted),
 		float64(s.Bytes), part[slices.Index(after, 1)], part[len(part)-1],
 	} {
 		out = append(out, number(x))
 	}
 	return out
+}
+
+// models are the rounds that made one, as the site that heard of most of them counts
+// them, the models that came to judge at honest sites, and those of these that rounds made.
+func (r *MeshResult) models() (rounds, models, adopted int) {
+	for _, x := range r.Sites {
+		if !x.Liar {
+			rounds, models, adopted = max(rounds, x.Rounds), models+x.Models, adopted+x.Adopted
+		}
+	}
+	return rounds, models, adopted
 }
 
 // quotient is a share; of nothing 0.
@@ -244,6 +251,10 @@ func (r *MeshResult) Print(w io.Writer) error {
 	p("cut budgets of the innocent, over all sites%8d", s.Cramped)
 	p("sessions of ordinary work                  %8d", s.Ordinary)
 	p("  that failed                              %8d  (%s)", s.Lost, share(s.Lost, s.Ordinary))
+	if rounds, models, adopted := r.models(); models > 0 {
+		p("rounds that made a model                   %8d", rounds)
+		p("models that came to judge, over all sites  %8d  (%d of them of rounds)", models, adopted)
+	}
 	p("bytes between sites                        %8d", s.Bytes)
 	after, part, n := r.Spread()
 	p("")
@@ -258,9 +269,9 @@ func (r *MeshResult) Print(w io.Writer) error {
 func yes(b bool) string { return strconv.FormatBool(b) }
 
 func (r *MeshResult) tables() []table {
-	nodes := table{name: "nodes.csv", head: []string{"site", "organisation", "liar", "ordinary", "lost", "alerts", "blocks", "false_blocks", "limits", "false_limits", "models", "adopted", "messages", "bytes"}}
+	nodes := table{name: "nodes.csv", head: []string{"site", "organisation", "liar", "ordinary", "lost", "alerts", "blocks", "false_blocks", "limits", "false_limits", "rounds", "models", "adopted", "messages", "bytes"}}
 	for _, x := range r.Sites {
-		nodes.add(x.Site, x.Organisation, yes(x.Liar), x.Ordinary, x.Lost, x.Alerts, x.Blocks, x.False, x.Limits, x.Cramped, x.Models, x.Adopted, x.Messages, x.Bytes)
+		nodes.add(x.Site, x.Organisation, yes(x.Liar), x.Ordinary, x.Lost, x.Alerts, x.Blocks, x.False, x.Limits, x.Cramped, x.Rounds, x.Models, x.Adopted, x.Messages, x.Bytes)
 	}
 	contacts := table{name: "contacts.csv", head: []string{"attacker", "address", "kind", "site", "liar", "at_s", "seen_elsewhere", "prevented", "tried", "answered"}}
 	for _, x := range r.Contacts {

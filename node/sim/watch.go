@@ -2,10 +2,13 @@ package sim
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/crypto/identity"
+	"github.com/hedgerow-mesh/hedgerow/federation/council"
+	"github.com/hedgerow-mesh/hedgerow/federation/round"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/enforce"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
@@ -20,9 +23,14 @@ type watch struct {
 	alerts   int
 	models   int // that came to judge here
 	adopted  int // of them, of rounds
+	rounds   int // that made a model, whether it came to judge or not
 	blocks   []blocked
 	known    map[string]bool
 }
+
+// madeModel are what a node tells when a round has made a model: of its organisation,
+// and between organisations.
+var madeModel = []string{"round-" + round.Aggregated, "round-" + council.Final}
 
 // blocked is the first block of a target at a site.
 type blocked struct {
@@ -69,6 +77,9 @@ func (w *whole) told(e *event.Event) {
 			if e.Model.Origin == "round" {
 				x.adopted++
 			}
+		}
+		if slices.Contains(madeModel, e.Model.State) {
+			x.rounds++
 		}
 	case event.KindBlock:
 		b := e.Block

@@ -12,6 +12,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/softplane"
 	"github.com/hedgerow-mesh/hedgerow/federation"
+	"github.com/hedgerow-mesh/hedgerow/federation/robust"
 	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/demo/scenario"
@@ -162,7 +163,11 @@ func (m *mesh) meshOf(w *whole) node.MeshOptions {
 		}
 	}
 	if orgs > 1 {
-		o.Consortium = &node.ConsortiumOptions{ID: m.s.Name, Organisation: o.Organisation, Roll: m.roll(w)}
+		roll := m.roll(w)
+		o.Consortium = &node.ConsortiumOptions{ID: m.s.Name, Organisation: o.Organisation, Roll: roll}
+		if m.s.Nodes.Learner && len(roll.Counted) >= robust.Quorum {
+			o.Consortium.Founders = roll.Counted
+		}
 	}
 	return o
 }

