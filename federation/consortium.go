@@ -325,7 +325,7 @@ func (m *Member) newCouncil() error {
 	if every <= 0 {
 		every = 10 * time.Minute
 	}
-	var random io.Reader = rand.Reader
+	random := rand.Reader
 	if m.opt.Rand != nil {
 		random = m.opt.Rand
 	}

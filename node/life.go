@@ -60,7 +60,7 @@ func newLife(n *Node) *life {
 
 func (n *Node) lifeOptions() lifecycle.Options {
 	o := n.o.Learner
-	return lifecycle.Options{Shadow: o.Shadow, Canary: o.Canary, Share: o.CanaryShare, Reports: o.TrialReports}
+	return lifecycle.Options{Shadow: o.Shadow, Canary: o.Canary, Share: o.CanaryShare, Reports: o.TrialReports, Worse: 0.01}
 }
 
 // candidate is a new model with what it was made from.
@@ -183,6 +183,7 @@ func (l *life) examine(e *lifecycle.Examine) []lifecycle.Effect {
 	if t.Alone == nil && e.Alone != "" {
 		t.Alone = t.Incumbent // its weights are gone; the active model is all that there is to compare with
 	}
+	t.Base = l.measure(e.Base, x)
 	fx, err := l.m.Examined(now, e.ID, t)
 	if err != nil {
 		l.n.log.Error("model was not examined", telemetry.KeyModel, e.ID, telemetry.KeyErr, err)

@@ -202,7 +202,7 @@ func (t *Trial) check() error {
 	if !counts(t.Normals, t.Causes, t.KnownSet, t.AttackSet) {
 		return errors.New("counts: expected none to be negative or absurd")
 	}
-	for _, c := range []*Count{&t.Own, t.Alone, t.Incumbent} {
+	for _, c := range []*Count{&t.Own, t.Alone, t.Base, t.Incumbent} {
 		if c == nil {
 			continue
 		}

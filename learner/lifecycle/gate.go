@@ -17,7 +17,11 @@ type Options struct {
 	MinAlarms   int
 	// Detection is the share of the site's confirmed behaviours that a
 	// candidate may miss more than its reference [0.05].
-	Detection  float64
+	Detection float64
+	// Worse is how much worse in all, the shares of false alarms and of misses added
+	// up, a model with the mesh's part may be than what the site made alone; 0 is no
+	// such bound.
+	Worse      float64
 	MinNormals int // later reports that an examination needs [100]
 
 	Shadow  time.Duration // least length of the stage [30 min]
@@ -95,9 +99,10 @@ func (v *verdict) object(format string, a ...any) {
 }
 
 // examine compares the model with the best that the site made alone, within
-// what is left of the allowances, and with the active one, within all of them.
+// what is left of the allowances, and with the active one, within all of them; one
+// with the mesh's part also with what is inside of it and was made here.
 // Without either it stands for itself: it has to be quiet on normal traffic.
-func (o *Options) examine(t *Trial, left Spent) verdict {
+func (o *Options) examine(t *Trial, left Spent, meshed bool) verdict {
 	v := verdict{metrics: map[string]float64{
 		"normals": float64(t.Normals), "causes": float64(t.Causes), "attacks": float64(t.AttackSet), "known_normal": float64(t.KnownSet),
 		"level": o.Level, "false_alarms": float64(t.Own.Alarms), "detected": float64(t.Own.Detected), "known_alarms": float64(t.Own.Known),
@@ -118,7 +123,13 @@ func (o *Options) examine(t *Trial, left Spent) verdict {
 		v.object("only %d later reports of normal traffic to judge on, %d are needed", t.Normals, o.MinNormals)
 	}
 	if t.Alone != nil {
-		v.spend = o.compare(&v, t, t.Alone, left, "the best that this site made alone", "alone_")
+		const who = "the best that this site made alone"
+		v.spend = o.compare(&v, t, t.Alone, left, who, "alone_")
+		o.inAll(&v, v.spend, meshed, who)
+	}
+	if t.Base != nil {
+		const who = "the part of it that this site made alone"
+		o.inAll(&v, o.compare(&v, t, t.Base, Spent{o.FalseAlarms, o.Detection}, who, "base_"), meshed, who)
 	}
 	if t.Incumbent != nil {
 		o.compare(&v, t, t.Incumbent, Spent{o.FalseAlarms, o.Detection}, "the active model", "incumbent_")
@@ -152,6 +163,14 @@ func (o *Options) compare(v *verdict, t *Trial, ref *Count, left Spent, who, key
 		v.object("own attacks detected %d -> %d of %d against %s", ref.Detected, t.Own.Detected, t.AttackSet, who)
 	}
 	return Spent{share(t.Own.Alarms-ref.Alarms, t.Causes), share(ref.Detected-t.Own.Detected, t.AttackSet)}
+}
+
+// inAll objects to a model with the mesh's part that is within each allowance and yet
+// worse in all than what the site made alone.
+func (o *Options) inAll(v *verdict, worse Spent, meshed bool, who string) {
+	if sum := worse.FalseAlarms + worse.Detection; meshed && o.Worse > 0 && sum > o.Worse {
+		v.object("false alarms and misses together are %.1f points more than with %s, at most %.1f are allowed", 100*sum, who, 100*o.Worse)
+	}
 }
 
 func (o *Options) allowed(of int, sh float64) int {

@@ -67,7 +67,7 @@ func (s *site) do(fx []lifecycle.Effect, err error) {
 			s.asked = append(s.asked, *f.Examine)
 			more, err := s.m.Examined(s.now, f.Examine.ID, lifecycle.Trial{
 				Normals: 2000, Causes: 500, KnownSet: 200, AttackSet: 50,
-				Own: *s.count(f.Examine.ID), Alone: s.count(f.Examine.Alone), Incumbent: s.count(f.Examine.Incumbent),
+				Own: *s.count(f.Examine.ID), Alone: s.count(f.Examine.Alone), Base: s.count(f.Examine.Base), Incumbent: s.count(f.Examine.Incumbent),
 			})
 			if err != nil {
 				s.t.Fatal(err)

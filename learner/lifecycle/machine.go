@@ -166,6 +166,9 @@ func (m *Machine) ask(now time.Time, x *Model) []Effect {
 	e := &Examine{ID: x.ID, Since: x.Data.Until}
 	if x.ID != m.st.Active {
 		e.Alone, e.Incumbent = m.st.Champion, m.st.Active
+		if x.Base != x.ID && x.Base != e.Alone {
+			e.Base = x.Base
+		}
 	} else {
 		e.Incumbent = m.fallback()
 	}
@@ -198,9 +201,10 @@ func (m *Machine) Examined(now time.Time, id string, t Trial) ([]Effect, error) 
 	if x.Stage == Active {
 		return m.examinedActive(now, x, &t), nil
 	}
-	v := m.o.examine(&t, m.o.left(m.st.Spent))
+	v := m.o.examine(&t, m.o.left(m.st.Spent), x.Base != x.ID)
 	if !v.pass() {
-		return append([]Effect{m.retire(now, x, Refused, ByGate, v.why(), v.metrics)}, m.changed(now)...), nil
+		fx := append([]Effect{m.retire(now, x, Refused, ByGate, v.why(), v.metrics)}, m.ownPart(now, x)...)
+		return append(fx, m.changed(now)...), nil
 	}
 	switch x.Stage {
 	case Candidate:
@@ -216,6 +220,19 @@ func (m *Machine) Examined(now time.Time, id string, t Trial) ([]Effect, error) 
 		}
 	}
 	return m.promote(now, x, ByGate, v.why(), v.metrics, v.spend), nil
+}
+
+// ownPart proposes what the site made alone of a model that was refused with the
+// mesh's part: whatever the mesh taught may not keep a site from its own learning.
+func (m *Machine) ownPart(now time.Time, x *Model) []Effect {
+	if x.Base == x.ID || m.get(x.Base) != nil {
+		return nil
+	}
+	fx, err := m.Propose(now, Proposal{ID: x.Base, Origin: Local, Data: x.Data, Why: fmt.Sprintf("with the mesh's part, as %.12s, it was refused", x.ID)})
+	if err != nil {
+		return nil
+	}
+	return fx
 }
 
 // examinedActive gives the active model up when it has come to miss what its

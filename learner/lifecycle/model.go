@@ -120,6 +120,7 @@ type Trial struct {
 	AttackSet int       `json:"attack_set"` // confirmed behaviours
 	Own       Count     `json:"own"`
 	Alone     *Count    `json:"alone,omitempty"`     // the best model that the site made alone
+	Base      *Count    `json:"base,omitempty"`      // what the site made alone of the model itself, when that is another one
 	Incumbent *Count    `json:"incumbent,omitempty"` // the active model
 }
 
@@ -148,8 +149,8 @@ type Roles struct {
 // Examine asks for a measurement of ID and of those it is compared with, on
 // traffic later than Since. Answer with Machine.Examined.
 type Examine struct {
-	ID, Alone, Incumbent string
-	Since                time.Time
+	ID, Alone, Base, Incumbent string
+	Since                      time.Time
 }
 
 // Effect is one thing to do. Exactly one field is set.

@@ -53,7 +53,7 @@ type StepRow struct {
 	Clipped  int
 	Frozen   int
 	Length   float64 // of the aggregate
-	Adopted  int     // sites where the round's model judges afterwards
+	Adopted  int     // sites where the round's model judges afterwards, or a mixture with it
 	Bytes    int64   // sent in all: each update to each other site
 	Withheld string  // why there was no aggregate
 }
@@ -278,7 +278,7 @@ func (w *world) round(round int) error {
 		return err
 	}
 	for _, x := range w.sites {
-		if mesh != nil && &x.used[0] == &mesh[0] {
+		if mesh != nil && (x.mixed || &x.used[0] == &mesh[0]) {
 			step.Adopted++
 		}
 	}
@@ -412,7 +412,7 @@ func (w *world) measureSites() error {
 	rows := make([]SiteRow, len(w.sites))
 	err := w.each(len(w.sites), func(t *mlp.Trainer, i int) (err error) {
 		x, r := w.sites[i], &rows[i]
-		*r = SiteRow{Site: i, Liar: x.liar, Teach: len(x.teach), Held: len(x.exam), UsesMesh: &x.used[0] == &w.model[0]}
+		*r = SiteRow{Site: i, Liar: x.liar, Teach: len(x.teach), Held: len(x.exam), UsesMesh: x.mixed || &x.used[0] == &w.model[0]}
 		seen := map[int]bool{}
 		for _, row := range x.teach {
 			if k := w.b.learn.Class[row]; k != 0 {

@@ -75,6 +75,7 @@ type Gate struct {
 	On      bool    `toml:"on"`
 	Held    float64 `toml:"held"`    // share of a site's rows that it keeps to examine models with
 	Normals int     `toml:"normals"` // held normal rows that an examination needs
+	Mix     bool    `toml:"mix"`     // try mixtures of the round's model with the site's own
 }
 
 // Attackers lie together.

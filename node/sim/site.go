@@ -22,6 +22,7 @@ type site struct {
 	delta []float32
 	sent  int       // rounds that it trained for
 	used  []float32 // the model that judges here
+	mixed bool      // it is a mixture with the mesh's
 }
 
 // newSite keeps a share of the rows for examinations.
@@ -117,6 +118,9 @@ func (x *site) judge(t *mlp.Trainer, w *world, round int, mesh []float32) error 
 			x.used = mesh
 		}
 		return nil
+	}
+	if w.s.Gate.Mix {
+		return x.judgeMixtures(t, w, round, mesh)
 	}
 	own := fmt.Sprintf("a%x", round)
 	if err := x.gate.propose(t, w, x, round, lifecycle.Proposal{ID: own, Origin: lifecycle.Local}, x.alone); err != nil {

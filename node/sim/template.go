@@ -38,7 +38,8 @@ clip = 64.0               # longest update
 [gate]
 on = false                # each site examines a model before it uses it
 held = 0.25               # share of its rows that a site keeps for that
-normals = 10              # held normal rows without which a site judges nothing
+normals = 10              # held normal rows without which a site judges nothing; with mix, attacks too
+mix = false               # true: try mixtures of the round's model with the site's own
 
 [privacy]
 noise = 0.0               # added to what a site trains for the others, in clips; 0: none
