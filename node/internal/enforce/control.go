@@ -6,21 +6,29 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 )
 
-const igmp = 2
+const (
+	igmp = 2
+	// brief is what membership and addresses are spoken of in, in bytes. Whoever sends
+	// more as that sends something else.
+	brief = 16 << 10
+)
 
 // control says that a flow keeps a network together: neighbours and routers that look
 // for each other, group membership, names and addresses that are handed out. It goes
 // to everybody on a link, or to nobody beyond it; it is no reason to act.
 func control(rec *flow.Record) bool {
 	i, r := rec.Initiator(), rec.Responder()
-	if toMany(i.Addr()) || toMany(r.Addr()) || rec.Key.Proto == igmp {
+	if toMany(i.Addr()) || toMany(r.Addr()) {
 		return true
 	}
+	short := rec.Dir[0].Payload+rec.Dir[1].Payload <= brief
 	switch rec.Key.Proto {
+	case igmp:
+		return short
 	case flow.ICMPv6:
 		return i.Addr().IsLinkLocalUnicast() || r.Addr().IsLinkLocalUnicast()
 	case flow.UDP:
-		return dhcp(i.Port(), r.Port()) || dhcp(r.Port(), i.Port())
+		return short && (dhcp(i.Port(), r.Port()) || dhcp(r.Port(), i.Port()))
 	}
 	return false
 }

@@ -251,6 +251,25 @@ func TestControlTrafficIsNoReason(t *testing.T) {
 	}
 }
 
+// No more than control traffic needs goes unseen from its ports.
+func TestControlTrafficIsBrief(t *testing.T) {
+	for _, c := range []struct {
+		from, to string
+		proto    uint8
+	}{
+		{"10.0.0.5:68", "203.0.113.9:67", flow.UDP},
+		{"10.0.0.5:0", "203.0.113.9:0", igmp},
+	} {
+		k, b := flow.NewKey(netip.MustParseAddrPort(c.from), netip.MustParseAddrPort(c.to), c.proto)
+		for payload, want := range map[uint64]bool{brief: true, brief + 1: false} {
+			rec := flow.Record{Key: k, InitB: b, Dir: [2]flow.Dir{{Payload: 1000}, {Payload: payload - 1000}}}
+			if got := control(&rec); got != want {
+				t.Errorf("%s to %s, %d bytes: %v, expected %v", c.from, c.to, payload, got, want)
+			}
+		}
+	}
+}
+
 // What is ordinary here, and goes on being unusual, is blocked at last; others hear of
 // it when a person says that it is an attack.
 func TestOthersHearOfWhatIsOrdinaryWhenAPersonSaysSo(t *testing.T) {
