@@ -124,16 +124,16 @@ type dealings struct {
 // and what was too much never counts. Horizons are for one goroutine, as Context is, and
 // take any record that has addresses and times, whatever its source.
 type Horizons struct {
-	half, settle int64
-	halves       [spans]int64
-	keep         float64
-	seed         uint64
-	doers        table[doer]
-	dealings     table[dealings]
-	settled      tally
-	resting      tally
-	fresh        tally
-	since        int64
+	settle   int64
+	halves   [spans]int64
+	keep     float64
+	seed     uint64
+	doers    table[doer]
+	dealings table[dealings]
+	settled  tally
+	resting  tally
+	fresh    tally
+	since    int64
 }
 
 // NewHorizons makes empty horizons. Of the options, Settle, HalfLife and Seed count, and

@@ -4,6 +4,7 @@ package evaluate
 
 import (
 	"hash/fnv"
+	"os"
 	"slices"
 	"testing"
 
@@ -20,6 +21,9 @@ import (
 // judged at a level that was told from flows before it alone. The control is the
 // model's own p-value, taken as if it were one of later flows.
 func TestBudgetOnRealTraffic(t *testing.T) {
+	if os.Getenv("HEDGEROW_LONG") != "1" {
+		t.Skip("trains three models: set HEDGEROW_LONG=1")
+	}
 	dir := realdata.Dir(t, "stratosphere-zeek")
 	var site trace
 	for _, h := range dataset.Hosts(dir) {
