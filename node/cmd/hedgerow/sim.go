@@ -6,10 +6,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"github.com/hedgerow-mesh/hedgerow/node/sim"
 )
@@ -121,8 +121,8 @@ func simRun() *cobra.Command {
 // spent tells what this process cost so far. It is told and not written to a file: equal
 // scenarios make equal files.
 func spent(w io.Writer, began time.Time) {
-	var u unix.Rusage
-	if err := unix.Getrusage(unix.RUSAGE_SELF, &u); err != nil {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
 		return
 	}
 	processor := time.Duration(u.Utime.Nano() + u.Stime.Nano())
