@@ -139,6 +139,7 @@ type Node struct {
 	rate      rate
 	allowed   []string      // the operator's never-block entries, as written
 	watching  bool          // the plane shows DNS answers
+	kept      time.Time     // when ties were stored last; of the ticker
 	probation probation     // what the site has seen, before the learner's word alone has an effect
 	beside    beside        // what watched models make of reports
 	truth     truth         // budgets against what people said
@@ -286,7 +287,7 @@ func (n *Node) restore() error {
 	if err := n.beginFloods(); err != nil {
 		return err
 	}
-	if err := errors.Join(n.loadBudget(), n.loadProbation()); err != nil {
+	if err := errors.Join(n.loadBudget(), n.loadProbation(), n.loadTies()); err != nil {
 		return err
 	}
 	if err := n.learn.restore(); err != nil {
@@ -373,6 +374,7 @@ func (n *Node) Run(ctx context.Context) error {
 	err := g.Wait()
 	n.asking.Wait()
 	n.learn.keepWitnessed()
+	n.keepTies(n.now(), true)
 	n.flush()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -388,6 +390,7 @@ func (n *Node) ticker(ctx context.Context) error {
 		}
 		n.tick()
 		n.learn.keepWitnessed()
+		n.keepTies(n.now(), false)
 	})
 	return nil
 }

@@ -109,6 +109,47 @@ func (g *Guard) Saw(client netip.Addr, server netip.AddrPort, proto uint8, t tim
 	g.services.add(service{server.Addr(), server.Port(), proto}, t.UnixNano(), since)
 }
 
+// Use is one host of normal traffic that a guard remembers, or one service, and when it
+// was seen last. A host has neither a port nor a protocol.
+type Use struct {
+	Addr  netip.Addr
+	Port  uint16
+	Proto uint8
+	At    time.Time
+}
+
+// Uses are the hosts and services of normal traffic that are remembered, in no order.
+func (g *Guard) Uses(now time.Time) []Use {
+	since := now.Add(-g.caps.Recent).UnixNano()
+	out := make([]Use, 0, len(g.hosts.last)+len(g.services.last))
+	g.hosts.each(since, func(a netip.Addr) {
+		out = append(out, Use{Addr: a, At: time.Unix(0, g.hosts.last[a])})
+	})
+	g.services.each(since, func(s service) {
+		out = append(out, Use{s.addr, s.port, s.proto, time.Unix(0, g.services.last[s])})
+	})
+	return out
+}
+
+// Resume remembers what another guard did, as after a restart; what is too old or of
+// the future is left out. The result is how many are in use again.
+func (g *Guard) Resume(now time.Time, uses []Use) (n int) {
+	since := now.Add(-g.caps.Recent).UnixNano()
+	for _, u := range uses {
+		at := u.At.UnixNano()
+		switch {
+		case !u.Addr.IsValid() || at < since || u.At.After(now):
+			continue
+		case u.Port == 0 && u.Proto == 0:
+			g.hosts.add(u.Addr.Unmap(), at, since)
+		default:
+			g.services.add(service{u.Addr.Unmap(), u.Port, u.Proto}, at, since)
+		}
+		n++
+	}
+	return n
+}
+
 // Blocked counts a block that was applied at now towards the hour's cap.
 func (g *Guard) Blocked(now time.Time) {
 	g.forget(now)

@@ -267,3 +267,31 @@ func TestAnotherLearnersWordAboutWhatIsOrdinary(t *testing.T) {
 		}
 	}
 }
+
+// A restart is no new share: what was cut off within the hour counts on, and what is
+// ordinary stays so.
+func TestARestartIsNoNewShare(t *testing.T) {
+	before := New(Options{Share: 0.05, Settle: time.Minute})
+	h, now := before.habits, t0.Add(10*time.Minute)
+	bondAll(h, t0, 5, 5)
+	bondAll(h, now, 5, 5)
+	for i := range fewRelations {
+		if err := h.mayFlow(now, rel(i, 0)); err != nil {
+			t.Fatal(err)
+		}
+		h.stopped(now, rel(i, 0))
+	}
+	after := New(Options{Share: 0.05, Settle: time.Minute})
+	if n := after.Resume(now, before.Ties()); n != 25 {
+		t.Fatalf("%d relations go on, expected 25", n)
+	}
+	if !after.habits.established(now, rel(4, 4)) || after.habits.cold(now) {
+		t.Error("what was ordinary is not")
+	}
+	if after.habits.mayFlow(now, rel(2, 0)) == nil {
+		t.Error("a third relation may be cut off after a restart")
+	}
+	if err := after.habits.mayFlow(now.Add(cutWindow), rel(2, 0)); err != nil {
+		t.Error("and an hour later:", err)
+	}
+}

@@ -97,6 +97,12 @@ func (s *Sensor) Recalibrate(normal []feature.Vector) { s.memory.Recalibrate(nor
 // flow is fit to be learnt from.
 func (s *Sensor) Settled() bool { return s.context.Settled() }
 
+// Familiar is what the context knows of who is familiar, encoded to outlast a restart.
+func (s *Sensor) Familiar() []byte { return s.context.AppendFamiliar(nil) }
+
+// SetFamiliar goes on from what Familiar gave. An error changes nothing.
+func (s *Sensor) SetFamiliar(b []byte) error { return s.context.ReadFamiliar(b) }
+
 // Judge counts the report and scores the flow. The vector is valid until the
 // next call.
 func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {

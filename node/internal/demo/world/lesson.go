@@ -119,11 +119,16 @@ func (p *pupil) Train(_ context.Context, _ uint64, base []float32) ([]float32, i
 	return w, p.train.Len(), err
 }
 
-// Adopt implements federation.Trainer: the gate.
+// Adopt implements federation.Trainer: the gate. What comes after the last lesson is
+// judged, too, but no longer kept: rounds go on until every site has seen that one,
+// and how many that are is the machine's speed, not the story.
 func (p *pupil) Adopt(_ context.Context, round uint64, _ string, params []float32) (bool, string, error) {
 	why := p.worse(params)
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.round >= lessons {
+		return why == "", why, nil
+	}
 	p.round, p.refused = round, why
 	if why == "" {
 		p.best = slices.Clone(params)
