@@ -4,6 +4,7 @@ package learner_test
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"math"
 	"os"
@@ -195,20 +196,23 @@ func (o *outcome) play(t *testing.T, all []*member, lie string, liars int) {
 	}
 }
 
+// parts are a site's model alone, with the mesh's part, and with that in the place of
+// its own.
+func (m *member) parts(t *testing.T, own, mesh []float32) (alone, with, instead *learner.Model) {
+	t.Helper()
+	var errs [3]error
+	alone, errs[0] = m.self.WithOwn(own, m.normal)
+	with, errs[1] = alone.WithShared(mesh, m.normal)
+	instead, errs[2] = m.self.WithOwn(mesh, m.normal)
+	if err := errors.Join(errs[:]...); err != nil {
+		t.Fatal(err)
+	}
+	return alone, with, instead
+}
+
 func (o *outcome) look(t *testing.T, m *member, mesh []float32) {
 	t.Helper()
-	alone, err := m.self.WithOwn(m.own, m.normal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	with, err := alone.WithShared(mesh, m.normal)
-	if err != nil {
-		t.Fatal(err)
-	}
-	instead, err := m.self.WithOwn(mesh, m.normal)
-	if err != nil {
-		t.Fatal(err)
-	}
+	alone, with, instead := m.parts(t, m.own, mesh)
 	met, others, alarms := m.worth(alone)
 	b, _, c := m.worth(instead)
 	o.bare = append(o.bare, b-c-met+alarms)

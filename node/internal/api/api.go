@@ -14,9 +14,9 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/dataplane/score"
 	"github.com/hedgerow-mesh/hedgerow/learner/budget"
-	"github.com/hedgerow-mesh/hedgerow/learner/lifecycle"
 	"github.com/hedgerow-mesh/hedgerow/learner/distill"
 	"github.com/hedgerow-mesh/hedgerow/learner/drift"
+	"github.com/hedgerow-mesh/hedgerow/learner/lifecycle"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
