@@ -362,6 +362,14 @@ func TestWhateverAMeshSays(t *testing.T) {
 			if with.Floor() > alone.Floor()/0.9 || !slices.Equal(with.Shared(), alone.Shared()) || !slices.Equal(with.Mesh(), lie) {
 				t.Errorf("%s, lie %d: it is not beside what the site made", name, k)
 			}
+			b, err := with.MarshalBinary()
+			if err != nil {
+				t.Fatal(err)
+			}
+			back, err := learner.Unmarshal(b)
+			if err != nil || back.Hash() != with.Hash() || back.Meta() != with.Meta() || back.Score(&d.after[0].v, s) != with.Score(&d.after[0].v, s) {
+				t.Errorf("%s, lie %d: it does not survive encoding: %v", name, k, err)
+			}
 			if k == 1 && name == "met nothing" && more == 0 {
 				t.Error("what the mesh taught is never heard")
 			}
