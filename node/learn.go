@@ -51,6 +51,7 @@ type learning struct {
 	unsaved   bool            // attacks are not stored as they are
 	suspects  map[uint64]bool // peers with an incident that nobody has judged
 	wake      chan struct{}
+	kept      keeper // of the ticker
 }
 
 const (
@@ -79,18 +80,24 @@ type labelled struct {
 	incident string
 }
 
-func newLearning(n *Node) (*learning, error) {
+func newReservoirs(n *Node) (pool, later *learner.Reservoir, err error) {
 	o := learner.ReservoirOptions{Seed: n.o.Learner.Seed}
 	if n.o.Privacy.on() {
 		o.Size = privatePool
 	}
-	pool, err := learner.NewReservoir(o)
-	if err != nil {
-		return nil, fmt.Errorf("node: %v", err)
+	if pool, err = learner.NewReservoir(o); err == nil {
+		later, err = learner.NewReservoir(learner.ReservoirOptions{Seed: n.o.Learner.Seed + 1})
 	}
-	later, err := learner.NewReservoir(learner.ReservoirOptions{Seed: n.o.Learner.Seed + 1})
 	if err != nil {
-		return nil, fmt.Errorf("node: %v", err)
+		return nil, nil, fmt.Errorf("node: %v", err)
+	}
+	return pool, later, nil
+}
+
+func newLearning(n *Node) (*learning, error) {
+	pool, later, err := newReservoirs(n)
+	if err != nil {
+		return nil, err
 	}
 	fit, err := newFitness()
 	if err != nil {
@@ -452,7 +459,7 @@ func (l *learning) Adopt(ctx context.Context, round uint64, hash string, params 
 
 // restore brings back labels, memory and canaries.
 func (l *learning) restore() error {
-	if err := l.loadAttacks(); err != nil {
+	if err := errors.Join(l.loadAttacks(), l.loadLessons()); err != nil {
 		return err
 	}
 	return l.loadKnown()

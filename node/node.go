@@ -139,7 +139,7 @@ type Node struct {
 	rate      rate
 	allowed   []string      // the operator's never-block entries, as written
 	watching  bool          // the plane shows DNS answers
-	kept      time.Time     // when ties were stored last; of the ticker
+	ties      keeper        // of the ticker
 	probation probation     // what the site has seen, before the learner's word alone has an effect
 	beside    beside        // what watched models make of reports
 	truth     truth         // budgets against what people said
@@ -375,6 +375,7 @@ func (n *Node) Run(ctx context.Context) error {
 	n.asking.Wait()
 	n.learn.keepWitnessed()
 	n.keepTies(n.now(), true)
+	n.learn.keepLessons(n.now(), true)
 	n.flush()
 	if errors.Is(err, context.Canceled) {
 		return nil
@@ -391,6 +392,7 @@ func (n *Node) ticker(ctx context.Context) error {
 		n.tick()
 		n.learn.keepWitnessed()
 		n.keepTies(n.now(), false)
+		n.learn.keepLessons(n.now(), false)
 	})
 	return nil
 }

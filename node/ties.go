@@ -21,16 +21,29 @@ const (
 	keyFamiliar = "node/familiar"
 	keyTies     = "node/ties"
 	keyUses     = "node/uses"
-	keepEvery   = 10 * time.Minute
 	tiesForm    = 1
 )
 
+// keeper says when something is to be stored that changes all the time.
+type keeper struct {
+	every time.Duration
+	last  time.Time
+}
+
+// due says so: when it is time, when the clock went back, and when the site ends.
+func (k *keeper) due(now time.Time, end bool) bool {
+	if age := now.Sub(k.last); !end && age >= 0 && age < k.every {
+		return false
+	}
+	k.last = now
+	return true
+}
+
 // keepTies stores it, if it is time or the site ends.
 func (n *Node) keepTies(now time.Time, end bool) {
-	if age := now.Sub(n.kept); !end && age >= 0 && age < keepEvery {
+	if !n.ties.due(now, end) {
 		return
 	}
-	n.kept = now
 	n.mu.Lock()
 	familiar, ties, uses := n.sensor.Familiar(), n.machine.Ties(), n.guard.Uses(now)
 	n.mu.Unlock()
@@ -42,7 +55,7 @@ func (n *Node) keepTies(now time.Time, end bool) {
 // loadTies goes on from what was stored. What cannot be used is told, and begins anew.
 func (n *Node) loadTies() error {
 	now := n.now()
-	n.kept = now
+	n.ties = keeper{every: 10 * time.Minute, last: now}
 	var relations, uses int
 	for _, x := range []struct {
 		key  string

@@ -150,6 +150,7 @@ func FuzzTies(f *testing.F) {
 				t.Errorf("%+v comes back as %+v, %v", x, again, err)
 			}
 		}
+		_, _ = decodeLesson(raw) // that it does not panic
 		if x, err := decodeUses(raw); err == nil {
 			if again, err := decodeUses(encodeUses(x)); err != nil || !reflect.DeepEqual(x, again) {
 				t.Errorf("%+v comes back as %+v, %v", x, again, err)

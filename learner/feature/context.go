@@ -136,9 +136,11 @@ type keys struct {
 	client, clientHere, protocol uint64
 }
 
-func (c *Context) addr(a netip.Addr) uint64 {
+func (c *Context) addr(a netip.Addr) uint64 { return hashAddr(c.o.Seed, a) }
+
+func hashAddr(seed uint64, a netip.Addr) uint64 {
 	b := a.As16()
-	h := mix(binary.LittleEndian.Uint64(b[:8]) ^ c.o.Seed)
+	h := mix(binary.LittleEndian.Uint64(b[:8]) ^ seed)
 	return mix(h + 0x9e3779b97f4a7c15 ^ binary.LittleEndian.Uint64(b[8:]))
 }
 

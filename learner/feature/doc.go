@@ -16,7 +16,8 @@
 // of packets so far is itself a feature. The others are of the flow's context:
 // what its initiator did lately, as rates, and how well this site knows the
 // peer, the service and the port. They come from Context, whose memory is
-// fixed when it is made; no flood can make it grow.
+// fixed when it is made; no flood can make it grow. Beside them, and read by no
+// model, Horizons counts what hosts do over a minute, an hour and a day.
 //
 // An address, a port number or an absolute time is never a feature.
 package feature

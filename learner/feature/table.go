@@ -60,6 +60,12 @@ func (t *table[E]) put(key uint64, now int64) (e *E, fresh bool) {
 	return &t.entries[oldest], true
 }
 
+func (t *table[E]) clear() {
+	clear(t.keys)
+	clear(t.used)
+	clear(t.entries)
+}
+
 func (t *table[E]) bytes() int {
 	var e E
 	return len(t.keys) * (16 + int(unsafe.Sizeof(e)))

@@ -110,7 +110,7 @@ func (t *teller) stopped(ctx context.Context, a assault, from int) (*Caught, *ev
 		return nil, nil, err
 	}
 	by := alert.Alert.Detector
-	if a.learned && strings.HasPrefix(by, "rule:") || a.detector != "" && by != a.detector {
+	if a.learned && (strings.HasPrefix(by, "rule:") || strings.HasPrefix(by, "limit:")) || a.detector != "" && by != a.detector {
 		return nil, nil, fmt.Errorf("caught by %s: expected %s", by, orWords(a.detector, "the learner"))
 	}
 	block, err := t.journal.wait(ctx, from, 30*time.Second, "block in force", a.verdict("block"))

@@ -187,7 +187,7 @@ func (m *Machine) Retreat() string {
 func (m *Machine) Damp(burst int, every time.Duration) {
 	m.o.Burst, m.o.Every = burst, every
 	m.o.defaults()
-	for _, d := range []*damper{&m.strange, &m.familiar} {
+	for _, d := range []*damper{&m.strange, &m.familiar, &m.often} {
 		d.Burst, d.Every = m.o.Burst, m.o.Every
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/learner/feature"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
@@ -48,6 +49,8 @@ type Judgement struct {
 	// Recalled says that the flow is a near variant of a behaviour that the
 	// operator confirmed: an alert whatever P is.
 	Recalled bool
+	// Much is what the flow's initiator has done too much of, model or not.
+	Much feature.Excess
 }
 
 // Effect is one thing for the caller to do. Exactly one field group is set.
@@ -130,7 +133,8 @@ type Options struct {
 	// Alpha is the p-value at or below which one flow is an alert and is
 	// suspended. Change it with SetBudget as models come and go.
 	Alpha float64
-	// Rules turns the counting rules (scan, password guessing) on.
+	// Rules turns the counting rules (scan, password guessing) and the limits of what
+	// a host may do over an hour or a day on.
 	Rules bool
 	// May asks the policy guard whether a rule may be applied: never-block
 	// overlap, caps per hour, share of normal traffic. nil allows all.

@@ -35,6 +35,7 @@ type incident struct {
 	ruleProved bool            // a counting rule fired on such flows
 	runProved  bool            // a run of such flows was unusual
 	rule       bool            // a counting rule fired
+	much       bool            // a host did more than others; nothing more is known
 	persists   bool            // a run of flows was unusual, though each alone need not be
 	family     string
 	suspended  int

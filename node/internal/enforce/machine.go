@@ -33,6 +33,7 @@ type Machine struct {
 	sequences *sequences
 	strange   damper // of what only the learner finds, about strangers
 	familiar  damper // and about ordinary relations
+	often     damper // of hosts that did too much
 	habits    *habits
 	asBefore  bool                 // see AsBefore
 	retreat   string               // see Retreat
@@ -77,6 +78,7 @@ func New(o Options) *Machine {
 		dismissed: map[string]time.Time{}, standing: map[string]*standing{},
 		suspended: map[string]*suspended{}, newID: o.NewID,
 		strange: damper{Burst: o.Burst, Every: o.Every}, familiar: damper{Burst: o.Burst, Every: o.Every},
+		often:   damper{Burst: o.Burst, Every: o.Every},
 		habits:  newHabits(o.Share, o.Settle),
 		domains: map[string]*domain{}, pairs: map[netip.Addr]int{}, told: map[string]time.Time{},
 	}
@@ -113,7 +115,11 @@ func (m *Machine) Attack(incident string) bool {
 }
 
 // ByRule says that a detector is a counting rule.
-func ByRule(detector string) bool { return strings.HasPrefix(detector, "rule:") }
+func ByRule(detector string) bool { return strings.HasPrefix(detector, "rule:") || ByLimit(detector) }
+
+// ByLimit says that a detector is a limit of what a host may do over a minute, an hour or
+// a day, which accuses nobody outside.
+func ByLimit(detector string) bool { return strings.HasPrefix(detector, "limit:") }
 
 // Alpha is the p-value, or the rank, at which one flow is an alert; 0 when none can be.
 func (m *Machine) Alpha() float64 { return m.o.Alpha }
@@ -141,6 +147,18 @@ func (m *Machine) Alone(p, rank float64) bool {
 // it. explain is called only when an alert is raised. The second result is the
 // incident that the flow belongs to now, "" when none.
 func (m *Machine) Flow(now time.Time, ev *dataplane.Event, j Judgement, explain func() []event.Reason) ([]Effect, string) {
+	fx, id := m.flow(now, ev, j, explain)
+	if j.Much.Span == 0 || !m.o.Rules {
+		return fx, id
+	}
+	more, of := m.much(now, ev, j)
+	if id == "" {
+		id = of
+	}
+	return append(fx, more...), id
+}
+
+func (m *Machine) flow(now time.Time, ev *dataplane.Event, j Judgement, explain func() []event.Reason) ([]Effect, string) {
 	rec := &ev.Record
 	switch ev.Kind {
 	case dataplane.EventFirstDrop:
@@ -275,10 +293,14 @@ func (m *Machine) alert(now time.Time, in *incident, ev *dataplane.Event, j Judg
 		}}, reasons...)
 	}
 	if hit != nil {
-		in.rule, in.family = true, hit.name
 		reasons = append([]event.Reason{hit.reason}, reasons...)
-		if run == 0 && !m.Suspicious(j) {
-			detector, p = "rule:"+hit.name, 0
+		if hit.mild {
+			detector, p = "limit:"+hit.name, 0
+		} else {
+			in.rule, in.family = true, hit.name
+			if run == 0 && !m.Suspicious(j) {
+				detector, p = "rule:"+hit.name, 0
+			}
 		}
 	}
 	in.alerts++

@@ -142,6 +142,9 @@ func (m *Machine) Dismiss(now time.Time, id string) ([]Effect, error) {
 func (m *Machine) undo(now time.Time, in *incident, why string) []Effect {
 	in.label = "dismissed"
 	m.dismissed[in.cause] = now.Add(dismissal)
+	if in.much {
+		m.dismissed[in.cause] = now.Add(muchDismissal)
+	}
 	m.sequences.forget(in.cause)
 	m.sequences.forget(in.cause + unproved)
 	var fx []Effect

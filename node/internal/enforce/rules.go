@@ -28,11 +28,19 @@ var loginPorts = map[uint16]string{
 	3306: "mysql", 3389: "rdp", 5432: "postgresql", 5900: "vnc", 2222: "ssh",
 }
 
+// login says that a flow is to a service at which people log in, by its port or by
+// what it spoke.
+func login(rec *flow.Record) bool {
+	_, ok := loginPorts[rec.Responder().Port()]
+	return rec.Key.Proto == flow.TCP && (ok || rec.Hint == flow.HintSSH)
+}
+
 // finding is what a rule saw.
 type finding struct {
 	name   string // scan, guessing
 	reason event.Reason
 	proved bool // the peer proved its address in enough of what was counted
+	mild   bool // it is told of, and no evidence for acting
 }
 
 type service struct {

@@ -20,17 +20,18 @@ const telling = 0.01
 // It is not safe for concurrent use. Judging a flow allocates nothing; only
 // Reasons does.
 type Sensor struct {
-	context *feature.Context
-	model   *learner.Model
-	memory  *learner.Memory
-	scratch *learner.Scratch
-	vec     feature.Vector
-	last    learner.Score
-	decided *learner.Model // whose score last is
-	marks   []*mark
-	borne   *mark // by the last judged flow, where it made a difference
-	bench   Bench
-	pairs   []Pair
+	context  *feature.Context
+	horizons *feature.Horizons
+	model    *learner.Model
+	memory   *learner.Memory
+	scratch  *learner.Scratch
+	vec      feature.Vector
+	last     learner.Score
+	decided  *learner.Model // whose score last is
+	marks    []*mark
+	borne    *mark // by the last judged flow, where it made a difference
+	bench    Bench
+	pairs    []Pair
 }
 
 // NewSensor returns a sensor without a model: it counts context and judges
@@ -40,7 +41,11 @@ func NewSensor(o feature.ContextOptions) (*Sensor, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Sensor{context: c, memory: learner.NewMemory(nil), scratch: learner.NewScratch(), pairs: make([]Pair, 0, maxWatched)}, nil
+	h, err := feature.NewHorizons(o)
+	if err != nil {
+		return nil, err
+	}
+	return &Sensor{context: c, horizons: h, memory: learner.NewMemory(nil), scratch: learner.NewScratch(), pairs: make([]Pair, 0, maxWatched)}, nil
 }
 
 // SetModel makes m judge from now on; nil ends judging.
@@ -112,11 +117,16 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 	s.context.Update(&ev.Record, ev.Kind == dataplane.EventEnd)
 	s.context.Vector(&s.vec, &ev.Record)
 	s.borne = nil
+	var much feature.Excess
+	if ev.Kind == dataplane.EventEnd && !control(&ev.Record) {
+		much = s.horizons.Observe(&ev.Record, login(&ev.Record))
+	}
 	if s.model == nil {
-		return Judgement{}, &s.vec
+		return Judgement{Much: much}, &s.vec
 	}
 	s.decided = s.decide(&ev.Record)
 	j := s.judgement()
+	j.Much = much
 	if _, ok := s.memory.Match(&s.vec); ok && j.P <= telling {
 		j.Detector, j.P, j.Recalled = learner.Recall.String(), min(j.P, s.decided.Floor()), true
 	} else if m := s.marked(&ev.Record, &s.vec, j.P > telling); m != nil {

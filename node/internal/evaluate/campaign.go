@@ -31,7 +31,9 @@ type Timely struct {
 	// Half is the share of runs that were sure before half of the flows.
 	Half float64   `json:"sure_before_half"`
 	Runs []float64 `json:"sure_runs"` // every run's share until it was sure
-	By   string    `json:"by,omitempty"`
+	// ToldRuns is every run's share until something was told.
+	ToldRuns []float64 `json:"told_runs"`
+	By       string    `json:"by,omitempty"`
 }
 
 // CampaignRow is what became of one campaign.
@@ -235,10 +237,9 @@ func (s *sightings) campaign(ctx context.Context, i int, t trace, g gateway, nor
 
 // timely sums up the runs of one way.
 func timely(runs []outcome) (t Timely) {
-	var told []float64
 	by := map[string]int{}
 	for _, o := range runs {
-		told = append(told, portion(o.told, o.attacks))
+		t.ToldRuns = append(t.ToldRuns, portion(o.told, o.attacks))
 		t.Runs = append(t.Runs, portion(o.sure, o.attacks))
 		if t.Runs[len(t.Runs)-1] < 0.5 {
 			t.Half += 1 / float64(len(runs))
@@ -247,7 +248,7 @@ func timely(runs []outcome) (t Timely) {
 			t.By = o.by
 		}
 	}
-	t.Told, t.Sure = median(told), median(t.Runs)
+	t.Told, t.Sure = median(t.ToldRuns), median(t.Runs)
 	return t
 }
 

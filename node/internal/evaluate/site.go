@@ -296,6 +296,9 @@ func (w *watcher) found(incident, by string, run bool) {
 	if o.told < 0 {
 		o.told, o.by = o.attacks, by
 	}
+	if enforce.ByLimit(by) {
+		return // it tells of a host, and is nothing to block anybody for
+	}
 	w.perIncident[incident]++
 	if o.sure < 0 && (run || enforce.ByRule(by) || w.perIncident[incident] > 1) {
 		o.sure = o.attacks

@@ -109,8 +109,11 @@ func among(s string, words ...string) string {
 
 // detector keeps the names of rules, which are ours, to a sane form.
 func detector(s string) string {
-	name, isRule := strings.CutPrefix(s, "rule:")
-	if !isRule {
+	name, ours := strings.CutPrefix(s, "rule:")
+	if !ours {
+		name, ours = strings.CutPrefix(s, "limit:")
+	}
+	if !ours {
 		return among(s, "self", "attack", "indicator")
 	}
 	if len(name) == 0 || len(name) > 32 || strings.Trim(name, "abcdefghijklmnopqrstuvwxyz-") != "" {
