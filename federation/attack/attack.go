@@ -49,8 +49,8 @@ func All() []Attack {
 		{Name: "gaussian", Paper: "Blanchard et al., NeurIPS 2017", Craft: gaussian},
 		{Name: "alie", Paper: "Baruch, Baruch, Goldberg, A little is enough, NeurIPS 2019", Craft: alie},
 		{Name: "inner-product", Paper: "Xie, Koyejo, Gupta, Fall of empires, UAI 2019", Craft: innerProduct},
-		{Name: "min-max", Paper: "Shejwalkar, Houmansadr, NDSS 2021", Craft: unnoticed(minMax)},
-		{Name: "min-sum", Paper: "Shejwalkar, Houmansadr, NDSS 2021", Craft: unnoticed(minSum)},
+		{Name: "min-max", Paper: "Shejwalkar, Houmansadr, NDSS 2021", Craft: unnoticed(widest)},
+		{Name: "min-sum", Paper: "Shejwalkar, Houmansadr, NDSS 2021", Craft: unnoticed(total)},
 		{Name: "mimic", Paper: "Karimireddy, He, Jaggi, ICLR 2022", Craft: mimic},
 		{Name: "free-rider", Paper: "Lin, Du, Liu, Free-riders in federated learning, 2019: advanced delta weights", Craft: freeRide},
 		{Name: "adaptive", Paper: "Shejwalkar, Houmansadr, NDSS 2021: tailored to the rule in use", Craft: adaptive},
@@ -156,11 +156,12 @@ func (v View) strongest(mean, along []float64, tries []float64) ([][]float32, er
 	return best, nil
 }
 
-// unnoticed goes against the mean, along the honest deviation, as far as a
-// measure of strangeness allows: found by halving.
-func unnoticed(allowed func(honest [][]float32, u []float32) bool) func(View) ([][]float32, error) {
+// unnoticed goes against the mean, along the honest deviation, as far as it is no
+// stranger than the strangest honest update: found by halving.
+func unnoticed(strange func(honest [][]float32, u []float32) float64) func(View) ([][]float32, error) {
 	return func(v View) ([][]float32, error) {
 		mean, dev := moments(v.Honest)
+		most := mostOf(v.Honest, func(h []float32) float64 { return strange(v.Honest, h) })
 		against := make([]float64, len(mean))
 		for j := range mean {
 			against[j] = -math.Copysign(dev[j], mean[j])
@@ -168,7 +169,7 @@ func unnoticed(allowed func(honest [][]float32, u []float32) bool) func(View) ([
 		low, high := 0.0, 64.0
 		for range 30 {
 			by := (low + high) / 2
-			if allowed(v.Honest, line(mean, against, by)) {
+			if strange(v.Honest, line(mean, against, by)) <= most {
 				low = by
 			} else {
 				high = by
@@ -178,20 +179,12 @@ func unnoticed(allowed func(honest [][]float32, u []float32) bool) func(View) ([
 	}
 }
 
-// minMax: no further from any honest update than two of these are apart.
-func minMax(honest [][]float32, u []float32) bool {
-	return widest(honest, u) <= mostOf(honest, func(h []float32) float64 { return widest(honest, h) })
-}
-
-// minSum: no more in all from the honest updates than one of these is.
-func minSum(honest [][]float32, u []float32) bool {
-	return total(honest, u) <= mostOf(honest, func(h []float32) float64 { return total(honest, h) })
-}
-
+// widest is for min-max: no further from any honest update than two of these are apart.
 func widest(from [][]float32, u []float32) float64 {
 	return mostOf(from, func(h []float32) float64 { return apart(h, u) })
 }
 
+// total is for min-sum: no more in all from the honest updates than one of these is.
 func total(from [][]float32, u []float32) (sum float64) {
 	for _, h := range from {
 		sum += apart(h, u)

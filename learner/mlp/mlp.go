@@ -14,10 +14,9 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"gonum.org/v1/gonum/blas/gonum"
-
 	"github.com/hedgerow-mesh/hedgerow/learner/internal/graph"
 	"github.com/hedgerow-mesh/hedgerow/learner/internal/infer"
+	"github.com/hedgerow-mesh/hedgerow/learner/internal/wide"
 )
 
 // Shape lists the widths of a network's layers, inputs first and classes last.
@@ -70,6 +69,20 @@ func (r *Rows) Relabelled(class []int) (*Rows, error) {
 
 func (r *Rows) row(i int) ([]uint16, []float32) {
 	return r.index[r.at[i]:r.at[i+1]], r.value[r.at[i]:r.at[i+1]]
+}
+
+// runs calls f for what of row i lies side by side: values[0] is of input from, and so on.
+// Numbers of a table do, and only flags of words are apart.
+func (r *Rows) runs(i int, f func(from int, values []float32)) {
+	index, value := r.row(i)
+	for k := 0; k < len(index); {
+		end := k + 1
+		for end < len(index) && index[end] == index[end-1]+1 {
+			end++
+		}
+		f(int(index[k]), value[k:end])
+		k = end
+	}
 }
 
 // Dense writes row i into x, zeros included.
@@ -194,8 +207,6 @@ func softmax(d, out []float32, class int, n float64) float64 {
 	return math.Log(z) - (float64(out[class]) - top)
 }
 
-var kernel gonum.Implementation // stateless
-
 // Forward runs a row through a network. The result, one number for each class,
 // lives until the next call.
 func (t *Trainer) Forward(weights []float32, rows *Rows, r int) []float32 {
@@ -206,16 +217,11 @@ func (t *Trainer) Forward(weights []float32, rows *Rows, r int) []float32 {
 		copy(h, weights[at+in*out:at+in*out+out])
 		at += in*out + out
 		if l == 0 {
-			index, value := rows.row(r)
-			for k, j := range index {
-				kernel.Saxpy(out, value[k], w[int(j)*out:int(j)*out+out], 1, h, 1)
-			}
+			rows.runs(r, func(from int, x []float32) {
+				wide.Mul(h, x, w[from*out:], 1, out, len(x), out, len(x), 1, out)
+			})
 		} else {
-			for j, v := range t.act[l] {
-				if v != 0 {
-					kernel.Saxpy(out, v, w[j*out:j*out+out], 1, h, 1)
-				}
-			}
+			wide.Mul(h, t.act[l], w, 1, out, in, out, in, 1, out)
 		}
 		if l < last-1 {
 			for i, v := range h {
@@ -235,21 +241,23 @@ func (t *Trainer) backward(weights []float32, rows *Rows, r int) {
 		in, out := t.shape[l], t.shape[l+1]
 		at -= in*out + out
 		w, g := weights[at:at+in*out], t.grad[at:at+in*out]
-		kernel.Saxpy(out, 1, d[:out], 1, t.grad[at+in*out:at+in*out+out], 1)
+		for i, v := range d[:out] {
+			t.grad[at+in*out+i] += v
+		}
 		if l == 0 {
-			index, value := rows.row(r)
-			for k, j := range index {
-				kernel.Saxpy(out, value[k], d[:out], 1, g[int(j)*out:int(j)*out+out], 1)
-			}
+			rows.runs(r, func(from int, x []float32) {
+				wide.Mul(g[from*out:], x, d, len(x), out, 1, out, 1, 1, out)
+			})
 			return
 		}
-		for i, v := range t.act[l] {
+		act := t.act[l]
+		wide.Mul(g, act, d, in, out, 1, out, 1, 1, out)
+		clear(next[:in])
+		wide.MulRows(next, w, d, in, 1, out, 1, out, out)
+		for i, v := range act {
 			if v == 0 { // rectified, or nothing to learn from
 				next[i] = 0
-				continue
 			}
-			kernel.Saxpy(out, v, d[:out], 1, g[i*out:i*out+out], 1)
-			next[i] = kernel.Sdot(out, w[i*out:i*out+out], 1, d[:out], 1)
 		}
 		d, next = next, d
 	}

@@ -129,6 +129,11 @@ func (r *Result) Print(w io.Writer) error {
 		low, high := r.epsilons()
 		p("noise of %g clips: all updates of a site together tell of one of its rows at most epsilon %.2f to %.2f, by site, at delta %g.", s.Noise, low, high, s.Delta)
 	}
+	var sent int64
+	for _, x := range r.Steps {
+		sent += x.Bytes
+	}
+	p("sent between sites: %d bytes, each update to each other site.", sent)
 	if n := r.unsealed(); n > 0 {
 		p("%d of %d rounds made no model: %s", n, len(r.Steps), r.withheld())
 	}
@@ -215,9 +220,10 @@ var page = template.Must(template.New("report").Parse(`<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>hedgerow sim: {{.Name}}</title>
 <style>body{font-family:sans-serif;max-width:62rem;margin:2rem auto;padding:0 1rem}svg{width:100%;height:auto}
 table{border-collapse:collapse;font-size:.8rem}td,th{border:1px solid #ccc;padding:.1rem .4rem;text-align:right}pre{overflow-x:auto;font-size:.8rem}
+.told{white-space:pre-wrap}
 details{margin:1rem 0}</style></head><body>
 <h1>hedgerow sim: {{.Name}}</h1>
-<pre>{{.Text}}</pre>
+<pre class="told">{{.Text}}</pre>
 {{range .Plots}}{{.}}{{end}}
 <details><summary>the scenario in full</summary><pre>{{.Scenario}}</pre></details>
 {{range .Tables}}<details><summary>{{.Name}}</summary><table><tr>{{range .Head}}<th>{{.}}</th>{{end}}</tr>

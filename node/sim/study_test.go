@@ -39,40 +39,61 @@ func study(t *testing.T, name string) (w *Sweep, groups [][]string) {
 	return w, groups
 }
 
-// TestStudyIsWhole wants what is committed of each part to be all of its grid.
-func TestStudyIsWhole(t *testing.T) {
+// studyParts are the names of all parts.
+func studyParts(t *testing.T) (names []string) {
+	t.Helper()
 	parts, err := filepath.Glob(filepath.Join(studyDir, "*.toml"))
 	if err != nil || len(parts) == 0 {
 		t.Fatalf("%v, %v", parts, err)
 	}
-	const seeds = 5
 	for _, p := range parts {
-		w, have := study(t, strings.TrimSuffix(filepath.Base(p), ".toml"))
+		names = append(names, strings.TrimSuffix(filepath.Base(p), ".toml"))
+	}
+	return names
+}
+
+// TestStudyIsWhole wants what is committed of each part to be all of its grid.
+func TestStudyIsWhole(t *testing.T) {
+	const seeds = 5
+	for _, p := range studyParts(t) {
+		w, have := study(t, p)
 		if len(have) != 1+len(w.Cells)/seeds*len(cellSets)*len(cellModels) || have[0][len(w.Keys)-1] != "rows" {
 			t.Errorf("%s: %d lines for %d cells", p, len(have), len(w.Cells))
 		}
 	}
 }
 
-// TestStudyCell plays one group of cells again, under all seeds, and compares it with
-// what is committed. Another architecture may round otherwise, hence the tolerance.
+// smallPart is the part of which every run of the tests plays a group.
+const smallPart = "cic-ids2017"
+
+// TestStudyCell plays one group of cells of a part again, under all seeds, and compares
+// it with what is committed: of the small part, or of each. Another architecture may
+// round otherwise, hence the tolerance.
 func TestStudyCell(t *testing.T) {
-	if os.Getenv("HEDGEROW_LONG") != "1" {
-		t.Skip("some seconds of training: HEDGEROW_LONG=1 runs it")
+	parts := []string{smallPart}
+	if os.Getenv("HEDGEROW_LONG") == "1" {
+		parts = studyParts(t)
 	}
-	folder := realdata.Dir(t, dataset.NSLKDD)
-	w, want := study(t, "nsl-kdd")
+	data := &benches{folder: realdata.Dir(t, dataset.CICFile(dataset.CICIDS2017)), lib: Builtin()}
+	for _, p := range parts {
+		t.Run(p, func(t *testing.T) { replay(t, p, data) })
+	}
+}
+
+// replay plays a group from the middle of a part, of the default rule if it has that.
+func replay(t *testing.T, part string, data *benches) {
+	w, want := study(t, part)
 	seed := slices.Index(w.Keys, "seed")
 	group := func(values []string) []string { return slices.Concat(values[:seed], values[seed+1:]) }
-	const any = 7
-	of := group(w.Cells[any].Values)
+	half := len(w.Cells) / 2
+	at := half + max(0, slices.IndexFunc(w.Cells[half:], func(c Cell) bool { return c.Scenario.Rule.Name == Default().Rule.Name }))
+	of := group(w.Cells[at].Values)
 	cells := table{head: w.head()}
-	data := &benches{folder: folder, lib: Builtin()}
 	for i, c := range w.Cells {
 		if !slices.Equal(group(c.Values), of) {
 			continue
 		}
-		r, err := Run(t.Context(), &c.Scenario, Options{Folder: folder, data: data})
+		r, err := Run(t.Context(), &c.Scenario, Options{data: data})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -107,7 +108,7 @@ func simRun() *cobra.Command {
 		if err := r.Print(c.OutOrStdout()); err != nil {
 			return err
 		}
-		_, _ = fmt.Fprintf(c.OutOrStdout(), "took %.1f s\n", time.Since(began).Seconds())
+		spent(c.OutOrStdout(), began)
 		if out == "" {
 			return nil
 		}
@@ -115,6 +116,17 @@ func simRun() *cobra.Command {
 		return r.Save(out)
 	}
 	return c
+}
+
+// spent tells what this process cost so far. It is told and not written to a file: equal
+// scenarios make equal files.
+func spent(w io.Writer, began time.Time) {
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		return
+	}
+	processor := time.Duration(u.Utime.Nano() + u.Stime.Nano())
+	_, _ = fmt.Fprintf(w, "took %.1f s, %.1f s of processor time, %d MiB of memory\n", time.Since(began).Seconds(), processor.Seconds(), u.Maxrss>>10)
 }
 
 // teller draws progress with the time left on a terminal.

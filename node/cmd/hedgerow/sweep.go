@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -47,10 +48,12 @@ folders together.`,
 		if !quiet {
 			o.Told = teller(c.ErrOrStderr(), "cell")
 		}
+		began := time.Now()
 		complete, err := w.Run(c.Context(), out, part, o)
 		if err != nil {
 			return err
 		}
+		spent(c.OutOrStdout(), began)
 		if complete {
 			_, err = fmt.Fprintf(c.OutOrStdout(), "%d cells: start with %s\n", len(w.Cells), filepath.Join(out, "report.html"))
 			return err

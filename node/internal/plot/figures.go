@@ -33,7 +33,7 @@ func Bars(w io.Writer, title string, legend []string, bars []Bar) error {
 	if len(bars) == 0 {
 		return nil
 	}
-	const left, right = 240.0, 700.0
+	const left, right = 290.0, 740.0
 	step := 10*float64(len(bars[0].Values)) + 10
 	c := Begin(w, Width, Top+step*float64(len(bars))+20)
 	c.Text(20, 28, Start, Bold, title)
@@ -67,7 +67,7 @@ type Curve struct {
 func Curves(w io.Writer, title, under, xWord, yWord string, xs []float64, curves []Curve) error {
 	c := Begin(w, Width, Height)
 	c.Text(Left, 28, Start, Bold, title)
-	c.Text(Left, 48, Start, Grey, under)
+	c.Under(Left, under)
 	x, y := Linear(xs[0], xs[len(xs)-1], Left, Right), Linear(0, 1, Bottom, Top)
 	c.Ticks(x, y, xs, Tenths)
 	c.Axes(xWord, yWord)
@@ -107,7 +107,7 @@ func Heat(w io.Writer, title, under string, rows, cols []string, value func(row,
 	const left, cell, high = 250.0, 76.0, 26.0
 	c := Begin(w, max(Width, left+cell*float64(len(cols))+20), Top+110+high*float64(len(rows)))
 	c.Text(20, 28, Start, Bold, title)
-	c.Text(20, 48, Start, Grey, under)
+	c.Under(20, under)
 	head := Top + 80
 	for k, name := range cols {
 		at := left + cell*(float64(k)+0.5)

@@ -16,7 +16,7 @@ var Palette = []string{"#0072b2", "#999999", "#56b4e9", "#e69f00", "#d55e00", "#
 
 // Where a single figure with a legend at its right lies.
 const (
-	Width  = 860.0
+	Width  = 900.0
 	Height = 480.0
 	Left   = 80.0
 	Top    = 70.0
@@ -68,6 +68,21 @@ func (c *Canvas) Put(format string, args ...any) {
 // Text writes a word, whatever it holds.
 func (c *Canvas) Text(x, y float64, anchor, style, s string) {
 	c.Put(textLine, x, y, anchor, style, html.EscapeString(s))
+}
+
+// under is how many letters a line below a title has room for.
+const under = 105
+
+// Under draws what stands below a title, on a second line where one is too short.
+func (c *Canvas) Under(x float64, s string) {
+	y := 48.0
+	if len(s) > under {
+		if cut := strings.LastIndexByte(s[:under], ' '); cut > 0 {
+			c.Text(x, 46, Start, Grey, s[:cut])
+			s, y = s[cut+1:], 62
+		}
+	}
+	c.Text(x, y, Start, Grey, s)
 }
 
 // Line draws a straight line.

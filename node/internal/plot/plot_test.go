@@ -65,3 +65,14 @@ func TestScales(t *testing.T) {
 		t.Errorf("a quarter lies at %v", x)
 	}
 }
+
+func TestUnderHasASecondLine(t *testing.T) {
+	for words, lines := range map[int]int{1: 1, 20: 1, 40: 2} {
+		var b strings.Builder
+		c := Begin(&b, Width, Height)
+		c.Under(Left, strings.TrimSpace(strings.Repeat("word ", words)))
+		if got := strings.Count(b.String(), "<text"); c.Done() != nil || got != lines || strings.Count(b.String(), "word") != words {
+			t.Errorf("%d words: %d lines: expected %d", words, got, lines)
+		}
+	}
+}
