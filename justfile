@@ -71,7 +71,8 @@ verify: build
     HEDGEROW_LONG=1 go test -count=1 -timeout 60m -run 'Study|Colluders|Council|Never' ./node/sim
     HEDGEROW_LONG=1 go test -count=1 -timeout 60m -run NoSiteLoses ./learner
     HEDGEROW_LONG=1 go test -count=1 -timeout 30m ./federation ./federation/council ./node/internal/evaluate ./node/internal/history
-    HEDGEROW_LONG=1 HEDGEROW_KERNEL_TESTS=1 go test -count=1 -timeout 60m -run 'Conformance|Bulk|Goodput' ./dataplane/xdp
+    HEDGEROW_LONG=1 HEDGEROW_KERNEL_TESTS=1 go test -count=1 -timeout 60m -run 'Conformance|Bulk|Goodput|ScorersAgree' ./dataplane/xdp
+    HEDGEROW_LONG=1 HEDGEROW_KERNEL_TESTS=1 go test -count=1 -run 'ModelInTheKernel|TheKernelDecides' ./node/internal/bench ./node/cmd/hedgerow
     for seed in 1 2 3 4 5; do bin/hedgerow demo --seed $seed; done
     bin/hedgerow demo --attack none
     bin/hedgerow demo --learner off

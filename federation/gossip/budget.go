@@ -52,6 +52,7 @@ type ledger struct {
 	of       map[peer.ID]*account // the organisation's: every message once
 	wire     map[peer.ID]*account // what the site itself put on our wire of its own messages
 	excess   map[peer.ID]*excess
+	faults   map[peer.ID]*excess // invalid words said straight
 }
 
 type account struct {
@@ -68,7 +69,7 @@ type excess struct {
 func newLedger(b Budget, now func() time.Time) *ledger {
 	return &ledger{
 		budget: b.WithDefaults(), now: now,
-		accounts: make(map[string]*account), of: make(map[peer.ID]*account), wire: make(map[peer.ID]*account), excess: make(map[peer.ID]*excess),
+		accounts: make(map[string]*account), of: make(map[peer.ID]*account), wire: make(map[peer.ID]*account), excess: make(map[peer.ID]*excess), faults: make(map[peer.ID]*excess),
 	}
 }
 
@@ -91,6 +92,11 @@ func (l *ledger) bill(ls []*peerLink) {
 	for p := range l.excess {
 		if of[p] == nil {
 			delete(l.excess, p)
+		}
+	}
+	for p := range l.faults {
+		if of[p] == nil {
+			delete(l.faults, p)
 		}
 	}
 }
@@ -167,10 +173,41 @@ func (e *excess) left(now time.Time) float64 {
 	return e.n * math.Exp2(-now.Sub(e.at).Minutes()/forgive.Minutes())
 }
 
-func (l *ledger) left(p peer.ID) float64 {
+// left is what is remembered of a site's messages above its budget, and of its faults.
+func (l *ledger) left(p peer.ID) (over, wrong float64) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.excess[p].left(l.now())
+	return l.excess[p].left(l.now()), l.faults[p].left(l.now())
+}
+
+// tooWrong is as many invalid words as gossip takes before it hears a site no more.
+const tooWrong = 6
+
+// fault notes an invalid word that a site said straight, and says whether it is to be
+// heard so no more.
+func (l *ledger) fault(p peer.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.faults[p]
+	if e == nil {
+		e = new(excess)
+		l.faults[p] = e
+	}
+	e.n, e.at = e.left(l.now())+1, l.now()
+	e.cut = e.cut || math.Round(e.n) >= tooWrong // some of it is forgotten already
+	return e.cut
+}
+
+// mistrusted says whether a site's words are not heard straight for now.
+func (l *ledger) mistrusted(p peer.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	e := l.faults[p]
+	if e == nil || !e.cut {
+		return false
+	}
+	e.cut = e.left(l.now()) > tooWrong/2
+	return e.cut
 }
 
 // admit says why a peer may not connect or be heard now, or nil.
@@ -204,21 +241,30 @@ func (t *Transport) inspect(from peer.ID, rpc *pubsub.RPC) error {
 	}
 	rpc.Publish = kept
 	if over > 0 {
-		if t.ledger.blame(from, over) {
-			t.opt.Log.Warn("a site floods: it is cut off until that is forgotten", "id", from.String(), "again in", forgive.String())
-			t.note(from) // who watches the link closes it
-		}
-		n := t.refused.excess.Add(uint64(over))
-		if before := n - uint64(over); n/1024 != before/1024 || before == 0 {
-			t.opt.Log.Warn("a site sends more than its organisation's budget; what is above is dropped", "id", from.String(), "dropped", n)
-		}
+		t.excessive(from, over)
 	}
 	return nil
 }
 
+// excessive notes words that a site sent itself above its budget.
+func (t *Transport) excessive(from peer.ID, over int) {
+	if t.ledger.blame(from, over) {
+		t.opt.Log.Warn("a site floods: it is cut off until that is forgotten", "id", from.String(), "again in", forgive.String())
+		t.note(from) // who watches the link closes it
+	}
+	n := t.refused.excess.Add(uint64(over))
+	if before := n - uint64(over); n/1024 != before/1024 || before == 0 {
+		t.opt.Log.Warn("a site sends more than its organisation's budget; what is above is dropped", "id", from.String(), "dropped", n)
+	}
+}
+
 // appScore is what a site's conduct beyond the mesh's own rules is worth. The
-// credit is small against every threshold: good standing buys no immunity.
-func (t *Transport) appScore(p peer.ID) float64 { return 10 - t.ledger.left(p) }
+// credit is small against every threshold: good standing buys no immunity. Invalid
+// words on a stream weigh as they do in gossip.
+func (t *Transport) appScore(p peer.ID) float64 {
+	over, wrong := t.ledger.left(p)
+	return 10 - over - 100*wrong*wrong
+}
 
 func (t *Transport) keepScores(scores map[peer.ID]float64) {
 	for p, s := range scores {

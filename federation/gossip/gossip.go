@@ -18,7 +18,8 @@
 // that a site refuses is forwarded by it, and who sends invalid messages sinks in
 // score. Gossip is lossy by nature; requests run on streams of their own, with
 // sizes and deadlines on both ends, and the federation pulls over them what was
-// lost.
+// lost. The rounds' words go straight to every site as long as all are connected, and
+// by gossip otherwise.
 //
 // Queues are 4096 where the library's defaults are 32, with which bursts lose
 // messages silently. Every site of the roster with addresses is dialled again,
@@ -97,6 +98,8 @@ type Transport struct {
 	refused refusals
 	scores  sync.Map // peer.ID -> float64
 	traffic traffic
+
+	said, gossiped, heard recent // words of ours; those that gossip had to carry; others' that came straight
 
 	mu     sync.Mutex
 	joined map[federation.Topic]*pubsub.Topic // nil unless running

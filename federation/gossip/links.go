@@ -32,6 +32,7 @@ type peerLink struct {
 	changed chan struct{} // a connection came or went, or the site's entry changed
 	lost    chan struct{} // a connection went
 	left    chan struct{} // closed when it is no longer in the roster
+	out     *outbox       // what it is told straight
 
 	mu    sync.Mutex
 	site  member
@@ -39,6 +40,8 @@ type peerLink struct {
 	up    bool
 	since time.Time
 	why   string
+
+	heardOn network.Stream // what it says straight
 }
 
 // member is a site of the roster, read.
@@ -164,7 +167,7 @@ func (ls *links) set(roster []federation.Site, self identity.ID) (fresh []*peerL
 	for pid, s := range next {
 		l := ls.m[pid]
 		if l == nil {
-			l = &peerLink{pid: pid, site: s, changed: make(chan struct{}, 1), lost: make(chan struct{}, 1), left: make(chan struct{}), since: time.Now()}
+			l = &peerLink{pid: pid, site: s, changed: make(chan struct{}, 1), lost: make(chan struct{}, 1), left: make(chan struct{}), out: newOutbox(), since: time.Now()}
 			ls.m[pid] = l
 			fresh = append(fresh, l)
 			continue

@@ -2,6 +2,7 @@ package gossip
 
 import (
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -49,6 +50,7 @@ func (t *Transport) Run(ctx context.Context, h federation.Handler) error {
 		return errors.Join(err, t.Close())
 	}
 	t.host.SetStreamHandler(t.proto, func(s network.Stream) { t.serve(ctx, h.Serve, s) })
+	t.host.SetStreamHandler(straightly, func(s network.Stream) { t.hear(ctx, h, s) })
 	note := &network.NotifyBundle{
 		ConnectedF:    func(_ network.Network, c network.Conn) { t.note(c.RemotePeer()) },
 		DisconnectedF: func(_ network.Network, c network.Conn) { t.note(c.RemotePeer()); t.missed(c.RemotePeer()) },
@@ -71,6 +73,7 @@ func (t *Transport) Run(ctx context.Context, h federation.Handler) error {
 	stop()
 	t.host.Network().StopNotify(note)
 	t.host.RemoveStreamHandler(t.proto)
+	t.host.RemoveStreamHandler(straightly)
 	err = t.Close() // from here on nobody adds work
 	cancel()
 	r.work.Wait()
@@ -86,6 +89,7 @@ func (t *Transport) tend(l *peerLink) {
 	ctx, h := t.run.ctx, t.run.h
 	t.run.work.Go(func() { t.watch(ctx, l, h) })
 	t.run.work.Go(func() { t.dial(ctx, l) })
+	t.run.work.Go(func() { t.speak(ctx, l) })
 }
 
 func (t *Transport) begin(ctx context.Context, h federation.Handler) (*running, error) {
@@ -167,6 +171,9 @@ func (t *Transport) validator(topic federation.Topic, h federation.Handler) pubs
 			if !t.ledger.charge(author, len(msg.Data)) {
 				t.refused.count(errOverBudget)
 				return pubsub.ValidationIgnore
+			}
+			if topic == straightFor && t.heard.has(sha256.Sum256(msg.Data)) {
+				return pubsub.ValidationAccept // its author says it again: somebody lacks it
 			}
 		}
 		switch h.Receive(ctx, topic, identity.ID(author.String()), msg.Data) {

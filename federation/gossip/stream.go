@@ -25,6 +25,17 @@ func (t *Transport) Broadcast(ctx context.Context, topic federation.Topic, b []b
 		return fmt.Errorf("%w: %d bytes: expected at most %d", ErrTooBig, len(b), wire.MaxSmall)
 	}
 	t.mu.Lock()
+	running := t.run != nil
+	t.mu.Unlock()
+	if topic == straightFor && running && t.straight(b) {
+		return nil
+	}
+	return t.publish(ctx, topic, b)
+}
+
+// publish gossips b.
+func (t *Transport) publish(ctx context.Context, topic federation.Topic, b []byte) error {
+	t.mu.Lock()
 	tp := t.joined[topic]
 	t.mu.Unlock()
 	if tp == nil {

@@ -24,9 +24,18 @@ const (
 // spell is one part of the measurement: honest sites talk, and perhaps one floods.
 type spell struct {
 	name  string
-	flood bool
+	does  doing
 	heard *tally
 }
+
+// doing is what the flooder does meanwhile.
+type doing int
+
+const (
+	rests doing = iota
+	floods
+	works // as much as its flood took, and says nothing
+)
 
 // floodRow lets honest sites talk before, during and after a flood.
 func floodRow(ctx context.Context, r *runner) (_ *Row, err error) {
@@ -37,7 +46,10 @@ func floodRow(ctx context.Context, r *runner) (_ *Row, err error) {
 		return nil, err
 	}
 	words := newTally()
-	spells := []spell{{"without", false, newTally()}, {"with the flood", true, newTally()}, {"without, after it", false, newTally()}}
+	spells := []spell{
+		{"without", rests, newTally()}, {"with the flood", floods, newTally()},
+		{"with as much work beside the mesh", works, newTally()}, {"without, after it", rests, newTally()},
+	}
 	m, err := serve(ctx, hosts, evil, func(i int, _ *host, o *federation.Options) error {
 		o.OnIndicator = func(e federation.IndicatorEvent) {
 			words.hearWord(i, &e)
@@ -63,11 +75,14 @@ func floodRow(ctx context.Context, r *runner) (_ *Row, err error) {
 		return nil, err
 	}
 	row := &Row{Sites: n}
+	var share float64
 	for k, s := range spells {
-		if err := m.spell(r, row, k, s, f); err != nil {
+		if err := m.spell(r, row, k, s, f, &share); err != nil {
 			return nil, err
 		}
 	}
+	late := series("later", spells[1].heard.later(r.Flood/10))
+	row.Figures = append(row.Figures, Figure{Name: "with the flood, p99 after its first tenth", Value: late.at(0.99), Unit: "ms"})
 	row.compare(r.Flooder != nil)
 	return row, nil
 }
@@ -83,11 +98,16 @@ func (m *members) greet(words *tally) error {
 	return nil
 }
 
-// spell has every honest site talk for a time, and counts what arrived.
-func (m *members) spell(r *runner, row *Row, k int, s spell, f *flooder) error {
+// spell has every honest site talk for a time, and counts what arrived. share is what
+// the flood takes of a processor.
+func (m *members) spell(r *runner, row *Row, k int, s spell, f *flooder, share *float64) error {
 	evil := len(m.sites)
-	if s.flood {
-		if err := f.tell(cue{Flood: true}); err != nil {
+	if s.does != rests {
+		c := cue{Flood: true}
+		if s.does == works {
+			c = cue{Burn: *share}
+		}
+		if err := f.tell(c); err != nil {
 			return err
 		}
 	}
@@ -105,12 +125,15 @@ func (m *members) spell(r *runner, row *Row, k int, s spell, f *flooder) error {
 			return err
 		}
 	}
-	if s.flood {
+	if s.does != rests {
 		did, err := f.stop()
 		if err != nil {
 			return err
 		}
-		row.Figures = append(row.Figures, did.figures()...)
+		if s.does == floods {
+			*share = did.share()
+			row.Figures = append(row.Figures, did.figures()...)
+		}
 	}
 	expected := words * (evil - 1)
 	row.count(s, expected, m.drained(s.heard, evil, expected))
@@ -146,7 +169,7 @@ func (row *Row) count(s spell, expected, got int) {
 	delays := series(s.name, s.heard.delays())
 	row.Series = append(row.Series, delays)
 	share := Figure{Name: s.name + ", delivered", Value: 100 * float64(got) / float64(expected), Unit: "%"}
-	if s.flood {
+	if s.does == floods {
 		share.Target, share.AtLeast = 99.9, true
 	}
 	row.Figures = append(append(row.Figures, share), delays.delays(0, 0)...)
@@ -154,8 +177,11 @@ func (row *Row) count(s spell, expected, got int) {
 
 // compare sets the flood beside the calm on its two sides.
 func (row *Row) compare(apart bool) {
-	calm := (row.Series[0].at(0.99) + row.Series[2].at(0.99)) / 2
-	row.Figures = append(row.Figures, Figure{Name: "p99 with the flood / without", Value: row.Series[1].at(0.99) / calm, Target: 2})
+	flood, work := row.Series[1].at(0.99), row.Series[2].at(0.99)
+	calm := (row.Series[0].at(0.99) + row.Series[3].at(0.99)) / 2
+	row.Figures = append(row.Figures, Figure{Name: "p99 with the flood / without", Value: flood / calm, Target: 2},
+		Figure{Name: "p99 with the flood / with as much work beside the mesh", Value: flood / work},
+		Figure{Name: "slowest delivery with the flood", Value: row.Series[1].at(1), Unit: "ms"})
 	where := "in this process"
 	if apart {
 		where = "from a process of its own, which gives way to the others'"

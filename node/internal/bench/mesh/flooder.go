@@ -2,6 +2,7 @@ package mesh
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -25,18 +26,28 @@ type order struct {
 	Seconds      float64
 }
 
-// cue begins and ends a flood.
-type cue struct{ Flood bool }
+// cue begins and ends a flood, or, with Burn, work that has nothing to do with the mesh.
+type cue struct {
+	Flood bool
+	Burn  float64 // seconds of processor time in a second
+}
 
 // flooded is what a flooder answers: an order when it is connected, a cue to end with
 // what it did.
 type flooded struct {
 	Sent    int
 	Seconds float64
+	CPU     float64 // seconds of processor time
 }
 
+// share is the part of one processor that it used.
+func (f *flooded) share() float64 { return min(1, f.CPU/f.Seconds) }
+
 func (f *flooded) figures() []Figure {
-	return []Figure{{Name: "flood, times its budget", Value: float64(f.Sent) / f.Seconds / gossip.Budget{}.WithDefaults().Messages}}
+	return []Figure{
+		{Name: "flood, times its budget", Value: float64(f.Sent) / f.Seconds / gossip.Budget{}.WithDefaults().Messages},
+		{Name: "flood, share of a processor that its author used", Value: 100 * f.share(), Unit: "%"},
+	}
 }
 
 // flooder is the other end of Flood.
@@ -163,7 +174,13 @@ func (h *host) obey(ctx context.Context, raw [][]byte, dec *json.Decoder, enc *j
 		}
 		during, calm := context.WithCancel(ctx)
 		did := make(chan result, 1)
-		go func() { did <- h.flood(during, raw) }()
+		go func() {
+			if begin.Burn > 0 {
+				did <- burn(during, begin.Burn)
+				return
+			}
+			did <- h.flood(during, raw)
+		}()
 		err := dec.Decode(&end)
 		calm()
 		f := <-did
@@ -215,14 +232,14 @@ func ammunition(h *host, d time.Duration) ([][]byte, error) {
 
 // flood sends past what a member would refuse, until ctx ends.
 func (h *host) flood(ctx context.Context, raw [][]byte) (f result) {
-	began := time.Now()
+	began, busy := time.Now(), processor()
 	rate := times * gossip.Budget{}.WithDefaults().Messages
 	tick := time.NewTicker(beatEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
-			f.Seconds = time.Since(began).Seconds()
+			f.Seconds, f.CPU = time.Since(began).Seconds(), (processor() - busy).Seconds()
 			return f
 		case <-tick.C:
 		}
@@ -230,6 +247,28 @@ func (h *host) flood(ctx context.Context, raw [][]byte) (f result) {
 			if err := h.Broadcast(ctx, federation.TopicCommons, raw[f.Sent%len(raw)]); err != nil && ctx.Err() == nil {
 				f.err = err
 				return f
+			}
+		}
+	}
+}
+
+// burn keeps a processor busy for a share of the time, until ctx ends: what the flooder's
+// being on this machine costs, without a flood.
+func burn(ctx context.Context, share float64) (f result) {
+	began, busy := time.Now(), processor()
+	tick := time.NewTicker(beatEvery)
+	defer tick.Stop()
+	var sum [sha256.Size]byte
+	for {
+		select {
+		case <-ctx.Done():
+			f.Seconds, f.CPU = time.Since(began).Seconds(), (processor() - busy).Seconds()
+			return f
+		case <-tick.C:
+		}
+		for ctx.Err() == nil && (processor()-busy).Seconds() < share*time.Since(began).Seconds() {
+			for range 1000 {
+				sum = sha256.Sum256(sum[:])
 			}
 		}
 	}

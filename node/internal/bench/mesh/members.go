@@ -96,10 +96,22 @@ func (t *tally) count(value string) int {
 }
 
 // delays are those of all values and sites.
-func (t *tally) delays() (out []time.Duration) {
+func (t *tally) delays() []time.Duration { return t.later(0) }
+
+// later are the delays of what was said so long after the first word, or later still.
+func (t *tally) later(d time.Duration) (out []time.Duration) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	var first time.Time
+	for _, at := range t.said {
+		if first.IsZero() || at.Before(first) {
+			first = at
+		}
+	}
 	for value, sites := range t.heard {
+		if t.said[value].Before(first.Add(d)) {
+			continue
+		}
 		for _, at := range sites {
 			out = append(out, at.Sub(t.said[value]))
 		}

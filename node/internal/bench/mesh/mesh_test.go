@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/hedgerow-mesh/hedgerow/federation/council"
 	"github.com/hedgerow-mesh/hedgerow/federation/wire"
 )
 
@@ -51,13 +52,18 @@ func TestQuery(t *testing.T) {
 // A round becomes final at every site, and its bytes are counted: each site sends
 // its update to the others.
 func TestRound(t *testing.T) {
-	row := measured(t, "round", 4)
+	row := measured(t, "round", 5)
 	if n := len(row.Series[1].MS); n != 1 {
 		t.Errorf("%d rounds", n)
 	}
 	for _, kind := range []wire.Kind{wire.KindCommit, wire.KindReveal, wire.KindProposal, wire.KindVote, "request"} {
-		if !strings.Contains(row.Notes[0], string(kind)+" ") {
-			t.Errorf("%s is not among what a round takes: %s", kind, row.Notes[0])
+		if !strings.Contains(row.Notes[1], string(kind)+" ") {
+			t.Errorf("%s is not among what a round takes: %s", kind, row.Notes[1])
+		}
+	}
+	for _, step := range []string{council.Entered, council.Committed, council.Sealed} {
+		if !strings.Contains(row.Notes[0], step+" ") {
+			t.Errorf("%s is not among the steps of a round: %s", step, row.Notes[0])
 		}
 	}
 	if sent := row.Figures[2].Value; sent < 64*4/1e6 {
@@ -70,7 +76,7 @@ func TestAggregate(t *testing.T) { measured(t, "aggregate", 3) }
 // Honest sites' words are counted with and without a flood, and never more of them
 // than there were.
 func TestFlood(t *testing.T) {
-	row := measured(t, "flood", 11)
+	row := measured(t, "flood", 18)
 	for _, f := range row.Figures {
 		if strings.HasPrefix(f.Name, "flood") && f.Value <= 0 {
 			t.Errorf("%s: %g", f.Name, f.Value)

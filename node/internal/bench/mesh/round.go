@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -146,6 +148,38 @@ func roundRow(ctx context.Context, r *runner) (_ *Row, err error) {
 	return c.row(r), nil
 }
 
+// phases tells when the first, the median and the last site came to each step of a round,
+// as medians of the rounds. c.mu is held.
+func (c *chart) phases(rounds []uint64) string {
+	var out []string
+	for _, step := range []string{council.Entered, council.Committed, council.Closed, council.Listed, council.Sealed} {
+		at := make([][]time.Duration, 3)
+		for _, r := range rounds {
+			var came []time.Duration
+			for _, t := range c.step[step][r] {
+				came = append(came, t.Sub(c.first(council.Entered, r)))
+			}
+			if len(came) == 0 {
+				continue // a seal can come before what led to it
+			}
+			slices.Sort(came)
+			for i, d := range []time.Duration{came[0], came[len(came)/2], came[len(came)-1]} {
+				at[i] = append(at[i], d)
+			}
+		}
+		if len(at[0]) == 0 {
+			continue
+		}
+		var s [3]float64
+		for i := range at {
+			slices.Sort(at[i])
+			s[i] = at[i][len(at[i])/2].Seconds()
+		}
+		out = append(out, fmt.Sprintf("%s %.1f, %.1f, %.1f", step, s[0], s[1], s[2]))
+	}
+	return "seconds into a round at the first, median and last site: " + strings.Join(out, "; ")
+}
+
 func (c *chart) row(r *runner) *Row {
 	rounds := c.whole(r.Sites)[:r.Rounds]
 	c.mu.Lock()
@@ -170,7 +204,10 @@ func (c *chart) row(r *runner) *Row {
 	// not counted twice.
 	spent, per := c.cost[rounds[0]], len(rounds)
 	then := c.cost[rounds[len(rounds)-1]+1]
-	row.Figures = append(row.Figures, Figure{Name: "processor time of a round, of all sites", Value: (then.cpu - spent.cpu).Seconds() / float64(per), Unit: "s"})
+	busy := (then.cpu - spent.cpu).Seconds() / float64(per)
+	row.Figures = append(row.Figures, Figure{Name: "processor time of a round, of all sites", Value: busy, Unit: "s"},
+		Figure{Name: "processor time of a round, of one site", Value: busy / float64(r.Sites), Unit: "s"})
+	row.Notes = append(row.Notes, c.phases(rounds))
 	row.Notes = append(row.Notes, "by one site in a round: "+spent.between(then, per, r.Sites))
 	row.Notes = append(row.Notes, fmt.Sprintf("%d rounds of %d organisations with %d parameters, back to back, stores on the disk; final means that the next round is sealed too",
 		len(rounds), r.Sites, r.Params))
