@@ -158,8 +158,8 @@ func (p *pupil) poke() {
 	}
 }
 
-// run distils when there is reason to, until ctx ends. What failed for want of flows
-// is tried again.
+// run distils when there is reason to, until ctx ends. What failed for want of flows, or
+// made a scorer that acts on nothing for want of them, is tried again.
 func (p *pupil) run(ctx context.Context) error {
 	if !p.on {
 		<-ctx.Done()
@@ -181,11 +181,18 @@ func (p *pupil) run(ctx context.Context) error {
 		}
 		err := p.distil(ctx)
 		p.install()
-		again = errors.Is(err, distill.ErrTooFew) || errors.Is(err, distill.ErrNothing)
+		again = errors.Is(err, distill.ErrTooFew) || errors.Is(err, distill.ErrNothing) || err == nil && p.mute()
 		if err != nil && !again && ctx.Err() == nil {
 			p.n.log.Error("distillation failed: the scorer in use stays", telemetry.KeyErr, err)
 		}
 	}
+}
+
+// mute says that a model judges, and that its scorer acts on nothing yet.
+func (p *pupil) mute() bool {
+	p.n.mu.Lock()
+	defer p.n.mu.Unlock()
+	return p.scorer != nil && p.now.Report.Mute()
 }
 
 // distil makes a scorer of the model that judges, and lets it count.

@@ -115,8 +115,10 @@ func (c clsact) qdisc() *netlink.Clsact {
 	}}
 }
 
-// attach puts the program in, or swaps it for an earlier one's in one step.
-func (c clsact) attach(prog *ebpf.Program, undo *undoStack) error {
+// attach puts the program in, or swaps it for an earlier one's in one step. The program
+// is pinned, for the next takeover's way back: to open it by its number takes CAP_SYS_ADMIN,
+// which a service need not have.
+func (c clsact) attach(prog *ebpf.Program, pins linkPins, undo *undoStack) error {
 	if err := netlink.QdiscAdd(c.qdisc()); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("attach to egress: add clsact: %w", err)
 	}
@@ -126,18 +128,25 @@ func (c clsact) attach(prog *ebpf.Program, undo *undoStack) error {
 	}
 	back := c.detach
 	if old != nil {
-		before, err := ebpf.NewProgramFromID(ebpf.ProgramID(old.Id))
-		if err != nil {
+		before, err := pins.program(pinTCX, ebpf.ProgramID(old.Id))
+		switch {
+		case err == nil:
+			undo.hold(before)
+			back = func() error {
+				again := &undoStack{} // what goes wrong here stays wrong
+				return errors.Join(netlink.FilterReplace(c.filter(before.FD())), pins.pinProgram(before, pinTCX, again))
+			}
+		case errors.Is(err, unix.EPERM): // of a version that did not pin it: there is no way back then
+			back = func() error { return nil }
+		default:
 			return fmt.Errorf("take over: open the earlier egress program: %w", err)
 		}
-		undo.hold(before)
-		back = func() error { return netlink.FilterReplace(c.filter(before.FD())) }
 	}
 	if err := netlink.FilterReplace(c.filter(prog.FD())); err != nil {
 		return fmt.Errorf("attach to egress: add the filter: %w", err)
 	}
 	undo.add(back)
-	return nil
+	return pins.pinProgram(prog, pinTCX, undo)
 }
 
 // hookEgress uses TCX where the kernel has it, else clsact.
@@ -161,7 +170,7 @@ func (p *Plane) hookEgress(a *attachment, prog *ebpf.Program, undo *undoStack) e
 	if errors.Is(err, link.ErrNotSupported) {
 		p.log.Info("this kernel has no tcx, the egress program runs as a clsact filter", "interface", a.Interface)
 		a.egress = old
-		return old.attach(prog, undo)
+		return old.attach(prog, a.pins, undo)
 	}
 	if err != nil {
 		return fmt.Errorf("attach to egress: %w", err)

@@ -266,6 +266,12 @@ func (l *lab) assertNothingLeft(t *testing.T) {
 	if left, err := os.ReadDir(l.pins); err == nil && len(left) > 0 {
 		t.Errorf("pins left by a failed open: %v", left)
 	}
+	if left := l.filters(t); len(left) > 0 {
+		t.Errorf("egress filters left by a failed open: %v", left)
+	}
+	if !since(t, 6, 6) {
+		return
+	}
 	l.in(t, l.host, func() {
 		res, err := link.QueryPrograms(link.QueryOptions{Target: mustLink(t, hostIface).Attrs().Index, Attach: ebpf.AttachTCXEgress})
 		check(t, err)
@@ -326,18 +332,22 @@ func TestFailedTakeoverKeepsTheOld(t *testing.T) {
 	addr := l.echo(t)
 	check(t, p.Apply(blockPeer(time.Hour)))
 	check(t, p.Close())
-	tcx := filepath.Join(l.pins, hostIface, pinTCX)
+	pin := pinTCX
+	if !since(t, 6, 6) {
+		pin = pinXDP // a filter is no link
+	}
+	hook := filepath.Join(l.pins, hostIface, pin)
 	aside := filepath.Join(l.pins, "aside")
-	check(t, os.Rename(tcx, aside))
-	check(t, os.Mkdir(tcx, 0o700)) // cannot be opened as a link
+	check(t, os.Rename(hook, aside))
+	check(t, os.Mkdir(hook, 0o700)) // cannot be opened as a link
 	if _, err := l.tryOpen(t, l.options(dataplane.Monitor)); err == nil {
 		t.Fatal("open over a folder in place of a link: expected an error")
 	}
 	if err := l.talk(t, addr, "x", impatience); err == nil {
 		t.Error("after a failed takeover a blocked peer connected")
 	}
-	check(t, os.Remove(tcx))
-	check(t, os.Rename(aside, tcx))
+	check(t, os.Remove(hook))
+	check(t, os.Rename(aside, hook))
 	l.open(t, l.options(dataplane.Enforce))
 }
 
@@ -478,9 +488,13 @@ func TestProbe(t *testing.T) {
 	if !r.OK() {
 		t.Errorf("probe: %+v: expected nothing fatal", r)
 	}
-	for _, name := range []string{"privileges", "xdp", "ring buffer", "tcx", "native xdp"} {
-		if f := finding(r, name); f.Level != Fine {
-			t.Errorf("probe of %s: %+v: expected fine", name, f)
+	for name, asks := range map[string][2]int{"privileges": {}, "xdp": {}, "ring buffer": {}, "tcx": {6, 6}, "native xdp": {6, 3}} {
+		want := Fine
+		if !since(t, asks[0], asks[1]) {
+			want = Limited
+		}
+		if f := finding(r, name); f.Level != want {
+			t.Errorf("probe of %s: %+v: expected %s", name, f, want)
 		}
 	}
 	if missing.OK() {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -109,7 +110,11 @@ func TestSeveralInterfaces(t *testing.T) {
 	p := l.open(t, o)
 	s, err := p.Stats()
 	check(t, err)
-	if got := fmt.Sprint(s.Attached); got != "[{hr0 host native false TCX } {wan0 outside native false TCX }]" {
+	egress := "TCX"
+	if !since(t, 6, 6) {
+		egress = "clsact"
+	}
+	if got := fmt.Sprint(s.Attached); got != fmt.Sprintf("[{hr0 host native false %[1]s } {wan0 outside native false %[1]s }]", egress) {
 		t.Errorf("attached: %s", got)
 	}
 	check(t, p.Close())
@@ -203,6 +208,13 @@ func TestClsact(t *testing.T) {
 	before := l.filters(t)
 	if len(before) != 1 {
 		t.Fatalf("egress filters after close: %v: expected ours", before)
+	}
+	// The next takeover needs it, and may not ask for it by its number.
+	pinned, err := linkPins{filepath.Join(l.pins, hostIface)}.program(pinTCX, ebpf.ProgramID(before[0]))
+	check(t, err)
+	check(t, pinned.Close())
+	if kept, err := os.Stat(filepath.Join(l.pins, hostIface, programPins[pinTCX])); err != nil || kept.IsDir() {
+		t.Errorf("the egress program is not pinned: %v", err)
 	}
 	q := l.open(t, o)
 	if after := l.filters(t); len(after) != 1 || after[0] == before[0] {

@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 )
@@ -85,6 +86,25 @@ func attachedNow(t *testing.T, p *Plane) dataplane.Attached {
 	return s.Attached[0]
 }
 
+// cut takes a hook away as others would: a link or, before TCX, the filter.
+func (l *lab) cut(t *testing.T, pin string) {
+	t.Helper()
+	if pin == pinTCX && !since(t, 6, 6) {
+		l.in(t, l.host, func() {
+			list, err := netlink.FilterList(mustLink(t, hostIface), netlink.HANDLE_MIN_EGRESS)
+			check(t, err)
+			for _, f := range list {
+				check(t, netlink.FilterDel(f))
+			}
+		})
+		return
+	}
+	cut, err := link.LoadPinnedLink(filepath.Join(l.pins, hostIface, pin), nil)
+	check(t, err)
+	defer cut.Close()
+	check(t, cut.Detach())
+}
+
 // Somebody cuts a link: it is put back, and said once.
 func TestRemovedLinkIsPutBack(t *testing.T) {
 	for name, pin := range map[string]string{"ingress": pinXDP, "egress": pinTCX} {
@@ -96,10 +116,7 @@ func TestRemovedLinkIsPutBack(t *testing.T) {
 			p := l.open(t, o)
 			collect(t, p)
 			check(t, p.Apply(blockPeer(time.Hour)))
-			cut, err := link.LoadPinnedLink(filepath.Join(l.pins, hostIface, pin), nil)
-			check(t, err)
-			defer cut.Close()
-			check(t, cut.Detach())
+			l.cut(t, pin)
 			eventually(t, "the link to be put back", func() bool { return w.count("attached again") == 1 })
 			addr := l.echo(t)
 			if err := l.talk(t, addr, "x", impatience); err == nil {

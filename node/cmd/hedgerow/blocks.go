@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
 )
 
@@ -29,7 +30,11 @@ func blocksCommand() daily {
 				return d, func(w io.Writer) { printVerified(w, &d) }, err
 			}
 			bs, err := cl.Blocks(ctx)
-			return bs, func(w io.Writer) { printBlocks(w, bs) }, err
+			if err != nil {
+				return nil, nil, err
+			}
+			monitor, err := monitors(ctx, cl)
+			return bs, func(w io.Writer) { printBlocks(w, bs, monitor) }, err
 		},
 	}
 }
@@ -61,7 +66,24 @@ func differenceError(d api.Difference) error {
 	return fmt.Errorf("what is enforced is not what is intended: %s: the daemon puts it right within seconds; look for who else writes to its maps", strings.Join(parts, "; "))
 }
 
-func printBlocks(w io.Writer, bs []api.Block) {
+// monitors says whether rules are in the kernel, and only count.
+func monitors(ctx context.Context, cl *api.Client) (bool, error) {
+	s, err := cl.Status(ctx)
+	return s.Mode == dataplane.Monitor.String(), err
+}
+
+// ordered says what came of an order: the words for it and, where nothing is dropped, that.
+func ordered(ctx context.Context, cl *api.Client, words string, err error) (func(io.Writer), error) {
+	if err != nil {
+		return nil, err
+	}
+	if monitor, err := monitors(ctx, cl); err == nil && monitor { // the order stands either way
+		words += "\nin monitor mode its packets are counted, and not dropped: `hedgerow mode enforce` lets it act"
+	}
+	return done(words), nil
+}
+
+func printBlocks(w io.Writer, bs []api.Block, monitor bool) {
 	if len(bs) == 0 {
 		_, _ = fmt.Fprintln(w, "none")
 	}
@@ -69,6 +91,8 @@ func printBlocks(w io.Writer, bs []api.Block) {
 		state := "enforced"
 		if !b.Enforced {
 			state = "NOT ENFORCED: the plane does not list it"
+		} else if monitor {
+			state = "in place, only counts in monitor mode"
 		}
 		action := b.Action
 		if b.Rate > 0 {
@@ -103,10 +127,11 @@ flows suspect that are unusual where they are met.`,
 			undo := "; undo: hedgerow unblock '" + args[0] + "'"
 			if share {
 				err := cl.Order(ctx, api.Order{Target: args[0], Action: "block", Seconds: d.Seconds(), Reason: reason, Share: true})
-				return map[string]any{"blocked": args[0], "shared": true}, done("blocked " + args[0] + ", and told the organisation's other sites (`hedgerow explain '" + args[0] + "'` says when)" + undo), err
+				say, err := ordered(ctx, cl, "blocked "+args[0]+", and told the organisation's other sites (`hedgerow explain '"+args[0]+"'` says when)"+undo, err)
+				return map[string]any{"blocked": args[0], "shared": true}, say, err
 			}
-			err := cl.Block(ctx, args[0], d, reason)
-			return map[string]string{"blocked": args[0]}, done("blocked " + args[0] + undo), err
+			say, err := ordered(ctx, cl, "blocked "+args[0]+undo, cl.Block(ctx, args[0], d, reason))
+			return map[string]string{"blocked": args[0]}, say, err
 		},
 	}
 }
@@ -144,8 +169,8 @@ func orderCommand(d daily, o *api.Order) daily {
 	}
 	d.ask = func(ctx context.Context, cl *api.Client, _ *cobra.Command, args []string) (any, func(io.Writer), error) {
 		o.Target, o.Seconds = args[0], length.Seconds()
-		err := cl.Order(ctx, *o)
-		return o, done(o.Action + " of " + o.Target + "; undo: hedgerow unblock '" + o.Target + "'"), err
+		say, err := ordered(ctx, cl, o.Action+" of "+o.Target+"; undo: hedgerow unblock '"+o.Target+"'", cl.Order(ctx, *o))
+		return o, say, err
 	}
 	return d
 }

@@ -11,13 +11,21 @@ import (
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
+	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
-// site answers two questions of the daemon; any other would end the test.
+// site answers some questions of the daemon; any other would end the test.
 type site struct {
 	api.Backend
 	d      api.Difference
 	orders []api.Order
+	mode   string
+}
+
+func (s *site) Status(context.Context) (api.Status, error) { return api.Status{Mode: s.mode}, nil }
+
+func (s *site) Blocks(context.Context) ([]api.Block, error) {
+	return []api.Block{{Block: event.Block{Target: "203.0.113.9", Action: "block"}, Enforced: true}}, nil
 }
 
 func (s *site) Verify(context.Context) (api.Difference, error) { return s.d, nil }
@@ -109,5 +117,20 @@ func TestOrdersByCommand(t *testing.T) {
 	}
 	if len(s.orders) != 2 || s.orders[0] != want[0] || s.orders[1] != want[1] {
 		t.Errorf("ordered %+v", s.orders)
+	}
+}
+
+// Nobody may believe that a rule drops packets while the site drops none.
+func TestOrdersInMonitorModeSaySo(t *testing.T) {
+	for _, mode := range []string{"monitor", "enforce"} {
+		s := &site{mode: mode}
+		for _, line := range [][]string{
+			{"block", "203.0.113.9", "--share", "--reason", "why"}, {"quarantine", "10.0.0.5"}, {"limit", "10.0.0.5"}, {"blocks"},
+		} {
+			out, err := s.run(t, line...)
+			if err != nil || strings.Contains(out, "in monitor mode") != (mode == "monitor") {
+				t.Errorf("%s mode: %v: %q, %v", mode, line, out, err)
+			}
+		}
 	}
 }
