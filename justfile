@@ -63,12 +63,13 @@ fuzz time='20s' pkg='./...':
 demo *args: build
     bin/hedgerow demo {{ args }}
 
-# What takes longer than CI may: the rules' bytes on arm64 (Debian's qemu-user-static), other kernels, 200 kills, two stories in virtual time, 1300 adversarial schedules of sealed rounds, eight attacks of colluders, fifty kills in a consortium, the demo over five seeds, a round of fuzzing
+# What takes longer than CI may: the rules' bytes on arm64 (Debian's qemu-user-static), other kernels, 200 kills, two stories in virtual time, 1300 adversarial schedules of sealed rounds, eight attacks of colluders, what gates and parts keep from sites, fifty kills in a consortium, the demo over five seeds, a round of fuzzing
 [group('check')]
 verify: build
     GOARCH=arm64 CGO_ENABLED=0 go test -count=1 -exec qemu-aarch64-static -run Golden ./federation/robust
     HEDGEROW_LONG=1 go test -count=1 -timeout 60m ./node/internal/store ./node/internal/demo/...
     HEDGEROW_LONG=1 go test -count=1 -timeout 60m -run 'Study|Colluders|Council|Never' ./node/sim
+    HEDGEROW_LONG=1 go test -count=1 -timeout 60m -run NoSiteLoses ./learner
     HEDGEROW_LONG=1 go test -count=1 -timeout 30m ./federation ./federation/council ./node/internal/evaluate ./node/internal/history
     HEDGEROW_LONG=1 HEDGEROW_KERNEL_TESTS=1 go test -count=1 -timeout 60m -run 'Conformance|Bulk|Goodput|ScorersAgree' ./dataplane/xdp
     HEDGEROW_LONG=1 HEDGEROW_KERNEL_TESTS=1 go test -count=1 -run 'ModelInTheKernel|TheKernelDecides' ./node/internal/bench ./node/cmd/hedgerow

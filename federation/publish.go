@@ -160,12 +160,34 @@ func (m *Member) Ask(ctx context.Context, value string) ([]Answer, error) {
 	return append(answers, m.askAll(ctx, whom, q)...), nil
 }
 
+// Disputable says whether a dispute of this very value could be of use: others claim it,
+// and not so many organisations that one of them must be honest. Against those a
+// dispute would only cost its author's standing.
+func (m *Member) Disputable(typ wire.Type, value string) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	value = canonical(typ, value)
+	claims, err := m.intel.Seen(typ, value)
+	if err != nil {
+		return false
+	}
+	by := make(map[string]bool)
+	for _, c := range claims {
+		if c.Author != m.self() && c.Indicator.Stance == wire.Claims && c.Indicator.Type == typ && c.Indicator.Value == value {
+			by[c.Org] = true
+		}
+	}
+	found := len(by) > 0
+	delete(by, "")
+	return found && (len(by) == 0 || len(by) < intel.Drops(m.people.Load().counted))
+}
+
 // fromClaims makes one answer of each author's claims.
 func (m *Member) fromClaims(claims []intel.Claim) (answers []Answer, known map[identity.ID]bool) {
 	known = make(map[identity.ID]bool)
 	at := make(map[identity.ID]int)
 	for _, c := range claims {
-		if c.Author == m.self() {
+		if c.Author == m.self() || c.Indicator.Stance == wire.Disputes {
 			continue
 		}
 		i, ok := at[c.Author]

@@ -316,7 +316,7 @@ func (m *Member) answerQuery(from identity.ID, q *wire.Query) (*wire.Response, e
 		return nil, err
 	}
 	for _, c := range claims {
-		if c.Author == m.self() {
+		if c.Author == m.self() && c.Indicator.Stance != wire.Disputes {
 			a.Seen, a.Count, a.Last = true, a.Count+1, later(a.Last, c.Indicator.Last)
 		}
 	}

@@ -42,6 +42,8 @@ type wire struct {
 	AttackW []float32 `cbor:"13,keyasint"`
 	AttackS []float64 `cbor:"14,keyasint"`
 	Normals [][]byte  `cbor:"15,keyasint"`
+	MeshW   []float32 `cbor:"16,keyasint,omitempty"` // absent where no mesh taught anything
+	MeshS   []float64 `cbor:"17,keyasint,omitempty"`
 }
 
 func codec() (cbor.EncMode, cbor.DecMode, error) {
@@ -64,6 +66,9 @@ func (m *Model) MarshalBinary() ([]byte, error) {
 		Attacks: m.meta.Attacks, Seed: m.meta.Seed,
 		SelfW: m.self.net.Weights(), Mean: m.self.unit.Mean[:feature.Dim], Inv: m.self.unit.Inv[:feature.Dim], Trust: m.self.trust[:feature.Dim],
 		SelfS: m.self.scale.Scores(), AttackW: m.attack.net.Weights(), AttackS: m.attack.scale.Scores(),
+	}
+	if m.mesh != nil {
+		w.MeshW, w.MeshS = m.mesh.net.Weights(), m.mesh.scale.Scores()
 	}
 	if !m.meta.TrainedAt.IsZero() {
 		w.At = m.meta.TrainedAt.UnixNano()
@@ -139,7 +144,7 @@ func (w *wire) check() error {
 		return fmt.Errorf("scaling: expected %d numbers each", feature.Dim)
 	case len(w.Normals) < 1 || len(w.Normals) > maxRefs:
 		return fmt.Errorf("%d references: expected 1 to %d", len(w.Normals), maxRefs)
-	case len(w.SelfS) > calibrate.MaxScores || len(w.AttackS) > calibrate.MaxScores:
+	case len(w.SelfS) > calibrate.MaxScores || len(w.AttackS) > calibrate.MaxScores || len(w.MeshS) > calibrate.MaxScores:
 		return fmt.Errorf("calibration scores: expected at most %d", calibrate.MaxScores)
 	}
 	for i := range feature.Dim {
@@ -173,16 +178,19 @@ func (w *wire) model() (*Model, error) {
 	if m.self.net, err = infer.New(selfShape, w.SelfW); err != nil {
 		return nil, fmt.Errorf("self part: %w", err)
 	}
-	if m.attack.net, err = infer.New(attackShape, w.AttackW); err != nil {
-		return nil, fmt.Errorf("attack part: %w", err)
-	}
 	if m.self.scale, err = calibrate.New(w.SelfS, selfTail); err != nil {
 		return nil, fmt.Errorf("self part: %w", err)
 	}
-	if m.attack.scale, err = calibrate.New(w.AttackS, attackTail); err != nil {
+	if err = m.attack.decode(w.AttackW, w.AttackS); err != nil {
 		return nil, fmt.Errorf("attack part: %w", err)
 	}
-	m.meta.KnowsAttacks = m.attack.knows()
+	if len(w.MeshW) > 0 || len(w.MeshS) > 0 {
+		m.mesh = new(attackPart)
+		if err = m.mesh.decode(w.MeshW, w.MeshS); err != nil {
+			return nil, fmt.Errorf("mesh's part: %w", err)
+		}
+	}
+	m.weigh()
 	r := &m.self.refs
 	r.v, r.z = make([]feature.Vector, len(w.Normals)), make([]wide.Row, len(w.Normals))
 	for i, b := range w.Normals {
@@ -194,4 +202,12 @@ func (w *wire) model() (*Model, error) {
 	r.sieve = newSieve(r.z)
 	m.self.wholes = r.wholes()
 	return m, nil
+}
+
+func (a *attackPart) decode(w []float32, scores []float64) (err error) {
+	if a.net, err = infer.New(attackShape, w); err != nil {
+		return err
+	}
+	a.scale, err = calibrate.New(scores, attackTail)
+	return err
 }

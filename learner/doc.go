@@ -1,12 +1,14 @@
 // Package learner is what a site knows of its own traffic and of attacks.
 //
-// A Model has two parts and a calibration for each. The self part, an
+// A Model has up to three parts and a calibration for each. The self part, an
 // autoencoder with this site's own scaling, knows what is normal here and
 // never leaves the site. The attack part, a small classifier over the
-// schema's fixed scales, knows behaviours that somebody confirmed; its weights
-// alone are what sites share and average (Shared, TrainShared, WithShared).
-// Both say a raw score; a p-value from this site's own held-out normal flows
-// makes them comparable, and one is combined from the two so that it is valid
+// schema's fixed scales, knows behaviours that were confirmed here. The mesh's part, of
+// the same form, knows what sites learnt together: its weights alone are what they
+// share and average (TrainShared, WithShared). It stands beside the others with a small
+// weight, so that it can add to what they find and hide hardly anything.
+// Each says a raw score; a p-value from this site's own held-out normal flows
+// makes them comparable, and one is combined from them so that it is valid
 // whichever speaks. A Memory answers beside the model, at once and before any
 // training, for near variants of what was confirmed a moment ago.
 //

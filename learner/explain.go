@@ -33,8 +33,12 @@ const pathSteps = 24
 func (m *Model) Explain(v *feature.Vector, s *Scratch) []Contribution {
 	base := m.nearest(v, s)
 	var share [feature.Dim]float64
-	if m.Score(v, s).By == Attack {
-		m.walkAttack(&share, v, base, s)
+	if said := m.Score(v, s); said.By == Attack {
+		part := &m.attack
+		if said.Mesh {
+			part = m.mesh
+		}
+		m.walkAttack(part, &share, v, base, s)
 	} else {
 		m.walkSelf(&share, v, base, s)
 	}
@@ -115,7 +119,7 @@ func (m *Model) walkSelf(share *[feature.Dim]float64, v, base *feature.Vector, s
 }
 
 // walkAttack integrates the gradient of the log-odds of attack.
-func (m *Model) walkAttack(share *[feature.Dim]float64, v, base *feature.Vector, s *Scratch) {
+func (m *Model) walkAttack(part *attackPart, share *[feature.Dim]float64, v, base *feature.Vector, s *Scratch) {
 	var from, to, x, grad [feature.Dim]float32
 	other := feature.Vector{Has: v.Has} // the base, known where the flow is
 	for i := range other.X {
@@ -133,8 +137,8 @@ func (m *Model) walkAttack(share *[feature.Dim]float64, v, base *feature.Vector,
 		for i := range x {
 			x[i], grad[i] = from[i]+t*(to[i]-from[i]), 0
 		}
-		m.attack.net.Forward(x[:], s.attack)
-		m.attack.net.InputGradient(grad[:], []float32{-1, 1}, s.attack)
+		part.net.Forward(x[:], s.attack)
+		part.net.InputGradient(grad[:], []float32{-1, 1}, s.attack)
 		for i := range share {
 			share[i] += float64(grad[i] * (to[i] - from[i]) / pathSteps)
 		}

@@ -35,13 +35,16 @@ func (d Detector) String() string {
 type Score struct {
 	Self, Attack   float64 // raw: higher is stranger, or more like an attack
 	PSelf, PAttack float64 // each part's p-value
-	// P is valid whichever part speaks: twice the smaller of the two, at most
-	// 1 (Bonferroni); while no attack is known it is PSelf alone.
+	// P is valid whichever part speaks (Bonferroni, with weights): twice the smaller of
+	// the two where this site confirmed attacks; while none is known it is PSelf alone.
+	// What a mesh learnt has the weight meshWeight of it.
 	P float64
 	// Rank falls with the scores as P does, but has no floor: it orders flows whose P
 	// is the same. How often a rank comes, calibrate.Track tells.
 	Rank float64
 	By   Detector
+	// Mesh says that the part that spoke was learnt in a mesh.
+	Mesh bool
 }
 
 // Meta says where a model comes from.
@@ -53,8 +56,8 @@ type Meta struct {
 	Attacks   int       // attack examples in its training on this site
 	Seed      uint64    //
 	TrainedAt time.Time // as given by the caller
-	// KnowsAttacks says that the attack part was trained by anybody; while it
-	// was not, it says nothing and costs nothing.
+	// KnowsAttacks says that an attack part was trained by anybody; one that was not
+	// says nothing and costs nothing.
 	KnowsAttacks bool
 }
 
@@ -76,7 +79,33 @@ var (
 type Model struct {
 	meta   Meta
 	self   selfPart
-	attack attackPart
+	attack attackPart  // what this site learnt
+	mesh   *attackPart // what a mesh learnt; nil: nothing
+	weight weights
+}
+
+// weights share the chance of a false alarm among the parts; their sum is 1.
+type weights struct{ self, own, mesh float64 }
+
+// meshWeight is how much of it the mesh's part has; twice as much where this site learnt
+// of no attack. It is taken from what this site learnt of attacks, or else from the self
+// part, so that whatever a mesh says hardly an alarm is lost.
+const meshWeight = 0.05
+
+// weigh is called when the parts are there.
+func (m *Model) weigh() {
+	own, mesh := m.attack.knows(), m.mesh != nil && m.mesh.knows()
+	switch w := &m.weight; {
+	case own && mesh:
+		*w = weights{0.5, 0.5 - meshWeight, meshWeight}
+	case own:
+		*w = weights{0.5, 0.5, 0}
+	case mesh:
+		*w = weights{1 - 2*meshWeight, 0, 2 * meshWeight}
+	default:
+		*w = weights{1, 0, 0}
+	}
+	m.meta.KnowsAttacks = own || mesh
 }
 
 // Scratch is the working memory of one goroutine's scoring.
@@ -109,27 +138,45 @@ func (m *Model) Score(v *feature.Vector, s *Scratch) Score {
 		out.P = out.PSelf
 		return out
 	}
-	out.Attack = m.attack.raw(v, s)
-	var rank float64
-	out.PAttack, rank = m.attack.scale.Both(out.Attack)
-	if out.PAttack < out.PSelf {
-		out.By = Attack
+	w := &m.weight
+	p, rank := out.PSelf/w.self, out.Rank/w.self
+	attack := 1.0
+	for k, part := range [...]*attackPart{&m.attack, m.mesh} {
+		share := w.own
+		if k == 1 {
+			share = w.mesh
+		}
+		if share == 0 {
+			continue
+		}
+		raw := part.raw(v, s)
+		own, ownRank := part.scale.Both(raw)
+		rank = min(rank, ownRank/share)
+		if own /= share; k == 0 || w.own == 0 || own < attack {
+			attack, out.Attack, out.Mesh = own, raw, k == 1
+		}
 	}
-	out.P = min(1, 2*min(out.PSelf, out.PAttack))
-	out.Rank = min(1, 2*min(out.Rank, rank))
+	if attack < p {
+		out.By = Attack
+	} else {
+		out.Mesh = false
+	}
+	out.PAttack = min(1, attack*(w.own+w.mesh))
+	out.P, out.Rank = min(1, p, attack), min(1, rank)
 	return out
 }
 
-// Floor is the smallest P that either part can say; at an alarm level below it one
-// of them could never speak.
+// Floor is the smallest P that each part which this site taught can say; at an alarm
+// level below it one of them could never speak.
 func (m *Model) Floor() float64 {
-	if !m.meta.KnowsAttacks {
-		return m.self.scale.Floor()
+	f := m.self.scale.Floor() / m.weight.self
+	if m.weight.own > 0 {
+		f = max(f, m.attack.scale.Floor()/m.weight.own)
 	}
-	return 2 * max(m.self.scale.Floor(), m.attack.scale.Floor())
+	return f
 }
 
-// attackPart is the shared classifier with this site's calibration.
+// attackPart is a classifier of the shared form with this site's calibration.
 type attackPart struct {
 	net   *infer.Net
 	scale *calibrate.Scale

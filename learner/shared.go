@@ -37,10 +37,17 @@ func InitShared(seed uint64) []float32 {
 	return infer.Init(attackShape, rand.New(rand.NewPCG(seed, 0x5ba4ed)), true)
 }
 
-// Shared is a copy of the attack part's weights, the only part of a model that
-// a site shares.
+// Shared is a copy of the weights of the attack part that this site learnt.
 func (m *Model) Shared() []float32 {
 	return append([]float32(nil), m.attack.net.Weights()...)
+}
+
+// Mesh is a copy of the weights that a mesh learnt, nil where there are none.
+func (m *Model) Mesh() []float32 {
+	if m.mesh == nil {
+		return nil
+	}
+	return append([]float32(nil), m.mesh.net.Weights()...)
 }
 
 // TrainShared makes exactly steps training steps on the shared weights from
@@ -199,25 +206,35 @@ func pick(sums []float64, rng *rand.Rand) int {
 	return len(sums) - 1
 }
 
-// WithShared swaps in other shared weights and calibrates them on this site's
-// own newer normals. The self part stays as it is.
+// WithShared puts what a mesh learnt beside what the site learnt itself, and calibrates
+// it on this site's own newer normals. The other parts stay as they are, and so does
+// what they would say: the mesh adds what it finds, and can hide hardly anything.
 func (m *Model) WithShared(params []float32, normal []feature.Vector) (*Model, error) {
+	return m.with("adopt shared", params, normal, func(next *Model, a attackPart) { next.mesh = &a })
+}
+
+// WithOwn swaps in another attack part of the site's own.
+func (m *Model) WithOwn(params []float32, normal []feature.Vector) (*Model, error) {
+	return m.with("own attack part", params, normal, func(next *Model, a attackPart) { next.attack = a })
+}
+
+func (m *Model) with(op string, params []float32, normal []feature.Vector, put func(*Model, attackPart)) (*Model, error) {
 	cfg, err := Config{}.withDefaults()
 	if err != nil {
 		return nil, err
 	}
 	_, held, err := split(normal, cfg)
 	if err != nil {
-		return nil, fmt.Errorf("adopt shared: %w", err)
+		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	a, err := newAttackPart(params, held)
 	if err != nil {
-		return nil, fmt.Errorf("adopt shared: %w", err)
+		return nil, fmt.Errorf("%s: %w", op, err)
 	}
 	next := *m
-	next.attack = a
+	put(&next, a)
 	next.meta.Parent = m.meta.Hash
-	next.meta.KnowsAttacks = a.knows()
+	next.weigh()
 	return next.sealed()
 }
 

@@ -100,8 +100,8 @@ func split(normal []feature.Vector, c Config) (train, held []feature.Vector, err
 
 // Train makes a model from this site's normal vectors, oldest first, and its
 // confirmed attacks. The self part is always trained anew, for normal drifts.
-// The attack part goes on from prev's when there is one, so that what the mesh
-// taught stays; without attacks of its own the site leaves it as it was.
+// The attack part goes on from prev's when there is one; without attacks of its own the
+// site leaves it as it was. What a mesh taught is put in by WithShared.
 func Train(ctx context.Context, cfg Config, prev *Model, normal []feature.Vector, attacks []Example) (*Model, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -134,6 +134,6 @@ func Train(ctx context.Context, cfg Config, prev *Model, normal []feature.Vector
 	if m.attack, err = newAttackPart(shared, held); err != nil {
 		return nil, fmt.Errorf("train: attack part: %w", err)
 	}
-	m.meta.KnowsAttacks = m.attack.knows()
+	m.weigh()
 	return m.sealed()
 }

@@ -75,6 +75,7 @@ func (n *Node) Status(context.Context) (api.Status, error) {
 			Model: p.model, Shared: p.shared, TrainedAt: p.trainedAt, Alpha: alpha, Words: n.learn.words(&p), Budget: report, Drift: drifted, Quality: n.learn.quality(), Kernel: kernel, Alone: alone,
 		},
 	}
+	s.Learning.Benefit, s.Learning.BenefitWords = n.benefit()
 	s.Privacy = n.discreet.view()
 	fs, err := n.feeds.view()
 	if err != nil {

@@ -1,6 +1,7 @@
 package node
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"fmt"
@@ -138,6 +139,7 @@ func (n *Node) Indicators(context.Context) ([]api.Indicator, error) {
 		out = append(out, api.Indicator{
 			ID: x.ID, Type: string(x.Type), Value: x.Value, Author: l.Author, Own: l.Own, Effect: ladderWord(l.Effect), Evidence: string(x.Evidence),
 			Conf: x.Confidence, TLP: string(x.TLP), First: x.First, Last: x.Last, Expires: x.Expires, Sentence: x.Sentence,
+			Stance: cmp.Or(string(x.Stance), api.Claim),
 		})
 	}
 	return out, nil

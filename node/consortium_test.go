@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/hedgerow-mesh/hedgerow/dataplane"
+	"github.com/hedgerow-mesh/hedgerow/dataplane/flow"
 	"github.com/hedgerow-mesh/hedgerow/federation"
 	"github.com/hedgerow-mesh/hedgerow/federation/chain"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/api"
@@ -185,5 +186,88 @@ func TestAuditRounds(t *testing.T) {
 	s.start()
 	if _, err := s.node.AuditRounds(t.Context()); !errors.Is(err, errInvalid) {
 		t.Errorf("too few organisations: %v", err)
+	}
+}
+
+// deals lets an inside host talk to a party as often and as long as it takes to know it.
+func (s *testSite) deals(addr string) {
+	s.node.mu.Lock()
+	defer s.node.mu.Unlock()
+	src, dst := netip.MustParseAddrPort("10.0.0.5:40000"), netip.AddrPortFrom(netip.MustParseAddr(addr), 443)
+	k, initB := flow.NewKey(src, dst, flow.TCP)
+	for n := range 16 {
+		at := time.Now().Add(-20*time.Minute + time.Duration(n)*time.Minute)
+		r := flow.Record{
+			Key: k, ID: uint64(9000 + n), InitB: initB, InitInside: true, Validated: [2]bool{true, true}, End: flow.EndFIN,
+			Dir: [2]flow.Dir{{Packets: 6, Payload: 500}, {Packets: 6, Payload: 900}}, Start: at.UnixNano(), Last: at.UnixNano(),
+		}
+		s.node.machine.Flow(at, &dataplane.Event{Kind: dataplane.EventEnd, Record: r}, enforce.Judgement{Judged: true, P: 0.5}, func() []event.Reason { return nil })
+	}
+}
+
+// TestDisputesAreHeard: two organisations accuse a server that two others have used
+// well. These take the limit back, and when the second has spoken a site that knows
+// nothing of the server lifts its own. Against as many as it takes to block, nobody
+// speaks up.
+func TestDisputesAreHeard(t *testing.T) {
+	s := organisations(t)
+	const value, other = "203.0.113.9", "203.0.113.10"
+	at, limited := s[5], dataplane.RateLimit.String()
+	for _, x := range s[:2] {
+		x.tells(value, "validated")
+	}
+	for _, x := range s[2:] {
+		eventually(t, "two limit", func() bool { return x.stands(value) == limited })
+	}
+	disputes := func() (by []string) {
+		list, err := at.node.Indicators(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range list {
+			if x.Stance == "dispute" {
+				by = append(by, x.Author)
+				if x.Effect != dataplane.Observe.String() || x.Evidence != "validated" {
+					t.Errorf("%+v", x)
+				}
+			}
+		}
+		slices.Sort(by)
+		return by
+	}
+	unblock := func(x *testSite, value string) {
+		if err := x.node.Unblock(t.Context(), value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	unblock(s[2], value) // it has nothing to show
+	for n, x := range s[3:5] {
+		if at.stands(value) != limited {
+			t.Errorf("%d disputes outweigh two words", n)
+		}
+		x.deals(value)
+		unblock(x, value)
+		eventually(t, "the dispute arrives", func() bool { return len(disputes()) == n+1 })
+	}
+	eventually(t, "two against two lift it", func() bool { return at.stands(value) == "" })
+	found, err := at.node.member.Ask(t.Context(), value)
+	if err != nil || slices.ContainsFunc(found, func(a federation.Answer) bool { return a.From == "dogwood" && a.Seen }) {
+		t.Errorf("a dispute was taken for a sighting: %+v, %v", found, err)
+	}
+
+	for _, x := range s[:3] {
+		x.tells(other, "validated")
+	}
+	x := s[6]
+	eventually(t, "three block", func() bool { return x.stands(other) == dataplane.Block.String() })
+	x.deals(other)
+	unblock(x, other)
+	x.tells("203.0.113.11", "validated") // after it in the queue
+	eventually(t, "the next word arrives", func() bool {
+		list, err := at.node.Indicators(t.Context())
+		return err == nil && slices.ContainsFunc(list, func(x api.Indicator) bool { return x.Author == "gorse/gate" })
+	})
+	if by := disputes(); !slices.Equal(by, []string{"dogwood/gate", "elder/gate"}) {
+		t.Errorf("disputed by %v", by)
 	}
 }

@@ -385,9 +385,9 @@ func (l *learning) teach(ctx context.Context, s lesson, why string) (x lifecycle
 	active, round, shared := l.model, l.adopted, l.sharedNow
 	l.mu.Unlock()
 	c := candidate{model: m, base: m, origin: lifecycle.Local, data: s.window(), why: why}
-	if round > 0 {
+	if active != nil && active.Mesh() != nil {
 		c.round, c.shared = round, shared
-		if c.model, err = l.withShared(ctx, m, active.Shared(), s.normal); err != nil {
+		if c.model, err = l.withShared(ctx, m, active.Mesh(), s.normal); err != nil {
 			return x, err
 		}
 	}

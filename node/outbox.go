@@ -256,7 +256,7 @@ func (n *Node) share(ctx context.Context, s *enforce.Share) {
 	ev := n.indicatorEvent("indicator", s.Type, s.Value, n.o.Site)
 	ev.Indicator.Score, ev.Indicator.Conf, ev.Indicator.Evidence = 1, s.Conf, s.Evidence
 	ev.Indicator.Expires, ev.Indicator.Sentence = s.Expires, s.Sentence
-	if n.member == nil {
+	if n.member == nil || s.Dispute && !n.member.Disputable(wire.Type(s.Type), s.Value) {
 		return
 	}
 	now := n.now()
@@ -265,6 +265,9 @@ func (n *Node) share(ctx context.Context, s *enforce.Share) {
 		Type: wire.Type(s.Type), Value: s.Value, Score: 1, Confidence: s.Conf,
 		Evidence: wire.Evidence(s.Evidence), Sentence: wire.Sanitise(s.Sentence),
 		First: now, Last: now, Expires: s.Expires, TLP: tlp, EvidenceHash: evidence,
+	}
+	if s.Dispute {
+		ind.Stance, ev.Indicator.Op = wire.Disputes, string(wire.Disputes)
 	}
 	id, err := n.member.Publish(ctx, ind)
 	ev.Indicator.SentNS = n.now().UnixNano()
@@ -319,6 +322,9 @@ func (n *Node) indicatorEvent(op, typ, value, author string) *event.Event {
 // onIndicator lets the machine decide what another site's claim leads to here.
 func (n *Node) onIndicator(e federation.IndicatorEvent) {
 	ev := n.indicatorEvent(e.Op, string(e.Indicator.Type), e.Indicator.Value, e.Author)
+	if e.Op == "indicator" && e.Indicator.Stance != wire.Claims {
+		ev.Indicator.Op = string(e.Indicator.Stance)
+	}
 	b := ev.Indicator
 	b.ID, b.Score, b.Conf = e.Indicator.ID, e.Indicator.Score, e.Indicator.Confidence
 	b.Evidence, b.Expires, b.Sentence = string(e.Indicator.Evidence), e.Indicator.Expires, e.Indicator.Sentence

@@ -37,6 +37,28 @@ func (n *Node) Models(context.Context) ([]api.Model, error) {
 	return out, nil
 }
 
+// benefit says what the mesh's part of the model that decides brings this site, and why
+// that is not known. Without a mesh, or a model, it says nothing.
+func (n *Node) benefit() (*lifecycle.Benefit, string) {
+	if n.member == nil || !n.o.Learner.Enabled {
+		return nil, ""
+	}
+	n.models.mu.Lock()
+	defer n.models.mu.Unlock()
+	x, err := n.models.m.Model(n.models.m.Roles().Active)
+	if err != nil {
+		return nil, ""
+	}
+	b := x.Benefit()
+	switch {
+	case b != nil:
+		return b, b.Words()
+	case x.Base != x.ID:
+		return nil, "not known yet: the model was not compared with the part of it that was made here alone"
+	}
+	return nil, "nothing that is in use here: the model was made here alone"
+}
+
 func roleOf(id string, r lifecycle.Roles) string {
 	switch id {
 	case r.Active:

@@ -192,7 +192,8 @@ type Machine struct {
 	rounds  map[uint64]*state
 	wish    uint64
 	wishes  map[identity.ID]*wire.Wish
-	entries []wire.Entry // that wait for a block of ours
+	beyond  map[identity.ID]wire.Hash // blocks that others committed on in a later round, and that we lack
+	entries []wire.Entry              // that wait for a block of ours
 
 	counted, observers []chain.Member // whom the consortium wants in the roster; nil while that was not told
 	approvals          map[identity.ID]*wire.Approve
@@ -226,7 +227,7 @@ func New(cfg Config) (*Machine, error) {
 	}
 	m := &Machine{
 		cfg: cfg, tree: tree, patience: cfg.Retry, own: sha256.Sum256([]byte(cfg.Self)), syncGap: cfg.Retry, params: make(map[wire.Hash][]float32), rounds: make(map[uint64]*state),
-		wishes: make(map[identity.ID]*wire.Wish), wants: make(map[wire.Hash]*want), approvals: make(map[identity.ID]*wire.Approve),
+		wishes: make(map[identity.ID]*wire.Wish), beyond: make(map[identity.ID]wire.Hash), wants: make(map[wire.Hash]*want), approvals: make(map[identity.ID]*wire.Approve),
 	}
 	m.params[tree.Tip().Next.Model] = slices.Clone(cfg.Genesis.Init)
 	m.adopt = tree.Tip().Next.Model

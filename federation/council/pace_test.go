@@ -184,3 +184,35 @@ func TestAsksAnother(t *testing.T) {
 		t.Error("seven members ask in one order")
 	}
 }
+
+// Who lacks a seal hears of it by the commitments that build on it: nobody tells of a seal
+// that brought all of them on. The block is asked for once Retry has passed, and only
+// commitments of a round that there cannot be without it count.
+func TestCommitmentsTellOfASeal(t *testing.T) {
+	w, m := alone(t)
+	says := func(i int, round uint64) {
+		p := &wire.Commit{Round: round, Parent: wire.Hash{0xab}, Commit: wire.Hash{byte(i), 9}}
+		st := chain.Statement{Kind: chain.SayCommit, Round: p.Round, Parent: p.Parent, Hash: p.Commit}
+		copy(p.Sig[:], fakeSign(w.nodes[i].id, st.Kind, st.Bytes(w.gen.Hash())))
+		if err := m.Step(epoch, &wire.Message{Author: w.nodes[i].id, Seq: 1, Time: epoch, Payload: p}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	retry := epoch.Add(m.cfg.Retry)
+	says(1, 1)
+	m.Tick(retry)
+	if s := m.Ready().Sync; s != nil {
+		t.Fatalf("%+v is asked for: a commitment of the round that we are in needs no seal", s)
+	}
+	says(2, 2)
+	if s := m.Ready().Sync; s != nil {
+		t.Fatalf("%+v is asked for at once: its votes are on their way", s)
+	}
+	if !m.Next().Before(retry.Add(2 * m.cfg.Retry)) {
+		t.Errorf("the next tick is %s on", m.Next().Sub(retry))
+	}
+	m.Tick(retry.Add(m.cfg.Retry))
+	if s := m.Ready().Sync; s == nil || s.From != w.nodes[2].id || s.Height != 1 {
+		t.Errorf("%+v is asked for: expected the first block of who committed on it", s)
+	}
+}

@@ -78,6 +78,7 @@ func (m *Machine) patient(took time.Duration) time.Duration {
 
 // enter begins a round.
 func (m *Machine) enter(now time.Time, round uint64) {
+	first := m.round == 0
 	if m.round != 0 && !m.heardSeal(round-1) {
 		m.event(Event{Step: Skipped, Round: round - 1})
 	}
@@ -97,6 +98,12 @@ func (m *Machine) enter(now time.Time, round uint64) {
 	m.resendGap = m.patience
 	m.resendAt, m.resendBy = now.Add(m.resendGap), now.Add(max(m.cfg.Announce, 4*m.patience))
 	m.event(Event{Step: Entered, Round: round})
+	if !first && m.tree.Tip().Round()+1 == round {
+		// A seal brought us here, and the others: to tell it to each other would take as many
+		// words as the votes. Who lacks it hears of it by our commitments.
+		clear(m.beyond)
+		return
+	}
 	m.say(now)
 }
 
@@ -300,7 +307,8 @@ func (m *Machine) catchUp(now time.Time) {
 	tip := m.tree.Tip()
 	var ahead []identity.ID
 	for _, o := range tip.Next.Orgs {
-		if w := m.wishes[o.Voter]; w != nil && w.High > tip.Round() {
+		w, on := m.wishes[o.Voter], m.beyond[o.Voter]
+		if (w != nil && w.High > tip.Round()) || (on != wire.Hash{} && m.tree.Link(on) == nil) {
 			ahead = append(ahead, o.Voter)
 		}
 	}

@@ -76,7 +76,11 @@ func (m *Machine) take(now time.Time, msg *wire.Message) *wire.Refusal {
 	}
 	switch p := msg.Payload.(type) {
 	case *wire.Commit:
-		return m.record(now, st, msg.Author, chain.Statement{Kind: chain.SayCommit, Round: p.Round, Parent: p.Parent, Hash: p.Commit}, p.Sig)
+		r := m.record(now, st, msg.Author, chain.Statement{Kind: chain.SayCommit, Round: p.Round, Parent: p.Parent, Hash: p.Commit}, p.Sig)
+		if r == nil && p.Round > m.tree.Tip().Round()+1 && m.tree.Link(p.Parent) == nil {
+			m.beyond[msg.Author] = p.Parent
+		}
+		return r
 	case *wire.SetVote:
 		return m.record(now, st, msg.Author, chain.Statement{Kind: chain.SaySetVote, Round: p.Round, Hash: p.Set}, p.Sig)
 	case *wire.Vote:

@@ -171,6 +171,9 @@ func (m *Machine) ask(now time.Time, x *Model) []Effect {
 		}
 	} else {
 		e.Incumbent = m.fallback()
+		if x.Base != x.ID {
+			e.Base = x.Base // for Benefit
+		}
 	}
 	if a := m.get(e.Alone); a != nil && a.Data.Until.After(e.Since) {
 		e.Since = a.Data.Until

@@ -122,6 +122,9 @@ func printStatus(w io.Writer, s api.Status) {
 		row("flood now", "%s (hedgerow explain %s)", e.Flood.Sentence, e.ID)
 	}
 	row("learning", "%s", s.Learning.Words)
+	if b := s.Learning.BenefitWords; b != "" {
+		row("mesh taught", "%s", b)
+	}
 	if k := s.Learning.Kernel; k != nil {
 		row("kernel model", "%s", k.Words)
 		if words := k.Steps(); words != "" {

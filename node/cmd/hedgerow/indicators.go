@@ -41,13 +41,18 @@ form for fingerprints and behaviours: these are left out.`,
 }
 
 func bundleOf(list []api.Indicator) ([]byte, error) {
-	var out []stix.Indicator
+	return stix.Bundle(slices.DeleteFunc(claimed(list), func(x stix.Indicator) bool { return !stix.Expressible(x) }))
+}
+
+// claimed are the words that ask for a defence: other tools would take a dispute, which
+// says that somebody is innocent, for an indicator.
+func claimed(list []api.Indicator) (out []stix.Indicator) {
 	for _, x := range list {
-		if y := stixOf(x); stix.Expressible(y) {
-			out = append(out, y)
+		if x.Stance == api.Claim {
+			out = append(out, stixOf(x))
 		}
 	}
-	return stix.Bundle(out)
+	return out
 }
 
 func stixOf(x api.Indicator) stix.Indicator {
@@ -57,15 +62,28 @@ func stixOf(x api.Indicator) stix.Indicator {
 	}
 }
 
+// says is a stance as people read it.
+func says(stance string) string {
+	switch stance {
+	case api.Claim:
+		return "hostile"
+	case "sighting":
+		return "met it too"
+	case "dispute":
+		return "innocent"
+	}
+	return stance
+}
+
 func printIndicators(w io.Writer, list []api.Indicator) {
 	if len(list) == 0 {
 		_, _ = fmt.Fprintln(w, "none is in force")
 		return
 	}
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	_, _ = fmt.Fprintln(t, "VALUE\tBY\tHERE\tEVIDENCE\tTLP\tUNTIL\tWHY")
+	_, _ = fmt.Fprintln(t, "VALUE\tBY\tSAYS\tHERE\tEVIDENCE\tTLP\tUNTIL\tWHY")
 	for _, x := range list {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Value, x.Author, x.Effect, x.Evidence, x.TLP, clock(x.Expires), x.Sentence)
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", x.Value, x.Author, says(x.Stance), x.Effect, x.Evidence, x.TLP, clock(x.Expires), x.Sentence)
 	}
 	_ = t.Flush()
 }

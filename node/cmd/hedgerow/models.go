@@ -55,6 +55,9 @@ func printModels(w io.Writer, ms []api.Model) {
 	for _, m := range ms {
 		if m.Active && m.Life != nil {
 			_, _ = fmt.Fprintf(w, "%.12s decides: %s\n", m.Hash, m.Why)
+			if b := m.Life.Benefit(); b != nil {
+				_, _ = fmt.Fprintf(w, "with what the mesh taught it %s\n", b.Words())
+			}
 		}
 	}
 }
@@ -99,6 +102,9 @@ func printModel(w io.Writer, m *api.Model) {
 	}
 	if l.Base != l.ID {
 		p("  inside of it is %.12s, which this site made alone", l.Base)
+		if b := l.Benefit(); b != nil {
+			p("  with what the mesh taught it %s", b.Words())
+		}
 	}
 	p("  data: %d reports of normal traffic from %s to %s, %d labelled examples", l.Data.Normals, moment(l.Data.From), moment(l.Data.Until), l.Data.Attacks)
 	if x := l.Live; x.Reports > 0 {

@@ -391,12 +391,9 @@ func (s *serving) pages() http.Handler {
 		return figures
 	}
 	o := *s.taxii
-	o.List = func(ctx context.Context) (out []stix.Indicator, err error) {
+	o.List = func(ctx context.Context) ([]stix.Indicator, error) {
 		list, err := s.node.Indicators(ctx)
-		for _, x := range list {
-			out = append(out, stixOf(x))
-		}
-		return out, err
+		return claimed(list), err
 	}
 	mux := http.NewServeMux()
 	mux.Handle("/", figures)

@@ -16,6 +16,7 @@ import (
 	"github.com/hedgerow-mesh/hedgerow/learner/budget"
 	"github.com/hedgerow-mesh/hedgerow/learner/distill"
 	"github.com/hedgerow-mesh/hedgerow/learner/drift"
+	"github.com/hedgerow-mesh/hedgerow/learner/lifecycle"
 	"github.com/hedgerow-mesh/hedgerow/node/internal/event"
 )
 
@@ -68,6 +69,10 @@ type Learning struct {
 	Kernel *KernelModel `json:"kernel,omitempty"`
 	// Alone is what the learner alone may do to what is ordinary here, and did.
 	Alone *Alone `json:"alone,omitempty"`
+	// Benefit is what the mesh's part of the model brings, absent where that is not
+	// known; BenefitWords says so, and why not.
+	Benefit      *lifecycle.Benefit `json:"benefit,omitempty"`
+	BenefitWords string             `json:"benefit_words,omitempty"`
 	// Drift is the last that was found since the model was made.
 	Drift *Drift `json:"drift,omitempty"`
 }

@@ -58,7 +58,11 @@ type Indicator struct {
 	Last     time.Time `json:"last"`
 	Expires  time.Time `json:"expires"`
 	Sentence string    `json:"sentence"`
+	Stance   string    `json:"stance"` // claim, sighting, or dispute: that it is innocent
 }
+
+// Claim is the stance of a word that asks for a defence.
+const Claim = "claim"
 
 // RoundBackend is what a running site offers about the consortium.
 type RoundBackend interface {

@@ -64,6 +64,24 @@ func (a *acquaintances) of(p party) dealings {
 	return a.old[p]
 }
 
+// well are good dealings with a party, if there are any: with an address also those
+// with one of its services.
+func (a *acquaintances) well(now time.Time, p party) (d dealings, ok bool) {
+	if d = a.of(p); d.good(now) {
+		return d, true
+	}
+	if p.port == 0 {
+		for _, gen := range []map[party]dealings{a.old, a.young} {
+			for q, x := range gen {
+				if q.addr == p.addr && x.good(now) && (!ok || x.first.Before(d.first)) {
+					d, ok = x, true
+				}
+			}
+		}
+	}
+	return d, ok
+}
+
 // met counts a conversation.
 func (a *acquaintances) met(now time.Time, p party) dealings {
 	d := a.of(p)

@@ -109,6 +109,9 @@ type Share struct {
 	Sentence string
 	Incident string
 	Expires  time.Time
+	// Dispute says that the value is innocent, where others say that it is not; nothing
+	// is published where nobody does.
+	Dispute bool
 }
 
 // Label says what the flows of an incident were.

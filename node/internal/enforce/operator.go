@@ -161,7 +161,7 @@ func (m *Machine) undo(now time.Time, in *incident, why string) []Effect {
 		}
 	}
 	in.blocked, in.limited = false, false
-	fx = append(fx, innocent(now, in.target)...)
+	fx = append(fx, m.innocent(now, in.target)...)
 	return append(fx,
 		Effect{Label: &Label{Incident: in.id, Attack: false, Weight: 1, Peer: in.peer}},
 		Effect{Emit: in.record(m.o.Site, now)})
@@ -198,17 +198,31 @@ func (m *Machine) Unblock(now time.Time, t dataplane.Target) ([]Effect, error) {
 		return m.undo(now, in, "unblocked by the operator"), nil
 	}
 	m.dismissed["peer "+t.String()] = now.Add(dismissal)
-	return append(m.lift(now, s, "lifted", "unblocked by the operator"), innocent(now, t)...), nil
+	return append(m.lift(now, s, "lifted", "unblocked by the operator"), m.innocent(now, t)...), nil
 }
 
-// innocent tells the mesh's judgement what a person called harmless.
-func innocent(now time.Time, t dataplane.Target) []Effect {
+// innocent tells the mesh's judgement what a person called harmless. Other sites hear
+// of it only where this one can show evidence of its own, earlier than the word that it
+// disputes: it has dealt well with the party. An operator's word alone stays here.
+func (m *Machine) innocent(now time.Time, t dataplane.Target) []Effect {
 	typ, value := ShareValue(t)
 	if !t.Prefix.IsValid() || typ == "" {
 		return nil
 	}
-	return []Effect{{Innocent: &Innocent{typ, value, now.Add(dismissal)}}}
+	until := now.Add(dismissal)
+	fx := []Effect{{Innocent: &Innocent{typ, value, until}}}
+	d, ok := m.known.well(now, partyOf(t))
+	if !t.Prefix.IsSingleIP() || !ok {
+		return fx
+	}
+	return append(fx, Effect{Share: &Share{
+		Key: "dispute " + t.String(), Type: typ, Value: value, Conf: backedConf, Evidence: Validated, Expires: until, Dispute: true,
+		Incident: d.first.UTC().Format(time.RFC3339Nano), Sentence: disputeSentence,
+	}})
 }
+
+// disputeSentence is all that is said of how a site knows a party.
+const disputeSentence = "an operator calls it harmless, and this site's own dealings with it were ordinary"
 
 // SetMode switches between monitor and enforce.
 func (m *Machine) SetMode(_ time.Time, mode dataplane.Mode) []Effect {

@@ -175,7 +175,7 @@ type Block struct {
 type Indicator struct {
 	ID       string    `json:"id"`
 	Author   string    `json:"author"`    // site name
-	Op       string    `json:"op"`        // indicator, withdrawal
+	Op       string    `json:"op"`        // indicator, sighting, dispute, withdrawal, expiry
 	Type     string    `json:"indicator"` // address, service
 	Value    string    `json:"value"`
 	Score    float64   `json:"score"`
