@@ -69,7 +69,7 @@ verify: build
     GOARCH=arm64 CGO_ENABLED=0 go test -count=1 -exec qemu-aarch64-static -run Golden ./federation/robust
     HEDGEROW_LONG=1 go test -count=1 -timeout 60m ./node/internal/store ./node/internal/demo/...
     HEDGEROW_LONG=1 go test -count=1 -timeout 60m -run 'Study|Colluders|Council|Never' ./node/sim
-    HEDGEROW_LONG=1 go test -count=1 -timeout 60m -run NoSiteLoses ./learner
+    HEDGEROW_LONG=1 go test -count=1 -timeout 60m -run 'NoSiteLoses|BackDoors' ./learner
     HEDGEROW_LONG=1 go test -count=1 -timeout 30m ./federation ./federation/council ./node/internal/evaluate ./node/internal/history
     HEDGEROW_LONG=1 HEDGEROW_KERNEL_TESTS=1 go test -count=1 -timeout 60m -run 'Conformance|Bulk|Goodput|ScorersAgree' ./dataplane/xdp
     HEDGEROW_LONG=1 HEDGEROW_KERNEL_TESTS=1 go test -count=1 -run 'ModelInTheKernel|TheKernelDecides' ./node/internal/bench ./node/cmd/hedgerow

@@ -317,13 +317,13 @@ func (o *outcome) judge(t *testing.T, share float64, lie string) {
 	adopted := float64(o.used) / float64(n)
 	t.Logf("| %.0f %% | %s | %.0f %% | %+.1f | %+.1f | %+.1f | %d of %d | %+.1f | %+.1f | %+.1f |",
 		100*share, lie, 100*adopted, 100*o.gains[0], avg(o.gains), 100*o.gains[n*9/10], worse, n, avg(o.others), 100*o.bare[0], avg(o.bare))
-	if 40*worse > n || o.gains[0] < -0.02 {
+	if 20*worse > n || o.gains[0] < -0.03 {
 		t.Errorf("%d of %d times a site lost more than a point, %.1f at worst", worse, n, -100*o.gains[0])
 	}
 	if share == 0 && (adopted < 0.7 || avg(o.gains) <= 0 || avg(o.others) <= 0) {
 		t.Errorf("nobody lies: %.0f %% adopted, %+.1f points on kinds met, %+.1f on others", 100*adopted, avg(o.gains), avg(o.others))
 	}
-	if o.bare[0] > -0.1 {
+	if share < 0.8 && o.bare[0] > -0.1 { // of four honest sites that are left, two met nothing
 		t.Errorf("control: in the place of its own part the mesh's cost the worst site only %.1f points", -100*o.bare[0])
 	}
 }
