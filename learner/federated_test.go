@@ -23,8 +23,7 @@ func mean(parts ...[]float32) []float32 {
 // third, whose normal is broad uploads and whose own model missed the beacon,
 // catches it from another address, and few of its own normal flows come near.
 // How many it catches depends on the sites; the level is what a run of flows of
-// one cause needs, for no single flow carries an alarm, least of all on the word of
-// a mesh, which has a tenth of the say where nothing was confirmed.
+// one cause needs, for no single flow carries an alarm.
 func TestBehaviourLearntAtOneSiteIsCaughtAtAnother(t *testing.T) {
 	slow(t)
 	var normal [3][]feature.Vector
@@ -39,7 +38,7 @@ func TestBehaviourLearntAtOneSiteIsCaughtAtAnother(t *testing.T) {
 		share  []learner.Example
 		rounds int
 		level  float64 // enough for an alarm when a few flows of one cause reach it
-	}{{met, 4, 0.003}} {
+	}{{met, 4, 0.001}} {
 		n, alpha := len(tc.share), tc.level
 		base := learner.InitShared(7)
 		cfg := learner.Config{Seed: 3}

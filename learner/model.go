@@ -87,10 +87,13 @@ type Model struct {
 // weights share the chance of a false alarm among the parts; their sum is 1.
 type weights struct{ self, own, mesh float64 }
 
-// meshWeight is how much of it the mesh's part has; twice as much where this site learnt
-// of no attack. It is taken from what this site learnt of attacks, or else from the self
-// part, so that whatever a mesh says hardly an alarm is lost.
-const meshWeight = 0.05
+// meshWeight is how much of it the mesh's part has where this site learnt of attacks
+// itself, and takes from that. meshAlone is how much it has where the site learnt of
+// none, and takes from the self part. So that whatever a mesh says hardly an alarm is lost.
+const (
+	meshWeight = 0.05
+	meshAlone  = 0.4
+)
 
 // weigh is called when the parts are there.
 func (m *Model) weigh() {
@@ -101,7 +104,7 @@ func (m *Model) weigh() {
 	case own:
 		*w = weights{0.5, 0.5, 0}
 	case mesh:
-		*w = weights{1 - 2*meshWeight, 0, 2 * meshWeight}
+		*w = weights{1 - meshAlone, 0, meshAlone}
 	default:
 		*w = weights{1, 0, 0}
 	}

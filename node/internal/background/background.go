@@ -95,6 +95,7 @@ func (r *Runner) Aside(ctx context.Context, work func(context.Context) error) er
 		guarded(ctx, work, done)
 		return <-done
 	}
+	defer rarer()()
 	go r.onThread(func() { guarded(ctx, work, done) })
 	return <-done
 }

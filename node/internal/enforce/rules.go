@@ -28,11 +28,21 @@ var loginPorts = map[uint16]string{
 	3306: "mysql", 3389: "rdp", 5432: "postgresql", 5900: "vnc", 2222: "ssh",
 }
 
-// login says that a flow is to a service at which people log in, by its port or by
-// what it spoke.
-func login(rec *flow.Record) bool {
-	_, ok := loginPorts[rec.Responder().Port()]
-	return rec.Key.Proto == flow.TCP && (ok || rec.Hint == flow.HintSSH)
+// terminals are the services at which people log in by hand. Mail is fetched and
+// databases are asked by programs, with many short sessions all day.
+var terminals = map[uint16]bool{22: true, 23: true, 2222: true, 3389: true}
+
+// guessPayload is what a refused login takes at most, in bytes both ways; who gets in
+// does something.
+const guessPayload = 8 << 10
+
+// guess says that a flow may be a tried password: from outside, to a service at which
+// people log in by hand, by its port or by what it spoke, and small. Programs inside that log in
+// all day, as backups do, look no other than who guesses.
+func guess(rec *flow.Record) bool {
+	return !rec.InitInside && rec.RespInside && rec.Key.Proto == flow.TCP &&
+		(terminals[rec.Responder().Port()] || rec.Hint == flow.HintSSH) &&
+		rec.Dir[0].Payload+rec.Dir[1].Payload <= guessPayload
 }
 
 // finding is what a rule saw.

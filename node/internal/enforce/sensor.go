@@ -119,7 +119,7 @@ func (s *Sensor) Judge(ev *dataplane.Event) (Judgement, *feature.Vector) {
 	s.borne = nil
 	var much feature.Excess
 	if ev.Kind == dataplane.EventEnd && !control(&ev.Record) {
-		much = s.horizons.Observe(&ev.Record, login(&ev.Record))
+		much = s.horizons.Observe(&ev.Record, guess(&ev.Record))
 	}
 	if s.model == nil {
 		return Judgement{Much: much}, &s.vec
